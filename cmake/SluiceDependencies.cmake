@@ -1,0 +1,36 @@
+# Every library that is not ours, once: README says why each is here.
+set(HDF5_USE_STATIC_LIBRARIES ON)
+set(Boost_USE_STATIC_LIBS ON)
+find_package(Threads REQUIRED)
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(HDF5 REQUIRED COMPONENTS C)
+find_package(Boost 1.74 CONFIG REQUIRED COMPONENTS program_options)
+find_package(nlohmann_json REQUIRED)
+
+add_library(hdf5 INTERFACE)
+target_include_directories(hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+target_link_libraries(hdf5 INTERFACE ${HDF5_LIBRARIES})
+
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
+find_library(XXHASH_LIBRARY NAMES libxxhash.a xxhash REQUIRED)
+add_library(xxhash INTERFACE)
+target_include_directories(xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
+target_link_libraries(xxhash INTERFACE ${XXHASH_LIBRARY})
+
+find_path(SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train REQUIRED)
+add_library(sentencepiece INTERFACE)
+target_include_directories(sentencepiece SYSTEM INTERFACE ${SENTENCEPIECE_INCLUDE})
+target_link_libraries(sentencepiece INTERFACE ${SENTENCEPIECE_TRAIN_LIBRARY} ${SENTENCEPIECE_LIBRARY})
+
+# Header-only on purpose: the program then runs unchanged on hosts that lack these libraries.
+find_path(FMT_INCLUDE fmt/format.h REQUIRED)
+add_library(fmt_header_only INTERFACE)
+target_include_directories(fmt_header_only SYSTEM INTERFACE ${FMT_INCLUDE})
+target_compile_definitions(fmt_header_only INTERFACE FMT_HEADER_ONLY)
+find_path(SPDLOG_INCLUDE spdlog/spdlog.h REQUIRED)
+add_library(spdlog_header_only INTERFACE)
+target_include_directories(spdlog_header_only SYSTEM INTERFACE ${SPDLOG_INCLUDE})
+target_compile_definitions(spdlog_header_only INTERFACE SPDLOG_FMT_EXTERNAL)
+target_link_libraries(spdlog_header_only INTERFACE fmt_header_only)

@@ -1,0 +1,46 @@
+# LibTorch out of the PyPI wheel, as imported targets of our own: find_package(Torch) demands a CUDA toolkit even
+# where only the CPU libraries are wanted. Sets SLUICE_CUDA.
+file(GLOB _torch_candidates ${SLUICE_TORCH_DIR}/lib/python3*/site-packages/torch ${SLUICE_TORCH_DIR})
+foreach(_dir ${_torch_candidates})
+  if(EXISTS ${_dir}/lib/libtorch_cpu.so)
+    set(SLUICE_TORCH ${_dir})
+    break()
+  endif()
+endforeach()
+if(NOT SLUICE_TORCH)
+  message(FATAL_ERROR "LibTorch not found under SLUICE_TORCH_DIR=${SLUICE_TORCH_DIR}: run launch/setup first, or name "
+                      "a virtual environment or LibTorch folder with -DSLUICE_TORCH_DIR=DIR")
+endif()
+get_filename_component(SLUICE_SITE_PACKAGES ${SLUICE_TORCH} DIRECTORY)
+
+find_path(SLUICE_CUDA_INCLUDE cuda_runtime_api.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include
+          PATH_SUFFIXES targets/x86_64-linux/include NO_DEFAULT_PATH)
+set(SLUICE_CUDA OFF)
+if(SLUICE_DEVICE STREQUAL "cuda" OR (SLUICE_DEVICE STREQUAL "auto" AND SLUICE_CUDA_INCLUDE
+                                     AND EXISTS ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2))
+  set(SLUICE_CUDA ON)
+elseif(NOT SLUICE_DEVICE MATCHES "^(auto|cpu)$")
+  message(FATAL_ERROR "SLUICE_DEVICE=${SLUICE_DEVICE}: allowed are auto, cpu, cuda")
+endif()
+
+add_library(torch_headers INTERFACE)
+target_include_directories(torch_headers SYSTEM INTERFACE ${SLUICE_TORCH}/include
+                                                          ${SLUICE_TORCH}/include/torch/csrc/api/include)
+add_library(torch INTERFACE)
+target_link_libraries(torch INTERFACE torch_headers ${SLUICE_TORCH}/lib/libtorch_cpu.so ${SLUICE_TORCH}/lib/libc10.so)
+target_link_options(torch INTERFACE "LINKER:-rpath,${SLUICE_TORCH}/lib")
+
+if(SLUICE_CUDA)
+  # The wheel's own NCCL and CUDA runtime: the very files that libtorch_cuda.so loads.
+  add_library(torch_cuda INTERFACE)
+  target_include_directories(torch_cuda SYSTEM INTERFACE ${SLUICE_CUDA_INCLUDE}
+                                                         ${SLUICE_SITE_PACKAGES}/nvidia/nccl/include)
+  file(GLOB _cudart ${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib/libcudart.so.*)
+  target_link_libraries(torch_cuda INTERFACE torch
+    "LINKER:--no-as-needed" ${SLUICE_TORCH}/lib/libtorch_cuda.so ${SLUICE_TORCH}/lib/libtorch.so "LINKER:--as-needed"
+    ${SLUICE_TORCH}/lib/libc10_cuda.so ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2 ${_cudart})
+  target_link_options(torch_cuda INTERFACE
+    "LINKER:-rpath,${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib:${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib"
+    "LINKER:-rpath-link,${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib")
+endif()
+message(STATUS "LibTorch: ${SLUICE_TORCH} (CUDA sources: ${SLUICE_CUDA})")

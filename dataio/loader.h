@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "dataio/corpus.h"
+#include "dataio/order.h"
+
+namespace sluice::dataio {
+
+struct LoaderOptions {
+  std::int64_t ring_batches = 4;     ///< micro-batches prefetched at most
+  std::int64_t reader_threads = 16;  ///< reads in flight; they mostly sleep when the page cache serves
+  /// Memory of the ring; null: ordinary memory. A GPU trainer gives pinned memory here.
+  std::function<std::shared_ptr<void>(std::size_t bytes)> allocate;
+};
+
+/// One micro-batch of this rank. `tokens` is [micro_batch, seq_len + 1] int32, row-major; rows from `rows` on are padding
+/// (zeros, weight zero). Valid until the lease is destroyed, which returns the buffer to the ring.
+class Batch {
+ public:
+  std::int64_t step = 0;
+  std::int64_t micro = 0;
+  SampleRange samples;
+  std::int64_t rows = 0;
+  std::span<const std::int32_t> tokens;
+  std::shared_ptr<void> lease;
+};
+
+/// Prefetching batches in the order that `Order` and `Slicing` define. Threads of its own fill a bounded ring; next() waits
+/// for the next micro-batch and rethrows a reader's error. One consumer thread.
+class Loader {
+ public:
+  Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing, LoaderOptions options,
+         std::int64_t first_step);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  [[nodiscard]] Batch next();
+  /// Drops what was prefetched and goes on with micro-batch 0 of `step`.
+  void seek(std::int64_t step);
+  /// Seconds that next() has waited since construction.
+  [[nodiscard]] double waited_s() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::dataio

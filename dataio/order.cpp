@@ -1,0 +1,1 @@
+#include "dataio/order.h"

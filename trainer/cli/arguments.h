@@ -1,0 +1,45 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace sluice::cli {
+
+/// A flag of a subcommand other than train. value_name empty: the flag takes none. many: takes all words up to the next flag.
+struct Flag {
+  std::string name;        ///< "--input"
+  std::string value_name;  ///< "FILE"
+  std::string help;
+  bool required = false;
+  bool many = false;
+  std::string default_value;
+};
+
+/// Parsed flags of one call. All faults (unknown flag with the nearest one, missing, duplicate) are thrown together as
+/// train::InputError. Built on Boost.Program_options.
+class Arguments {
+ public:
+  Arguments(const std::vector<Flag>& flags, const std::vector<std::string>& words, const std::string& positional_name = "");
+
+  [[nodiscard]] bool has(const std::string& flag) const;
+  [[nodiscard]] std::string text(const std::string& flag) const;
+  [[nodiscard]] std::vector<std::string> list(const std::string& flag) const;
+  /// Throws InputError naming the flag, its value and what is allowed.
+  [[nodiscard]] std::int64_t integer(const std::string& flag, std::int64_t low, std::int64_t high) const;
+  [[nodiscard]] double number(const std::string& flag, double low, double high) const;
+  [[nodiscard]] const std::vector<std::string>& positional() const { return positional_; }
+
+ private:
+  struct Value { std::string flag; std::vector<std::string> words; };
+  std::vector<Flag> flags_;
+  std::vector<Value> values_;
+  std::vector<std::string> positional_;
+};
+
+/// The help text of a list of flags.
+[[nodiscard]] std::string flag_help(const std::vector<Flag>& flags);
+/// The known word nearest to `word` by edit distance, or "" if none is near.
+[[nodiscard]] std::string nearest(const std::string& word, const std::vector<std::string>& known);
+
+}  // namespace sluice::cli

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trainer/train/options.h"
+
+namespace sluice::cli {
+
+/// What a change of a key means when a run resumes.
+enum class OnResume { kFree, kWarn, kRefuse };
+
+/// One key: the only place that knows its name, member, default, range and help.
+struct OptionRow {
+  std::string key;        ///< "optim.lr"
+  std::string type;       ///< "float", "integer", "text", "true|false", or the choices "fp32|fp64"
+  std::string range;      ///< as the reference prints it: "> 0", "1 ... 10^9"
+  std::string unit;       ///< "steps", "sequences", "" ...
+  std::string help;
+  OnResume on_resume = OnResume::kFree;
+  std::function<std::string(const train::RunOptions&)> get;
+  /// Parses and range-checks; returns the fault ("" when there is none).
+  std::function<std::string(train::RunOptions&, const std::string& value)> set;
+};
+
+[[nodiscard]] const std::vector<OptionRow>& option_table();
+
+/// Command line over files (a later file wins over an earlier one) over defaults; then cross-field checks.
+/// Throws train::InputError with all faults at once: unknown keys with the nearest known one, bad values, ranges, combinations.
+/// `arguments`: "--section.key=value", "--section.key value" and "--config FILE...", nothing else.
+[[nodiscard]] train::RunOptions parse_run_options(const std::vector<std::string>& arguments);
+/// The same from the text of an INI file: parse_run_options_text(dump_ini(x)) == x.
+[[nodiscard]] train::RunOptions parse_run_options_text(const std::string& ini, const std::string& file_name);
+/// INI text of every key.
+[[nodiscard]] std::string dump_ini(const train::RunOptions& options);
+
+struct ResumeDifferences {
+  std::vector<std::string> warnings;
+  std::vector<std::string> refusals;
+};
+/// How `now` differs from what the checkpoint was written with, by each row's on_resume.
+[[nodiscard]] ResumeDifferences compare_for_resume(const train::RunOptions& before, const train::RunOptions& now);
+
+/// `sluice train --help`'s text, and docs/reference.md's table.
+[[nodiscard]] std::string option_help();
+[[nodiscard]] std::string option_reference_markdown();
+
+}  // namespace sluice::cli

@@ -1,0 +1,1 @@
+#include "trainer/kernels/autograd.h"

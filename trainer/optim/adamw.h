@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "trainer/optim/options.h"
+
+namespace sluice::optim {
+
+/// A run of a flat buffer that takes weight decay.
+struct DecayRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+/// AdamW or Adam over one flat parameter buffer, in place, one pass over memory (gradient scaling included).
+/// Adam: Kingma & Ba 2015, algorithm 1; AdamW: Loshchilov & Hutter 2019, algorithm 2.
+class AdamW {
+ public:
+  /// `parameters`: flat, contiguous, float32 or float64; `decayed`: sorted, disjoint.
+  AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed);
+
+  /// One update; `gradient_scale` multiplies every gradient first (clipping). `update` counts from 1.
+  void step(const at::Tensor& gradients, double lr, double gradient_scale, std::int64_t update);
+
+  [[nodiscard]] const at::Tensor& first_moment() const { return first_; }
+  [[nodiscard]] const at::Tensor& second_moment() const { return second_; }
+
+ private:
+  OptimOptions options_;
+  at::Tensor parameters_;
+  std::vector<DecayRange> decayed_;
+  at::Tensor first_;
+  at::Tensor second_;
+};
+
+/// Euclidean norm of a flat buffer, accumulated in float64 over fixed blocks in a fixed order.
+[[nodiscard]] double global_norm(const at::Tensor& flat);
+
+/// Factor that brings a gradient of this norm to at most `clip`; 1 if clip is 0 or the norm is below it.
+[[nodiscard]] double clip_scale(double norm, double clip);
+
+}  // namespace sluice::optim

@@ -1,0 +1,1 @@
+#include "trainer/train/checkpoint.h"

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace sluice::train {
+
+/// Bad user input: every fault found, each naming the key or file, its value and what is allowed. Exit code 2.
+class InputError : public std::runtime_error {
+ public:
+  explicit InputError(std::vector<std::string> faults) : std::runtime_error(join(faults)), faults_(std::move(faults)) {}
+  explicit InputError(const std::string& fault) : InputError(std::vector<std::string>{fault}) {}
+
+  [[nodiscard]] const std::vector<std::string>& faults() const { return faults_; }
+
+ private:
+  static std::string join(const std::vector<std::string>& faults) {
+    std::string text;
+    for (const auto& fault : faults) text += (text.empty() ? "" : "\n") + fault;
+    return text;
+  }
+  std::vector<std::string> faults_;
+};
+
+}  // namespace sluice::train
