@@ -9,11 +9,13 @@
 
 #include "trainer/model/options.h"
 
-// Shape suffixes, here and below: B batch, T positions of this call (T <= n), V vocabulary, d d_model, f d_ffn.
+// Shape suffixes, here and below: B batch, T positions of this call (T <= n), V vocabulary, d d_model, f
+// d_ffn.
 
 namespace sluice::model {
 
-/// What incremental decoding keeps: for each layer the normalised gate inputs of the positions so far, [n, f/2].
+/// What incremental decoding keeps: for each layer the normalised gate inputs of the positions so far, [n,
+/// f/2].
 class DecodeCache {
  public:
   virtual ~DecodeCache() = default;
@@ -21,15 +23,19 @@ class DecodeCache {
   [[nodiscard]] virtual std::int64_t length() const = 0;
 };
 
-/// A causal language model over parameters that live elsewhere (views into the arena). Stateless apart from them; one thread.
+/// A causal language model over parameters that live elsewhere (views into the arena). Stateless apart from
+/// them; one thread.
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
 
-  /// tokens_BT int64 -> logits [B, T, V] in the parameters' dtype. Records autograd unless a NoGradGuard is set.
+  /// tokens_BT int64 -> logits [B, T, V] in the parameters' dtype. Records autograd unless a NoGradGuard is
+  /// set.
   [[nodiscard]] virtual at::Tensor logits(const at::Tensor& tokens_BT) const = 0;
-  /// Sum over positions of -log p(target), a scalar in the parameters' dtype; targets_BT int64, kIgnore counts as zero.
-  [[nodiscard]] virtual at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const = 0;
+  /// Sum over positions of -log p(target), a scalar in the parameters' dtype; targets_BT int64, kIgnore
+  /// counts as zero.
+  [[nodiscard]] virtual at::Tensor loss_sum(const at::Tensor& tokens_BT,
+                                            const at::Tensor& targets_BT) const = 0;
 
   [[nodiscard]] virtual std::unique_ptr<DecodeCache> make_cache() const = 0;
   /// Encodes tokens_T (T <= n) from an emptied cache; returns the last position's logits [V]. No autograd.
@@ -41,7 +47,8 @@ class LanguageModel {
 inline constexpr std::int64_t kIgnore = -100;
 
 /// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size).
-[[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
+[[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options,
+                                                        std::int64_t vocabulary_size,
                                                         std::vector<at::Tensor> parameters);
 
 }  // namespace sluice::model

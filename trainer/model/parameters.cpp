@@ -1,1 +1,137 @@
 #include "trainer/model/parameters.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+#include <xxhash.h>
+
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+namespace sluice::model {
+namespace {
+
+using Kind = Initialiser::Kind;
+
+/// Appends specs and knows the conventions of names, draws and initial values.
+class SpecList {
+ public:
+  explicit SpecList(const ModelOptions& options) : options_(options) {
+    TORCH_CHECK(options.init == "normal" || options.init == "fan_in", "model.init is ", options.init,
+                ", allowed are normal and fan_in");
+  }
+
+  void enter_layer(std::int64_t layer) {
+    prefix_ = "blocks." + std::to_string(layer) + ".";
+    draw_prefix_ = options_.identical_layers ? "blocks.0." : prefix_;
+  }
+  void leave_layers() { prefix_ = draw_prefix_ = ""; }
+
+  void add(const std::string& name, std::vector<std::int64_t> shape, WeightDecay decay, Kind kind,
+           double scale = 0.0) {
+    specs_.push_back({prefix_ + name, std::move(shape), decay, {kind, scale, draw_prefix_ + name}});
+  }
+  void add_norm(const std::string& name, std::int64_t width) {
+    add(name + ".weight", {width}, WeightDecay::kNone, Kind::kOnes);
+    add(name + ".bias", {width}, WeightDecay::kNone, Kind::kZeros);
+  }
+  void add_linear_weight(const std::string& name, std::int64_t out, std::int64_t in) {
+    if (options_.init == "fan_in") {
+      add(name, {out, in}, WeightDecay::kApply, Kind::kUniform, fan_in_bound(in));
+    } else {
+      add(name, {out, in}, WeightDecay::kApply, Kind::kNormal, options_.init_std);
+    }
+  }
+  void add_linear_bias(const std::string& name, std::int64_t out, std::int64_t in) {
+    if (options_.init == "fan_in") {
+      add(name, {out}, WeightDecay::kNone, Kind::kUniform, fan_in_bound(in));
+    } else {
+      add(name, {out}, WeightDecay::kNone, Kind::kZeros);
+    }
+  }
+  void add_linear(const std::string& name, std::int64_t out, std::int64_t in) {
+    add_linear_weight(name + ".weight", out, in);
+    add_linear_bias(name + ".bias", out, in);
+  }
+
+  [[nodiscard]] std::vector<ParameterSpec> take() { return std::move(specs_); }
+
+ private:
+  static double fan_in_bound(std::int64_t in) { return 1.0 / std::sqrt(static_cast<double>(in)); }
+
+  const ModelOptions& options_;
+  std::string prefix_;
+  std::string draw_prefix_;
+  std::vector<ParameterSpec> specs_;
+};
+
+void add_block(SpecList& list, const ModelOptions& options) {
+  const std::int64_t half = options.d_ffn / 2;
+  const std::int64_t positions = options.seq_len;
+  const double spatial_bound = options.spatial_init_per_position
+                                   ? options.spatial_init / static_cast<double>(positions)
+                                   : options.spatial_init;
+  list.add_norm("norm", options.d_model);
+  list.add_linear("expand", options.d_ffn, options.d_model);
+  list.add_norm("sgu.norm", half);
+  list.add("sgu.weight", {positions, positions}, WeightDecay::kApply, Kind::kUniform, spatial_bound);
+  list.add("sgu.bias", {positions}, WeightDecay::kNone, Kind::kOnes);
+  list.add_linear("contract", options.d_model, half);
+}
+
+std::uint64_t stream_seed(std::string_view draw_name, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(draw_name.data(), draw_name.size(), seed);
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size) {
+  TORCH_CHECK(options.kind == "gmlp", "model.kind is ", options.kind, ", allowed is gmlp");
+  TORCH_CHECK(options.d_ffn % 2 == 0, "model.d_ffn is ", options.d_ffn,
+              ", but the gating unit splits it in two");
+  SpecList list(options);
+  list.add("embed.weight", {vocabulary_size, options.d_model}, WeightDecay::kApply, Kind::kNormal,
+           options.embedding_std);
+  for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+    list.enter_layer(layer);
+    add_block(list, options);
+  }
+  list.leave_layers();
+  list.add_norm("norm", options.d_model);
+  if (!options.tied) list.add_linear_weight("head.weight", vocabulary_size, options.d_model);
+  if (options.head_bias) list.add_linear_bias("head.bias", vocabulary_size, options.d_model);
+  return list.take();
+}
+
+at::Tensor initial_value(const ParameterSpec& spec, std::uint64_t seed, at::ScalarType dtype) {
+  at::Tensor value = at::empty(spec.shape, at::TensorOptions().dtype(at::kDouble));
+  const at::Generator generator = at::detail::createCPUGenerator(stream_seed(spec.init.draw_name, seed));
+  switch (spec.init.kind) {
+    case Kind::kZeros:
+      value.zero_();
+      break;
+    case Kind::kOnes:
+      value.fill_(1.0);
+      break;
+    case Kind::kNormal:
+      value.normal_(0.0, spec.init.scale, generator);
+      break;
+    case Kind::kUniform:
+      value.uniform_(-spec.init.scale, spec.init.scale, generator);
+      break;
+  }
+  return value.to(dtype);
+}
+
+std::int64_t parameter_count(const std::vector<ParameterSpec>& specs) {
+  std::int64_t count = 0;
+  for (const ParameterSpec& spec : specs) {
+    std::int64_t numel = 1;
+    for (const std::int64_t extent : spec.shape) numel *= extent;
+    count += numel;
+  }
+  return count;
+}
+
+}  // namespace sluice::model

@@ -30,16 +30,19 @@ struct ParameterSpec {
 /// Every parameter of the model, in the order in which forward first uses them.
 /// Names: embed.weight [V, d]; blocks.{i}.norm.{weight,bias} [d]; blocks.{i}.expand.weight [f, d], .bias [f];
 /// blocks.{i}.sgu.norm.{weight,bias} [f/2]; blocks.{i}.sgu.weight [n, n]; blocks.{i}.sgu.bias [n];
-/// blocks.{i}.contract.weight [d, f/2], .bias [d]; norm.{weight,bias} [d]; head.weight [V, d] if untied; head.bias [V].
-[[nodiscard]] std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size);
+/// blocks.{i}.contract.weight [d, f/2], .bias [d]; norm.{weight,bias} [d]; head.weight [V, d] if untied;
+/// head.bias [V].
+[[nodiscard]] std::vector<ParameterSpec> parameter_specs(const ModelOptions& options,
+                                                         std::int64_t vocabulary_size);
 
-/// The initial value, CPU, `dtype` float32 or float64 (the same draws, rounded). A pure function of (spec, seed).
+/// The initial value, CPU, `dtype` float32 or float64 (the same draws, rounded). A pure function of (spec,
+/// seed).
 [[nodiscard]] at::Tensor initial_value(const ParameterSpec& spec, std::uint64_t seed, at::ScalarType dtype);
 
 [[nodiscard]] std::int64_t parameter_count(const std::vector<ParameterSpec>& specs);
 
-/// FLOPs (2 x multiply-adds) of forward and backward for one token, useful: the causal triangle counted as (n + 1) / 2
-/// positions a token; executed: dense spatial products. Backward counts twice forward.
+/// FLOPs (2 x multiply-adds) of forward and backward for one token, useful: the causal triangle counted as (n
+/// + 1) / 2 positions a token; executed: dense spatial products. Backward counts twice forward.
 struct FlopCount {
   double useful_per_token = 0;
   double executed_per_token = 0;

@@ -1,0 +1,111 @@
+#include "trainer/model/gmlp.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/mm.h>
+#include <c10/util/Exception.h>
+
+#include <cmath>
+#include <utility>
+
+#include "trainer/model/parameters.h"
+
+namespace sluice::model {
+namespace {
+
+/// Vaswani et al. 2017, 3.5: channel 2i holds sin(t * 10000^(-2i/d)), channel 2i + 1 the cosine.
+at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::Tensor& like) {
+  at::Tensor table = at::empty({positions, width}, at::TensorOptions().dtype(at::kDouble));
+  double* out = table.data_ptr<double>();
+  for (std::int64_t t = 0; t < positions; ++t) {
+    for (std::int64_t c = 0; c < width; ++c) {
+      const double exponent = -static_cast<double>(c - c % 2) / static_cast<double>(width);
+      const double angle = static_cast<double>(t) * std::pow(10000.0, exponent);
+      out[t * width + c] = c % 2 == 0 ? std::sin(angle) : std::cos(angle);
+    }
+  }
+  return table.to(like.options());
+}
+
+void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& parameters) {
+  TORCH_CHECK(parameters.size() == specs.size(), "the model has ", specs.size(), " parameters, given are ",
+              parameters.size());
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    TORCH_CHECK(parameters[i].sizes() == at::IntArrayRef(specs[i].shape), specs[i].name, " has shape ",
+                at::IntArrayRef(specs[i].shape), ", given is ", parameters[i].sizes());
+  }
+}
+
+}  // namespace
+
+Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters)
+    : options_(options) {
+  check_parameters(parameter_specs(options, vocabulary_size), parameters);
+  std::size_t index = 0;
+  const auto next = [&] { return std::move(parameters[index++]); };
+  embedding_ = next();
+  for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+    kernels::GmlpBlock block;
+    for (at::Tensor* parameter :
+         {&block.norm_weight, &block.norm_bias, &block.expand_weight, &block.expand_bias,
+          &block.gate_norm_weight, &block.gate_norm_bias, &block.spatial_weight, &block.spatial_bias,
+          &block.contract_weight, &block.contract_bias}) {
+      *parameter = next();
+    }
+    block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
+    block.norm_eps = options.norm_eps;
+    blocks_.push_back(std::move(block));
+  }
+  norm_weight_ = next();
+  norm_bias_ = next();
+  head_weight_ = options.tied ? embedding_ : next();
+  if (options.head_bias) head_bias_ = next();
+  TORCH_CHECK(options.positions == "none" || options.positions == "sinusoidal", "model.positions is ",
+              options.positions, ", allowed are none and sinusoidal");
+  if (options.positions == "sinusoidal") positions_ = sinusoids(options.seq_len, options.d_model, embedding_);
+}
+
+at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
+  const std::int64_t count = tokens_BT.size(1);
+  TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
+              " asked of a model of ", options_.seq_len);
+  at::Tensor x_BTd = at::embedding(embedding_, tokens_BT);
+  if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
+  if (positions_.defined()) x_BTd = x_BTd.add(positions_.narrow(0, first, count));
+  return x_BTd;
+}
+
+at::Tensor Gmlp::head(const at::Tensor& x_BTd) const {
+  const at::Tensor normed =
+      at::layer_norm(x_BTd, {options_.d_model}, norm_weight_, norm_bias_, options_.norm_eps)
+          .view({-1, options_.d_model});
+  const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
+                                                    : at::mm(normed, head_weight_.t());
+  std::vector<std::int64_t> shape = x_BTd.sizes().vec();
+  shape.back() = head_weight_.size(0);
+  return logits_TV.view(shape);
+}
+
+at::Tensor Gmlp::logits(const at::Tensor& tokens_BT) const {
+  at::Tensor x_BTd = embed(tokens_BT, 0);
+  for (const kernels::GmlpBlock& block : blocks_) x_BTd = kernels::gmlp_block(x_BTd, block);
+  return head(x_BTd);
+}
+
+at::Tensor Gmlp::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const {
+  TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
+              ", targets of shape ", targets_BT.sizes());
+  const at::Tensor logits_TV = logits(tokens_BT).flatten(0, 1);
+  return at::cross_entropy_loss(logits_TV, targets_BT.reshape({-1}), /*weight=*/{}, at::Reduction::Sum,
+                                kIgnore);
+}
+
+std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
+                                          std::vector<at::Tensor> parameters) {
+  return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters));
+}
+
+}  // namespace sluice::model

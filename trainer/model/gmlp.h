@@ -1,0 +1,44 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "trainer/kernels/gmlp_block.h"
+#include "trainer/model/language_model.h"
+
+namespace sluice::model {
+
+/// Causal gMLP: embedding (scaled and with sinusoidal positions if asked), blocks, final norm, head (tied or
+/// not). Every call throws c10::Error for more than n positions; prefill and decode also for a model that is
+/// not causal.
+class Gmlp final : public LanguageModel {
+ public:
+  /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
+  Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters);
+
+  [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
+  [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
+  [[nodiscard]] std::unique_ptr<DecodeCache> make_cache() const override;
+  [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const override;
+  [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
+
+ private:
+  /// tokens_BT at positions first, first + 1, ... -> [B, T, d].
+  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
+  /// Final norm and output projection: [..., d] -> [..., V].
+  [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
+
+  ModelOptions options_;
+  at::Tensor embedding_;  ///< [V, d]
+  at::Tensor positions_;  ///< [n, d] sinusoids, or undefined
+  std::vector<kernels::GmlpBlock> blocks_;
+  at::Tensor norm_weight_;
+  at::Tensor norm_bias_;
+  at::Tensor head_weight_;  ///< [V, d]; the embedding if tied
+  at::Tensor head_bias_;    ///< [V], or undefined
+};
+
+}  // namespace sluice::model

@@ -1,0 +1,166 @@
+#include "trainer/optim/adamw.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace sluice::optim {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 15;  // elements that repay another thread
+
+void check_flat(const at::Tensor& flat) {
+  TORCH_CHECK(flat.dim() == 1 && flat.is_contiguous() && flat.device().is_cpu(),
+              "a flat CPU buffer is needed, given is ", flat.sizes(), " on ", flat.device());
+  TORCH_CHECK(flat.scalar_type() == at::kFloat || flat.scalar_type() == at::kDouble,
+              "float32 or float64 is needed, given is ", flat.scalar_type());
+}
+
+/// The constants of one update, in the buffer's type.
+template <typename Scalar>
+struct Update {
+  Scalar gradient_scale, beta1, beta2, one_minus_beta1, one_minus_beta2;
+  Scalar step_size;          // lr / (1 - beta1^t)
+  Scalar second_correction;  // 1 / sqrt(1 - beta2^t)
+  Scalar eps;
+  Scalar keep = 1;               // 1 - lr * weight_decay (AdamW)
+  Scalar decay_in_gradient = 0;  // weight_decay (Adam)
+};
+
+template <typename Scalar>
+Update<Scalar> make_update(const OptimOptions& options, double lr, double gradient_scale,
+                           std::int64_t update) {
+  const auto t = static_cast<double>(update);
+  const auto as = [](double value) { return static_cast<Scalar>(value); };
+  return {.gradient_scale = as(gradient_scale),
+          .beta1 = as(options.betas[0]),
+          .beta2 = as(options.betas[1]),
+          .one_minus_beta1 = as(1 - options.betas[0]),
+          .one_minus_beta2 = as(1 - options.betas[1]),
+          .step_size = as(lr / (1 - std::pow(options.betas[0], t))),
+          .second_correction = as(1 / std::sqrt(1 - std::pow(options.betas[1], t))),
+          .eps = as(options.eps)};
+}
+
+/// Elementwise, and compiled without contraction to fused multiply-adds: any cut into ranges gives the same
+/// bits.
+template <typename Scalar>
+void update_range(Scalar* __restrict parameter, const Scalar* __restrict gradient, Scalar* __restrict first,
+                  Scalar* __restrict second, std::int64_t count, const Update<Scalar> c) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Scalar g = gradient[i] * c.gradient_scale + parameter[i] * c.decay_in_gradient;
+    first[i] = c.beta1 * first[i] + c.one_minus_beta1 * g;
+    second[i] = c.beta2 * second[i] + c.one_minus_beta2 * (g * g);
+    parameter[i] =
+        parameter[i] * c.keep - c.step_size * first[i] / (std::sqrt(second[i]) * c.second_correction + c.eps);
+  }
+}
+
+/// [begin, end) cut where decay begins and ends; `apply(begin, end, WithDecay)`.
+template <typename Apply>
+void for_each_piece(const std::vector<DecayRange>& decayed, std::int64_t begin, std::int64_t end,
+                    const Apply& apply) {
+  auto range = std::lower_bound(decayed.begin(), decayed.end(), begin,
+                                [](const DecayRange& r, std::int64_t position) { return r.end <= position; });
+  while (begin < end) {
+    const bool inside = range != decayed.end() && range->begin <= begin;
+    std::int64_t piece_end = end;
+    if (range != decayed.end()) piece_end = std::min(end, inside ? range->end : range->begin);
+    apply(begin, piece_end, inside);
+    if (inside && piece_end == range->end) ++range;
+    begin = piece_end;
+  }
+}
+
+double sum_of_squares(const auto* values, std::int64_t count) {
+  constexpr std::int64_t kLanes =
+      8;  // independent sums, so that the loop vectorises without reordering by the compiler
+  std::array<double, kLanes> lanes{};
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const auto value = static_cast<double>(values[i + lane]);
+      lanes[static_cast<std::size_t>(lane)] += value * value;
+    }
+  }
+  for (; i < count; ++i) lanes[0] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+}  // namespace
+
+AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed)
+    : options_(options), parameters_(std::move(parameters)), decayed_(std::move(decayed)) {
+  TORCH_CHECK(options.kind == "adamw" || options.kind == "adam", "optim.kind is ", options.kind,
+              ", allowed are adamw and adam");
+  check_flat(parameters_);
+  std::int64_t previous = 0;
+  for (const DecayRange& range : decayed_) {
+    TORCH_CHECK(previous <= range.begin && range.begin <= range.end && range.end <= parameters_.numel(),
+                "decay range [", range.begin, ", ", range.end, ") after ", previous, " in a buffer of ",
+                parameters_.numel());
+    previous = range.end;
+  }
+  first_ = at::zeros_like(parameters_);
+  second_ = at::zeros_like(parameters_);
+}
+
+void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, std::int64_t update) {
+  check_flat(gradients);
+  TORCH_CHECK(
+      gradients.numel() == parameters_.numel() && gradients.scalar_type() == parameters_.scalar_type(),
+      "gradients: ", gradients.numel(), " of ", gradients.scalar_type(),
+      ", parameters: ", parameters_.numel(), " of ", parameters_.scalar_type());
+  TORCH_CHECK(update >= 1, "updates count from 1, given is ", update);
+  AT_DISPATCH_FLOATING_TYPES(parameters_.scalar_type(), "AdamW::step", [&] {
+    const auto plain = make_update<scalar_t>(options_, lr, gradient_scale, update);
+    auto with_decay = plain;
+    if (options_.kind == "adamw") {
+      with_decay.keep = static_cast<scalar_t>(1 - lr * options_.weight_decay);
+    } else {
+      with_decay.decay_in_gradient = static_cast<scalar_t>(options_.weight_decay);
+    }
+    auto* parameter = parameters_.data_ptr<scalar_t>();
+    const auto* gradient = gradients.const_data_ptr<scalar_t>();
+    auto* first = first_.data_ptr<scalar_t>();
+    auto* second = second_.data_ptr<scalar_t>();
+    at::parallel_for(0, parameters_.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for_each_piece(decayed_, begin, end, [&](std::int64_t from, std::int64_t to, bool decays) {
+        update_range(parameter + from, gradient + from, first + from, second + from, to - from,
+                     decays ? with_decay : plain);
+      });
+    });
+  });
+}
+
+double global_norm(const at::Tensor& flat) {
+  check_flat(flat);
+  constexpr std::int64_t kBlock = 4096;
+  const std::int64_t blocks = (flat.numel() + kBlock - 1) / kBlock;
+  std::vector<double> sums(static_cast<std::size_t>(blocks));
+  AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "global_norm", [&] {
+    const auto* values = flat.const_data_ptr<scalar_t>();
+    at::parallel_for(0, blocks, kGrain / kBlock, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t block = begin; block < end; ++block) {
+        const std::int64_t from = block * kBlock;
+        sums[static_cast<std::size_t>(block)] =
+            sum_of_squares(values + from, std::min(kBlock, flat.numel() - from));
+      }
+    });
+  });
+  double sum = 0;
+  for (const double block_sum : sums) sum += block_sum;
+  return std::sqrt(sum);
+}
+
+double clip_scale(double norm, double clip) { return clip == 0.0 || norm <= clip ? 1.0 : clip / norm; }
+
+}  // namespace sluice::optim
