@@ -14,15 +14,16 @@
 #include "trainer/train/options.h"
 
 // Run directory:  RUN/resolved.ini  build.txt  metrics.jsonl  checkpoints/latest  checkpoints/step-000100/...
-// Checkpoint:     model.safetensors  optimizer.safetensors  tokenizer.json (tokenizer.model)  manifest.json (written last)
+// Checkpoint:     model.safetensors  optimizer.safetensors  tokenizer.json (tokenizer.model)  manifest.json
+// (written last)
 
 namespace sluice::train {
 
 /// Everything a run needs to go on, apart from its options: logical tensors by name, and counters.
 struct TrainingState {
-  std::int64_t step = 0;          ///< steps done
-  std::int64_t tokens = 0;        ///< tokens seen
-  std::int64_t next_sample = 0;   ///< global sample index that the next step starts at
+  std::int64_t step = 0;         ///< steps done
+  std::int64_t tokens = 0;       ///< tokens seen
+  std::int64_t next_sample = 0;  ///< global sample index that the next step starts at
 };
 
 /// What a checkpoint says of itself.
@@ -43,20 +44,24 @@ struct StateBuffers {
   at::Tensor second_moment;
 };
 
-/// Writes RUN/checkpoints/step-NNNNNN: to a temporary name, files and directory fsynced, renamed, then `latest` replaced
-/// likewise; then prunes by keep and keep_every. Rank 0 alone calls it. Throws std::system_error naming the file.
+/// Writes RUN/checkpoints/step-NNNNNN: to a temporary name, files and directory fsynced, renamed, then
+/// `latest` replaced likewise; then prunes by keep and keep_every. Rank 0 alone calls it. Throws
+/// std::system_error naming the file.
 std::filesystem::path write_checkpoint(const std::filesystem::path& run_directory, const CheckpointInfo& info,
                                        const parallel::ArenaLayout& layout, const StateBuffers& buffers,
-                                       const dataio::Tokenizer& tokenizer, const CheckpointOptions& retention);
+                                       const dataio::Tokenizer& tokenizer,
+                                       const CheckpointOptions& retention);
 
-/// A checkpoint directory itself, or the newest good checkpoint of a run directory: every digest is checked; a bad one is
-/// passed over with a message in `warnings`. nullopt: the run has none. Throws InputError for a path that is neither.
+/// A checkpoint directory itself, or the newest good checkpoint of a run directory: every digest is checked;
+/// a bad one is passed over with a message in `warnings`. nullopt: the run has none. Throws InputError for a
+/// path that is neither.
 [[nodiscard]] std::optional<CheckpointInfo> find_checkpoint(const std::filesystem::path& path,
                                                             std::vector<std::string>& warnings);
 
-/// Copies tensors by name into the buffers (dtype converted). A null buffer is skipped. Throws InputError listing every missing,
-/// unknown and wrongly shaped tensor.
-void load_checkpoint(const CheckpointInfo& info, const parallel::ArenaLayout& layout, const StateBuffers& into);
+/// Copies tensors by name into the buffers (dtype converted). A null buffer is skipped. Throws InputError
+/// listing every missing, unknown and wrongly shaped tensor.
+void load_checkpoint(const CheckpointInfo& info, const parallel::ArenaLayout& layout,
+                     const StateBuffers& into);
 
 /// Everything wrong with a checkpoint directory, a line each; empty when all is well.
 [[nodiscard]] std::vector<std::string> verify_checkpoint(const std::filesystem::path& directory);

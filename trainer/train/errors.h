@@ -6,10 +6,12 @@
 
 namespace sluice::train {
 
-/// Bad user input: every fault found, each naming the key or file, its value and what is allowed. Exit code 2.
+/// Bad user input: every fault found, each naming the key or file, its value and what is allowed. Exit
+/// code 2.
 class InputError : public std::runtime_error {
  public:
-  explicit InputError(std::vector<std::string> faults) : std::runtime_error(join(faults)), faults_(std::move(faults)) {}
+  explicit InputError(std::vector<std::string> faults)
+      : std::runtime_error(join(faults)), faults_(std::move(faults)) {}
   explicit InputError(const std::string& fault) : InputError(std::vector<std::string>{fault}) {}
 
   [[nodiscard]] const std::vector<std::string>& faults() const { return faults_; }

@@ -9,9 +9,9 @@
 namespace sluice::train {
 
 struct RunSection {
-  std::string dir;           ///< run directory
+  std::string dir;  ///< run directory
   std::uint64_t seed = 0;
-  bool new_run = false;      ///< run.new: move an existing run directory aside and start anew
+  bool new_run = false;  ///< run.new: move an existing run directory aside and start anew
 };
 
 struct DataOptions {
@@ -22,29 +22,29 @@ struct DataOptions {
 };
 
 struct TrainOptions {
-  std::int64_t steps = 0;          ///< resolved from train.tokens where that is given
+  std::int64_t steps = 0;  ///< resolved from train.tokens where that is given
   std::int64_t tokens = 0;
-  std::int64_t global_batch = 32;  ///< sequences a step, all ranks together
-  std::int64_t micro_batch = 8;    ///< sequences at once on a rank
-  std::string precision = "fp32";  ///< fp32 | fp64
-  std::string ledger;              ///< file; empty: none
+  std::int64_t global_batch = 32;       ///< sequences a step, all ranks together
+  std::int64_t micro_batch = 8;         ///< sequences at once on a rank
+  std::string precision = "fp32";       ///< fp32 | fp64
+  std::string ledger;                   ///< file; empty: none
   std::string ledger_detail = "range";  ///< range | full
-  std::int64_t threads = 0;        ///< compute threads a rank; 0: cores of the node / ranks of the node
+  std::int64_t threads = 0;             ///< compute threads a rank; 0: cores of the node / ranks of the node
 };
 
 struct EvalOptions {
-  std::int64_t every = 100;    ///< steps; 0: never
-  std::int64_t batches = 0;    ///< micro-batches a rank at most; 0: the whole split
+  std::int64_t every = 100;  ///< steps; 0: never
+  std::int64_t batches = 0;  ///< micro-batches at most, all ranks together; 0: the whole split
 };
 
 struct CheckpointOptions {
-  std::int64_t every = 100;    ///< steps; 0: only at the end and on signals
-  std::int64_t keep = 3;       ///< newest ones kept
-  std::int64_t keep_every = 0; ///< those of every M-th step are kept for ever; 0: none
+  std::int64_t every = 100;     ///< steps; 0: only at the end and on signals
+  std::int64_t keep = 3;        ///< newest ones kept
+  std::int64_t keep_every = 0;  ///< those of every M-th step are kept for ever; 0: none
 };
 
 struct ParallelOptions {
-  double bucket_mb = 4.0;           ///< gradient bucket, MB of 1e6 bytes
+  double bucket_mb = 4.0;                 ///< gradient bucket, MB of 1e6 bytes
   std::int64_t check_replicas_every = 0;  ///< steps between hash checks of the replicas; 0: never
 };
 

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "dataio/corpus.h"
+#include "parallel/communicator.h"
+#include "trainer/model/language_model.h"
+
+namespace sluice::train {
+
+/// Which part of a split is evaluated, and how it is cut. None of it depends on the world size.
+struct EvaluationPlan {
+  std::int64_t seq_len = 0;
+  std::int64_t micro_batch = 8;  ///< windows at once
+  std::int64_t batches =
+      0;  ///< at most, all ranks together, spread evenly over the split; 0: the whole split
+};
+
+struct EvaluationResult {
+  double loss = 0;          ///< nats per token
+  double loss_sum = 0;      ///< nats
+  std::int64_t tokens = 0;  ///< predicted tokens; over a whole split all but its first
+  std::int64_t batches = 0;
+};
+
+/// Mean loss over a split. Windows lie side by side and the last one is short, so each token but the first is
+/// predicted exactly once. Ranks take batches in turn; each batch's sum is kept in float64 and the sums are
+/// added in the order of the batches, so that every world size gives the same bits (at the same number of
+/// threads). All ranks call it with the same plan, all get the result. Throws DataError, and InputError for a
+/// split of fewer than 2 tokens.
+[[nodiscard]] EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader& reader,
+                                        const EvaluationPlan& plan, parallel::Communicator& communicator);
+
+}  // namespace sluice::train

@@ -1,0 +1,85 @@
+#include "trainer/train/manifest.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+
+namespace sluice::model {
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ModelOptions, kind, layers, d_model, d_ffn, seq_len, tied,
+                                                positions, causal, scale_embedding, head_bias,
+                                                identical_layers, init, init_std, embedding_std, spatial_init,
+                                                spatial_init_per_position, norm_eps, seed)
+}  // namespace sluice::model
+
+namespace sluice::train {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainingState, step, tokens, next_sample)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SafetensorsDigests, header, tensors)
+
+namespace {
+
+using Json = nlohmann::json;  // keys sorted: the text, and so its digest, is a function of the content
+
+constexpr const char* kFormat = "sluice-checkpoint";
+
+Manifest from_json(const Json& json) {
+  Manifest manifest;
+  CheckpointInfo& info = manifest.info;
+  info.state = json.at("state").get<TrainingState>();
+  info.model = json.at("model").get<model::ModelOptions>();
+  info.vocabulary_size = json.at("vocabulary_size").get<std::int64_t>();
+  info.corpus_fingerprint = json.at("corpus_fingerprint").get<std::string>();
+  info.world_size = json.at("world_size").get<std::int64_t>();
+  info.resolved_ini = json.at("resolved_ini").get<std::string>();
+  manifest.tensors = json.at("tensors").get<std::map<std::string, SafetensorsDigests>>();
+  manifest.files = json.at("files").get<std::map<std::string, std::string>>();
+  return manifest;
+}
+
+void check_format(const Json& json) {
+  if (json.value("format", "") != kFormat) throw InputError(fmt::format("format is not {}", kFormat));
+  const auto version = json.value("version", std::int64_t{0});
+  if (version < 1 || version > kCheckpointVersion) {
+    throw InputError(
+        fmt::format("format version {}, this program reads 1 to {}", version, kCheckpointVersion));
+  }
+}
+
+}  // namespace
+
+std::string manifest_text(const Manifest& manifest) {
+  const CheckpointInfo& info = manifest.info;
+  Json json = {{"format", kFormat},
+               {"version", kCheckpointVersion},
+               {"state", info.state},
+               {"model", info.model},
+               {"vocabulary_size", info.vocabulary_size},
+               {"corpus_fingerprint", info.corpus_fingerprint},
+               {"world_size", info.world_size},
+               {"resolved_ini", info.resolved_ini},
+               {"tensors", manifest.tensors},
+               {"files", manifest.files}};
+  json["digest"] = digest_of(json.dump());
+  return json.dump(2) + "\n";
+}
+
+Manifest read_manifest(const std::filesystem::path& directory) {
+  const std::filesystem::path file = directory / "manifest.json";
+  try {
+    Json json = Json::parse(read_file(file));
+    check_format(json);
+    const auto digest = json.at("digest").get<std::string>();
+    json.erase("digest");
+    if (digest != digest_of(json.dump())) throw InputError("damaged: its own digest does not match");
+    Manifest manifest = from_json(json);
+    manifest.info.directory = directory;
+    return manifest;
+  } catch (const std::exception& error) {
+    throw InputError(fmt::format("{}: {}", file.string(), error.what()));
+  }
+}
+
+}  // namespace sluice::train

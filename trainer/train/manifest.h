@@ -1,0 +1,28 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "trainer/train/checkpoint.h"
+#include "trainer/train/safetensors.h"
+
+// manifest.json of a checkpoint (docs/formats.md): what the checkpoint is, and the digest of everything
+// beside it.
+
+namespace sluice::train {
+
+inline constexpr std::int64_t kCheckpointVersion = 1;
+
+struct Manifest {
+  CheckpointInfo info;
+  std::map<std::string, SafetensorsDigests> tensors;  ///< by file name
+  std::map<std::string, std::string> files;           ///< other files: digest of the whole
+};
+
+/// JSON text; it carries a digest of itself.
+[[nodiscard]] std::string manifest_text(const Manifest& manifest);
+/// Reads DIR/manifest.json. Throws InputError naming the file: missing, damaged, of another format or a newer
+/// version.
+[[nodiscard]] Manifest read_manifest(const std::filesystem::path& directory);
+
+}  // namespace sluice::train

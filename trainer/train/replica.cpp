@@ -1,0 +1,66 @@
+#include "trainer/train/replica.h"
+
+#include "trainer/kernels/autograd.h"
+
+namespace sluice::train {
+
+namespace {
+
+std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::ParameterSpec>& specs) {
+  std::vector<parallel::TensorSpec> tensors;
+  tensors.reserve(specs.size());
+  for (const auto& spec : specs) tensors.push_back({spec.name, spec.shape});
+  return tensors;
+}
+
+}  // namespace
+
+Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, at::ScalarType dtype,
+                 ReplicaUse use)
+    : options_(options),
+      vocabulary_size_(vocabulary_size),
+      specs_(model::parameter_specs(options, vocabulary_size)),
+      layout_(tensor_specs(specs_)),
+      parameters_(layout_.allocate(dtype, at::kCPU)) {
+  if (use == ReplicaUse::kTraining) gradients_ = layout_.allocate(dtype, at::kCPU);
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(specs_.size()); ++i) {
+    const at::Tensor value = layout_.view(parameters_, i);
+    leaves_.push_back(gradients_.defined() ? kernels::make_leaf(value, layout_.view(gradients_, i)) : value);
+  }
+  model_ = model::make_model(options_, vocabulary_size_, leaves_);
+}
+
+void Replica::initialise(std::uint64_t seed) {
+  for (std::size_t i = 0; i < specs_.size(); ++i) {
+    layout_.view(parameters_, static_cast<std::int64_t>(i))
+        .copy_(model::initial_value(specs_[i], seed, parameters_.scalar_type()));
+  }
+}
+
+std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }
+
+std::vector<optim::DecayRange> Replica::decayed_ranges() const {
+  std::vector<optim::DecayRange> ranges;
+  for (std::size_t i = 0; i < specs_.size(); ++i) {
+    if (specs_[i].decay == model::WeightDecay::kNone) continue;
+    const auto& entry = layout_.entries()[i];
+    ranges.push_back({entry.offset, entry.offset + entry.numel});
+  }
+  return ranges;
+}
+
+void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& ready) {
+  TORCH_CHECK(gradients_.defined(), "a replica for inference has no gradients");
+  for (std::size_t i = 0; i < leaves_.size(); ++i) {
+    kernels::on_gradient_ready(leaves_[i], [ready, entry = static_cast<std::int64_t>(i)] { ready(entry); });
+  }
+}
+
+std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, at::ScalarType dtype) {
+  auto replica = std::make_unique<Replica>(info.model, info.vocabulary_size, dtype, ReplicaUse::kInference);
+  load_checkpoint(info, replica->layout(),
+                  {.parameters = replica->parameters(), .first_moment = {}, .second_moment = {}});
+  return replica;
+}
+
+}  // namespace sluice::train
