@@ -1,0 +1,98 @@
+#include "dataio/tokenizer.h"
+
+#include <xxhash.h>
+
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "dataio/error.h"
+#include "dataio/files.h"
+#include "dataio/tokenizer_file.h"
+#include "dataio/utf8.h"
+
+namespace sluice::dataio {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kFormat = "sluice-tokenizer";
+constexpr std::int64_t kVersion = 1;
+
+std::vector<char32_t> code_points(const std::string& text) {
+  std::vector<char32_t> characters;
+  for (std::int64_t at = 0; at < static_cast<std::int64_t>(text.size());) {
+    const CodePoint c = code_point_at(text, at);
+    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at));
+    characters.push_back(c.value);
+    at += c.bytes;
+  }
+  return characters;
+}
+
+std::string load_model(const std::filesystem::path& directory, const Json& json) {
+  const std::filesystem::path path = directory / json.at("model").get<std::string>();
+  std::string model = read_file(path);
+  const std::string digest = hex64(XXH3_64bits(model.data(), model.size()));
+  const auto expected = json.at("model_xxh3").get<std::string>();
+  if (digest != expected) {
+    throw DataError(path, "damaged: its XXH3-64 is " + digest + ", " + kTokenizerFile + " says " + expected);
+  }
+  return model;
+}
+
+std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Json& json) {
+  if (json.at("format").get<std::string>() != kFormat) {
+    throw std::invalid_argument("format is not " + std::string(kFormat));
+  }
+  const auto version = json.at("version").get<std::int64_t>();
+  if (version != kVersion) {
+    throw std::invalid_argument("version " + std::to_string(version) + ", this program reads version 1");
+  }
+  const auto kind = json.at("kind").get<std::string>();
+  if (kind == "bytes") return make_byte_tokenizer();
+  if (kind == "chars") return make_char_tokenizer(code_points(json.at("characters").get<std::string>()));
+  if (kind == "sentencepiece") return make_sentencepiece_tokenizer(load_model(directory, json));
+  throw std::invalid_argument("kind '" + kind + "': allowed are bytes, chars, sentencepiece");
+}
+
+}  // namespace
+
+void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
+                    const TokenizerContent& content) {
+  Json json{{"format", kFormat},
+            {"version", kVersion},
+            {"kind", tokenizer.kind()},
+            {"vocabulary_size", tokenizer.vocabulary_size()},
+            {"end_of_document", tokenizer.end_of_document()}};
+  if (!content.characters.empty()) json["characters"] = content.characters;
+  if (!content.model.empty()) {
+    json["model"] = kTokenizerModelFile;
+    json["model_xxh3"] = hex64(XXH3_64bits(content.model.data(), content.model.size()));
+    write_file(directory / kTokenizerModelFile, content.model);
+  }
+  write_file(directory / kTokenizerFile, json.dump(2) + "\n");
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / kTokenizerFile;
+  const std::string text = read_file(path);
+  try {
+    const Json json = Json::parse(text);
+    auto tokenizer = make(directory, json);
+    const auto vocabulary = json.at("vocabulary_size").get<std::int64_t>();
+    const auto end = json.at("end_of_document").get<std::int64_t>();
+    if (vocabulary != tokenizer->vocabulary_size() || end != tokenizer->end_of_document()) {
+      throw std::invalid_argument("vocabulary_size " + std::to_string(vocabulary) + " and end_of_document " +
+                                  std::to_string(end) + ", but its content has " +
+                                  std::to_string(tokenizer->vocabulary_size()) + " and " +
+                                  std::to_string(tokenizer->end_of_document()));
+    }
+    return tokenizer;
+  } catch (const DataError&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw DataError(path, std::string("not a tokenizer: ") + e.what());
+  }
+}
+
+}  // namespace sluice::dataio

@@ -1,0 +1,76 @@
+#include <algorithm>
+#include <stdexcept>
+
+#include "dataio/tokenizer.h"
+#include "dataio/tokenizer_file.h"
+#include "dataio/utf8.h"
+
+namespace sluice::dataio {
+namespace {
+
+constexpr std::int32_t kUnknown = -1;
+
+class CharTokenizer final : public Tokenizer {
+ public:
+  explicit CharTokenizer(std::vector<char32_t> characters) : characters_(std::move(characters)) {
+    std::sort(characters_.begin(), characters_.end());
+    characters_.erase(std::unique(characters_.begin(), characters_.end()), characters_.end());
+    if (!characters_.empty() && characters_.back() > 0x10FFFF) {
+      throw std::invalid_argument("a character above U+10FFFF");
+    }
+    ids_.assign(characters_.empty() ? 0 : characters_.back() + 1, kUnknown);
+    for (std::size_t i = 0; i < characters_.size(); ++i) {
+      ids_[characters_[i]] = static_cast<std::int32_t>(i);
+    }
+  }
+
+  std::string kind() const override { return "chars"; }
+  std::int64_t vocabulary_size() const override { return end_of_document() + 1; }
+  std::int32_t end_of_document() const override { return static_cast<std::int32_t>(characters_.size()); }
+
+  void encode(std::string_view text, std::vector<std::int32_t>& out) const override {
+    out.reserve(out.size() + text.size());
+    const auto size = static_cast<std::int64_t>(text.size());
+    for (std::int64_t at = 0; at < size;) {
+      const CodePoint c = code_point_at(text, at);
+      const std::int32_t id = c.bytes > 0 && c.value < ids_.size() ? ids_[c.value] : kUnknown;
+      if (id == kUnknown) refuse(text, at, c);
+      out.push_back(id);
+      at += c.bytes;
+    }
+  }
+
+  std::string decode(std::span<const std::int32_t> ids) const override {
+    std::string text;
+    text.reserve(ids.size());
+    for (const std::int32_t id : ids) {
+      if (id >= 0 && id < end_of_document()) append_utf8(characters_[static_cast<std::size_t>(id)], text);
+    }
+    return text;
+  }
+
+  void save(const std::filesystem::path& directory) const override {
+    TokenizerContent content;
+    for (const char32_t c : characters_) append_utf8(c, content.characters);
+    save_tokenizer(directory, *this, content);
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string_view text, std::int64_t at, CodePoint c) const {
+    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at));
+    throw std::invalid_argument("unknown character " + name_of(c.value) + " at byte " + std::to_string(at) +
+                                ": the tokenizer knows " + std::to_string(characters_.size()) +
+                                " characters, those of its training text");
+  }
+
+  std::vector<char32_t> characters_;  ///< sorted; the index is the id
+  std::vector<std::int32_t> ids_;     ///< by code point up to the largest one known
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_char_tokenizer(std::vector<char32_t> characters) {
+  return std::make_unique<CharTokenizer>(std::move(characters));
+}
+
+}  // namespace sluice::dataio

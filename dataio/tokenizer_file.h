@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "dataio/tokenizer.h"
+
+namespace sluice::dataio {
+
+inline constexpr const char* kTokenizerFile = "tokenizer.json";
+inline constexpr const char* kTokenizerModelFile = "tokenizer.model";
+
+/// What a kind needs beside its name and sizes; empty members are not written.
+struct TokenizerContent {
+  std::string characters;  ///< chars: all characters in the order of their ids, as UTF-8
+  std::string model;       ///< sentencepiece: the model, kept in its own file beside tokenizer.json
+};
+
+/// Writes tokenizer.json, and tokenizer.model where there is a model. Throws DataError.
+void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
+                    const TokenizerContent& content);
+
+}  // namespace sluice::dataio
