@@ -21,9 +21,10 @@ struct ShardSummary {
   std::uint64_t digest = 0;  ///< XXH3-64 of all token bytes
 };
 
-/// Writes one shard file: contiguous 1-D `tokens` of uint16 or uint32, `documents` (int64 offsets of document starts within
-/// the shard), `digests` (uint64, XXH3-64 of each MiB of token bytes) and attributes. Tokens are appended; memory stays
-/// bounded. close() writes the rest and fsyncs. Throws DataError (disk full included).
+/// Writes one shard file: contiguous 1-D `tokens` of uint16 or uint32, `documents` (int64 offsets of document
+/// starts within the shard), `digests` (uint64, XXH3-64 of each MiB of token bytes) and attributes. Tokens
+/// are appended; memory stays bounded. close() writes the rest and fsyncs. Throws DataError (disk full
+/// included).
 class ShardWriter {
  public:
   /// `tokens`: the exact number that will be appended (the dataset is contiguous).
@@ -42,8 +43,8 @@ class ShardWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Opens a shard through HDF5 and checks magic, version, rank, type, endianness, contiguity and that the file is long enough.
-/// Throws DataError.
+/// Opens a shard through HDF5 and checks magic, version, rank, type, endianness, contiguity and that the file
+/// is long enough. Throws DataError.
 [[nodiscard]] ShardLayout open_shard(const std::filesystem::path& file);
 /// The document starts within a shard, in tokens.
 [[nodiscard]] std::vector<std::int64_t> read_document_offsets(const std::filesystem::path& file);
