@@ -1,0 +1,153 @@
+#include "trainer/model/parameters.h"
+
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+namespace sluice::model {
+namespace {
+
+ModelOptions two_layers() {
+  ModelOptions options;
+  options.layers = 2;
+  options.d_model = 16;
+  options.d_ffn = 24;
+  options.seq_len = 10;
+  return options;
+}
+
+ParameterSpec find(const std::vector<ParameterSpec>& specs, const std::string& name) {
+  const auto it =
+      std::find_if(specs.begin(), specs.end(), [&](const ParameterSpec& s) { return s.name == name; });
+  if (it == specs.end()) throw std::out_of_range(name);
+  return *it;
+}
+
+TEST(Parameters, StandInTheOrderOfFirstUse) {
+  ModelOptions options = two_layers();
+  options.layers = 1;
+  options.tied = false;
+  options.head_bias = true;
+  std::vector<std::string> names;
+  for (const ParameterSpec& spec : parameter_specs(options, 7)) names.push_back(spec.name);
+  EXPECT_EQ(names, (std::vector<std::string>{
+                       "embed.weight", "blocks.0.norm.weight", "blocks.0.norm.bias", "blocks.0.expand.weight",
+                       "blocks.0.expand.bias", "blocks.0.sgu.norm.weight", "blocks.0.sgu.norm.bias",
+                       "blocks.0.sgu.weight", "blocks.0.sgu.bias", "blocks.0.contract.weight",
+                       "blocks.0.contract.bias", "norm.weight", "norm.bias", "head.weight", "head.bias"}));
+}
+
+TEST(Parameters, DecayMatricesOnly) {
+  ModelOptions options = two_layers();
+  options.tied = false;
+  options.head_bias = true;
+  for (const ParameterSpec& spec : parameter_specs(options, 7)) {
+    EXPECT_EQ(spec.decay == WeightDecay::kApply, spec.shape.size() == 2) << spec.name;
+  }
+}
+
+/// The paper's own arithmetic (tables 3 to 5 fit it) with a free W in place of the Toeplitz one, and the
+/// final norm.
+std::int64_t paper_count(std::int64_t layers, std::int64_t d, std::int64_t f, std::int64_t n) {
+  return layers * (2 * d + d * f + f + f + n * n + n + f / 2 * d + d) + 32000 * d + 2 * d;
+}
+
+TEST(Parameters, CountsAreThePapers) {
+  ModelOptions base;
+  base.layers = 48, base.d_model = 512, base.d_ffn = 3072, base.seq_len = 512;
+  EXPECT_EQ(parameter_count(parameter_specs(base, 32000)), paper_count(48, 512, 3072, 512));
+  EXPECT_NEAR(static_cast<double>(parameter_count(parameter_specs(base, 32000))), 142.6e6, 0.05e6);
+  ModelOptions ablation = base;
+  ablation.layers = 36, ablation.seq_len = 128;
+  EXPECT_EQ(parameter_count(parameter_specs(ablation, 32000)), paper_count(36, 512, 3072, 128));
+  base.tied = false;
+  EXPECT_EQ(parameter_count(parameter_specs(base, 32000)), paper_count(48, 512, 3072, 512) + 32000 * 512);
+}
+
+TEST(Parameters, LabmlExperimentHasItsCount) {
+  ModelOptions options;  // 6 layers, d 512, f 2048, n 256, 65 characters, untied head with a bias
+  options.layers = 6, options.d_model = 512, options.d_ffn = 2048, options.seq_len = 256;
+  options.tied = false, options.head_bias = true;
+  EXPECT_EQ(parameter_count(parameter_specs(options, 65)), 9'933'377);
+}
+
+TEST(Parameters, RefuseWhatIsNotAModel) {
+  ModelOptions options = two_layers();
+  options.d_ffn = 25;
+  EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
+  options = two_layers();
+  options.kind = "mixer";
+  EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
+  options = two_layers();
+  options.init = "zeros";
+  EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
+}
+
+RC_GTEST_PROP(InitialValues, ArePureFunctionsOfNameAndSeed, (std::uint64_t seed)) {
+  for (const ParameterSpec& spec : parameter_specs(two_layers(), 7)) {
+    const at::Tensor wide = initial_value(spec, seed, at::kDouble);
+    RC_ASSERT(wide.sizes() == at::IntArrayRef(spec.shape));
+    RC_ASSERT(at::equal(wide, initial_value(spec, seed, at::kDouble)));
+    RC_ASSERT(at::equal(wide.to(at::kFloat), initial_value(spec, seed, at::kFloat)));
+    if (spec.shape.size() == 2) RC_ASSERT(!at::equal(wide, initial_value(spec, seed + 1, at::kDouble)));
+  }
+}
+
+TEST(InitialValues, DifferBetweenLayersUnlessIdenticalIsAsked) {
+  for (const bool identical : {false, true}) {
+    ModelOptions options = two_layers();
+    options.identical_layers = identical;
+    const auto specs = parameter_specs(options, 7);
+    for (const char* name : {"expand.weight", "sgu.weight", "contract.weight"}) {
+      const at::Tensor first = initial_value(find(specs, std::string("blocks.0.") + name), 3, at::kDouble);
+      const at::Tensor second = initial_value(find(specs, std::string("blocks.1.") + name), 3, at::kDouble);
+      EXPECT_EQ(at::equal(first, second), identical) << name;
+    }
+  }
+}
+
+TEST(InitialValues, HaveTheSpreadThatIsAsked) {
+  ModelOptions options;
+  options.d_model = 128, options.d_ffn = 512, options.seq_len = 100;
+  options.init_std = 0.05, options.embedding_std = 1.0, options.spatial_init = 0.01;
+  const auto specs = parameter_specs(options, 300);
+  const auto spread = [](const at::Tensor& value) { return value.std().item<double>(); };
+  EXPECT_NEAR(spread(initial_value(find(specs, "embed.weight"), 1, at::kDouble)), 1.0, 0.02);
+  EXPECT_NEAR(spread(initial_value(find(specs, "blocks.0.expand.weight"), 1, at::kDouble)), 0.05, 0.001);
+  const at::Tensor spatial = initial_value(find(specs, "blocks.0.sgu.weight"), 1, at::kDouble);
+  EXPECT_LE(spatial.abs().max().item<double>(), 1e-4);
+  EXPECT_NEAR(spread(spatial), 1e-4 / std::sqrt(3.0), 2e-6);
+  EXPECT_EQ(initial_value(find(specs, "blocks.0.sgu.bias"), 1, at::kDouble).min().item<double>(), 1.0);
+  EXPECT_EQ(initial_value(find(specs, "blocks.0.expand.bias"), 1, at::kDouble).abs().max().item<double>(),
+            0.0);
+
+  options.init = "fan_in";
+  options.spatial_init_per_position = false;
+  const auto labml = parameter_specs(options, 300);
+  const double bound = 1 / std::sqrt(256.0);  // contract reads d_ffn / 2 inputs
+  for (const char* name : {"blocks.5.contract.weight", "blocks.5.contract.bias"}) {
+    const at::Tensor value = initial_value(find(labml, name), 1, at::kDouble);
+    EXPECT_LE(value.abs().max().item<double>(), bound) << name;
+    EXPECT_NEAR(spread(value), bound / std::sqrt(3.0), 0.1 * bound) << name;
+  }
+  EXPECT_GT(initial_value(find(labml, "blocks.0.sgu.weight"), 1, at::kDouble).max().item<double>(), 0.0099);
+}
+
+TEST(Flops, AreThoseCountedByHand) {
+  ModelOptions options;
+  options.layers = 1, options.d_model = 2, options.d_ffn = 4, options.seq_len = 3;
+  // expand 2*2*4, contract 2*2*2, spatial 2*2 channels times 3 positions dense or 2 on average, head 2*2*5;
+  // times 3.
+  EXPECT_EQ(count_flops(options, 5).executed_per_token, 3 * (16 + 8 + 12 + 20));
+  EXPECT_EQ(count_flops(options, 5).useful_per_token, 3 * (16 + 8 + 8 + 20));
+  options.causal = false;
+  EXPECT_EQ(count_flops(options, 5).useful_per_token, 3 * (16 + 8 + 12 + 20));
+}
+
+}  // namespace
+}  // namespace sluice::model
