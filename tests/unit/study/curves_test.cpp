@@ -1,0 +1,108 @@
+#include "trainer/study/curves.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace sluice::study {
+namespace {
+
+const double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+TEST(Curves, SmoothingIsTheWeightedMeanOfItsDefinition) {
+  const std::vector<double> values = {4.0, 2.0, kNaN, 7.0, 1.0};
+  const auto result = smoothed(values, 2.0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    double sum = 0.0;
+    double weight = 0.0;
+    for (std::size_t j = 0; j < values.size(); ++j) {
+      if (std::isnan(values[j])) continue;
+      const double w = std::exp(-std::abs(static_cast<double>(i) - static_cast<double>(j)) / 2.0);
+      sum += w * values[j];
+      weight += w;
+    }
+    EXPECT_NEAR(result[i], sum / weight, 1e-12) << i;
+  }
+}
+
+RC_GTEST_PROP(Curves, SmoothingStaysWithinTheValues, ()) {
+  const auto raw = *rc::gen::nonEmpty(rc::gen::container<std::vector<double>>(
+      rc::gen::map(rc::gen::inRange(-1000, 1000), [](int value) { return value / 10.0; })));
+  const auto [low, high] = std::minmax_element(raw.begin(), raw.end());
+  for (const double value : smoothed(raw, 3.0)) {
+    RC_ASSERT(value >= *low - 1e-9);
+    RC_ASSERT(value <= *high + 1e-9);
+  }
+}
+
+RC_GTEST_PROP(Curves, ThinningKeepsAtMostSoManyPointsAndTheWholesMean, ()) {
+  const auto points = *rc::gen::inRange<std::int64_t>(1, 40);
+  const auto runs = *rc::gen::inRange<std::int64_t>(1, 12);
+  std::vector<double> values(
+      static_cast<std::size_t>(points * runs));  // equal runs: the mean of means is the mean
+  std::iota(values.begin(), values.end(), 0.0);
+  const auto thin = thinned(values, points);
+  RC_ASSERT(static_cast<std::int64_t>(thin.size()) == points);
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  RC_ASSERT(std::abs(std::accumulate(thin.begin(), thin.end(), 0.0) / static_cast<double>(points) - mean) <
+            1e-9);
+}
+
+TrainRecord record(double step_s, double data_wait_s, double comm_s) {
+  return {.step = 1,
+          .tokens = 1,
+          .step_s = step_s,
+          .data_wait_s = data_wait_s,
+          .comm_exposed_s = comm_s,
+          .forward_s = kNaN,
+          .backward_s = kNaN,
+          .optimizer_s = kNaN};
+}
+
+TEST(Curves, PhasesSumToTheStepsAndNameWhatIsNotToldApart) {
+  const auto parts = phases({record(1.0, 0.125, 0.25), record(2.0, 0.125, 0.5)});
+  ASSERT_EQ(parts.size(), 3U);
+  EXPECT_EQ(parts[0].name, "data wait");
+  EXPECT_DOUBLE_EQ(parts[0].seconds, 0.25);
+  EXPECT_EQ(parts[1].name, "exposed communication");
+  EXPECT_DOUBLE_EQ(parts[1].seconds, 0.75);
+  EXPECT_EQ(parts[2].name, "compute and other");
+  EXPECT_DOUBLE_EQ(parts[2].seconds, 2.0);
+}
+
+TEST(Curves, PhasesTellForwardAndBackwardApartWhereTheyAreLogged) {
+  auto one = record(1.0, 0.1, 0.0);
+  one.forward_s = 0.3;
+  one.backward_s = 0.5;
+  one.optimizer_s = 0.05;
+  const auto parts = phases({one});
+  ASSERT_EQ(parts.size(), 6U);
+  EXPECT_EQ(parts[1].name, "forward");
+  EXPECT_EQ(parts[2].name, "backward");
+  EXPECT_EQ(parts[4].name, "optimizer");
+  EXPECT_EQ(parts[5].name, "other");
+  EXPECT_NEAR(parts[5].seconds, 0.05, 1e-12);
+}
+
+TEST(Curves, TheStackedSharesGrowToAHundred) {
+  const auto chart = time_chart({.train = {record(1.0, 0.25, 0.25), record(2.0, 0.5, 0.5)}, .valid = {}});
+  ASSERT_EQ(chart.series.size(), 3U);
+  for (const double share : chart.series[0].y) EXPECT_DOUBLE_EQ(share, 100.0);
+  for (const double share : chart.series[1].y) EXPECT_DOUBLE_EQ(share, 50.0);
+  for (const double share : chart.series[2].y) EXPECT_DOUBLE_EQ(share, 25.0);
+}
+
+TEST(Curves, TokensAreShownInAUnitThatReads) {
+  Metrics metrics;
+  metrics.valid = {{.step = 1, .tokens = 3'000'000, .loss = 2.0}};
+  const auto chart = loss_chart(metrics);
+  EXPECT_EQ(chart.x_label, "tokens seen (millions)");
+  ASSERT_EQ(chart.series.size(), 1U);
+  EXPECT_DOUBLE_EQ(chart.series[0].x[0], 3.0);
+}
+
+}  // namespace
+}  // namespace sluice::study

@@ -1,0 +1,171 @@
+#include "trainer/study/report.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <regex>
+#include <vector>
+
+#include "tests/unit/study/temporary_run.h"
+#include "trainer/train/errors.h"
+
+namespace sluice::study {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::string metrics(int steps) {
+  std::string text;
+  for (int step = 1; step <= steps; ++step) {
+    text += fmt::format(
+        R"({{"kind":"train","step":{},"tokens":{},"loss":{},"lr":0.001,"grad_norm":1.5,"tokens_per_s":10000,"step_s":0.8192,)"
+        R"("data_wait_s":0.01,"comm_exposed_s":0.05}})"
+        "\n",
+        step, step * 8192, 2.0 + std::exp(-step / 10.0));
+    if (step % 10 == 0)
+      text += fmt::format(R"({{"kind":"valid","step":{},"tokens":{},"loss":2.5}})"
+                          "\n",
+                          step, step * 8192);
+  }
+  return text;
+}
+
+class Report : public testing::Test {
+ protected:
+  void SetUp() override {
+    run_.write("metrics.jsonl", metrics(40) + R"({"kind":"train","st)");
+    run_.write("resolved.ini", "[run]\ndir = runs/a<b\n[model]\nkind = gmlp\nlayers = 4\n");
+    run_.write("build.txt", "sluice 0.1.0\nLibTorch & co\n");
+    run_.write("sample.txt", "if (a < b && c > d) \"</pre><script>alert(1)</script>\"");
+    run_.write("eval.json",
+               R"({"split":"valid","tokens":1000,"loss":1.5,"perplexity":4.4817,"bits_per_byte":2.164})");
+  }
+  [[nodiscard]] std::string html() const { return report_html(run_.path()); }
+
+  TemporaryRun run_;
+};
+
+TEST_F(Report, HasEverySection) {
+  const std::string page = html();
+  for (const char* title : {"Loss", "Speed", "Where the time went", "Learning rate", "Gradient norm",
+                            "Sample", "Evaluation", "Settings", "Build"})
+    EXPECT_THAT(page, HasSubstr(fmt::format("<h2>{}</h2>", title)));
+  for (const char* label : {">loss (nats per token)<", ">tokens seen (thousands)<", ">tokens/s (thousands)<",
+                            ">share of a step's time (%)<", ">step<"})
+    EXPECT_THAT(page, HasSubstr(label));
+}
+
+TEST_F(Report, ShowsTheFinalNumbersOfTheEvaluation) {
+  const std::string page = html();
+  EXPECT_THAT(page, HasSubstr("<dt>valid loss</dt><dd>1.5000"));
+  EXPECT_THAT(page, HasSubstr("<dt>perplexity</dt><dd>4.482"));
+  EXPECT_THAT(page, HasSubstr("<dt>bits per byte</dt><dd>2.1640"));
+  EXPECT_THAT(page, HasSubstr("<dt>tokens seen</dt><dd>328 k"));
+  EXPECT_THAT(page, HasSubstr("<dt>time in steps</dt><dd>32.8 s"));
+}
+
+TEST_F(Report, WithoutAnEvaluationTheLastValidationStandsAndEmptySectionsAreLeftOut) {
+  for (const char* file : {"eval.json", "sample.txt", "build.txt", "resolved.ini"})
+    std::filesystem::remove(run_.path() / file);
+  const std::string page = html();
+  EXPECT_THAT(page, HasSubstr("<dt>valid loss</dt><dd>2.5000"));
+  for (const char* title : {"Sample", "Evaluation", "Settings", "Build"})
+    EXPECT_THAT(page, Not(HasSubstr(fmt::format("<h2>{}</h2>", title))));
+}
+
+TEST_F(Report, EscapesWhatTheRunSays) {
+  const std::string page = html();
+  EXPECT_THAT(page, Not(HasSubstr("<script>")));
+  EXPECT_THAT(page, HasSubstr("if (a &lt; b &amp;&amp; c &gt; d) &quot;&lt;/pre&gt;&lt;script&gt;"));
+  EXPECT_THAT(page, HasSubstr("runs/a&lt;b"));
+  EXPECT_THAT(page, HasSubstr("LibTorch &amp; co"));
+}
+
+TEST_F(Report, IsOneFileThatNeedsNoOther) {
+  const std::string page = html();
+  for (const char* reference : {"http:", "https:", "src=", "url(", "@import", "<link", "<script", "file:"})
+    EXPECT_THAT(page, Not(HasSubstr(reference)));
+  const std::regex href("href=['\"]([^'\"]*)");
+  for (auto it = std::sregex_iterator(page.begin(), page.end(), href); it != std::sregex_iterator(); ++it)
+    EXPECT_EQ((*it)[1].str(), "#point");
+}
+
+// Elements closed in the order in which they were opened, attributes quoted and none twice in an element.
+TEST_F(Report, IsWellFormed) {
+  const std::string page = html();
+  const std::regex tag(
+      R"(<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+\s*=\s*(?:"[^"<]*"|'[^'<]*'))*)\s*(/?)>)");
+  const std::regex attribute(R"(([a-zA-Z:-]+)\s*=)");
+  std::vector<std::string> open;
+  std::int64_t tags = 0;
+  for (auto it = std::sregex_iterator(page.begin(), page.end(), tag); it != std::sregex_iterator();
+       ++it, ++tags) {
+    const std::string name = (*it)[2];
+    const std::string attributes = std::regex_replace((*it)[3].str(), std::regex(R"("[^"]*"|'[^']*')"), "");
+    std::vector<std::string> seen;
+    for (auto a = std::sregex_iterator(attributes.begin(), attributes.end(), attribute);
+         a != std::sregex_iterator(); ++a)
+      seen.push_back((*a)[1]);
+    std::sort(seen.begin(), seen.end());
+    EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end()) << it->str();
+    if ((*it)[1] == "/") {
+      ASSERT_FALSE(open.empty()) << it->str();
+      ASSERT_EQ(open.back(), name);
+      open.pop_back();
+    } else if ((*it)[4] != "/") {
+      open.push_back(name);
+    }
+  }
+  EXPECT_TRUE(open.empty());
+  // Every '<' but the document type's begins one of those tags.
+  EXPECT_EQ(std::count(page.begin(), page.end(), '<'), tags + 1);
+}
+
+TEST_F(Report, ColoursFollowThePage) {
+  const std::string page = html();
+  EXPECT_THAT(page, HasSubstr("prefers-color-scheme: dark"));
+  EXPECT_THAT(page, Not(HasSubstr("rgb(")));
+  EXPECT_THAT(page, Not(HasSubstr("\"black\"")));
+}
+
+TEST_F(Report, SaysHowToGetGnuplotWhereItIsMissing) {
+  try {
+    (void)report_html(run_.path(), {.gnuplot = "no-such-gnuplot"});
+    FAIL() << "no exception";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("no-such-gnuplot"), HasSubstr("apt-get install gnuplot-nox")));
+  }
+}
+
+TEST_F(Report, GivesTheDrawingProgramsOwnWordsWhereItFails) {
+  try {
+    (void)report_html(run_.path(), {.gnuplot = "false"});
+    FAIL() << "no exception";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("false failed"));
+  }
+}
+
+TEST_F(Report, RefusesWhatIsNoRunAndARunWithoutASingleStep) {
+  EXPECT_THROW((void)report_html(run_.path() / "nowhere"), train::InputError);
+  run_.write("metrics.jsonl", "");
+  EXPECT_THROW((void)report_html(run_.path()), train::InputError);
+}
+
+TEST_F(Report, DrawsARunOfOneStepAndOneWhoseLossIsNotFinite) {
+  run_.write("metrics.jsonl", metrics(1));
+  EXPECT_THAT(html(), HasSubstr("<h2>Loss</h2>"));
+  run_.write("metrics.jsonl",
+             metrics(5) +
+                 R"({"kind":"train","step":6,"tokens":49152,"loss":null,"lr":0.001,"grad_norm":null,)"
+                 R"("tokens_per_s":10000,"step_s":0.8,"data_wait_s":0,"comm_exposed_s":0})"
+                 "\n");
+  EXPECT_THAT(html(), HasSubstr("<h2>Loss</h2>"));
+}
+
+}  // namespace
+}  // namespace sluice::study

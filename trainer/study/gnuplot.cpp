@@ -1,0 +1,267 @@
+#include "trainer/study/gnuplot.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+
+namespace sluice::study {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (fs::temp_directory_path() / "sluice-report-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr)
+      throw std::system_error(errno, std::generic_category(), "mkdtemp " + name);
+    path_ = name;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+struct Canvas {
+  const char* suffix;
+  int width;
+  int height;
+  int font_px;
+};
+constexpr std::array<Canvas, 2> kCanvases = {{{"wide", 800, 330, 13}, {"narrow", 360, 290, 12}}};
+
+// Colours are drawn as #0000NN and turned into classes afterwards; NN from 1 are the series.
+constexpr int kInk = 101;
+constexpr int kGrid = 102;
+constexpr int kFaint = 10;  // added to a series' colour
+
+struct Role {
+  int code;
+  const char* name;
+};
+constexpr std::array<Role, 14> kRoles = {{{kInk, "ink"},
+                                          {kGrid, "grid"},
+                                          {1, "1"},
+                                          {2, "2"},
+                                          {3, "3"},
+                                          {4, "4"},
+                                          {5, "5"},
+                                          {6, "6"},
+                                          {kFaint + 1, "1 faint"},
+                                          {kFaint + 2, "2 faint"},
+                                          {kFaint + 3, "3 faint"},
+                                          {kFaint + 4, "4 faint"},
+                                          {kFaint + 5, "5 faint"},
+                                          {kFaint + 6, "6 faint"}}};
+
+std::string colour(int code) { return fmt::format("rgb '#0000{:02x}'", code); }
+
+std::string read_text(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::string gnuplot_text(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string data_name(std::size_t chart, std::size_t series) {
+  return fmt::format("data-{}-{}", chart, series);
+}
+
+void write_data(const fs::path& file, const Series& series) {
+  std::ofstream out(file);
+  for (std::size_t i = 0; i < series.x.size(); ++i) {
+    if (std::isfinite(series.y[i]))
+      out << fmt::format("{:.10g} {:.10g}\n", series.x[i], series.y[i]);
+    else
+      out << '\n';
+  }
+  if (!out) throw std::runtime_error(file.string() + ": cannot be written");
+}
+
+std::string plot_element(const Series& series, const std::string& data) {
+  const std::string start = fmt::format("'{}' using 1:2 with ", data);
+  switch (series.mark) {
+    case Mark::kLine:
+      return start + fmt::format("lines lc {} lw 2", colour(series.colour));
+    case Mark::kFaintLine:
+      return start + fmt::format("lines lc {} lw 1", colour(kFaint + series.colour));
+    case Mark::kPoints:
+      return start + fmt::format("points pt 7 ps 0.65 lc {}", colour(series.colour));
+    case Mark::kArea:
+      return start + fmt::format("filledcurves y1=0 fc {} fs solid noborder", colour(series.colour));
+  }
+  throw std::invalid_argument(fmt::format("unknown mark {}", static_cast<int>(series.mark)));
+}
+
+std::string plot_script(const Chart& chart, std::size_t index, const Canvas& canvas) {
+  const auto bound = [](const std::optional<double>& value) {
+    return value ? fmt::format("{:.10g}", *value) : std::string("*");
+  };
+  std::string script = fmt::format(
+      "reset\nset terminal svg size {},{} dynamic noenhanced font 'sans-serif,{}'\nset output '{}-{}.svg'\n",
+      canvas.width, canvas.height, canvas.font_px, canvas.suffix, index);
+  script += fmt::format("set border 1 lc {}\nset tics nomirror scale 0.5 textcolor {}\nset ytics scale 0\n",
+                        colour(kInk), colour(kInk));
+  script += fmt::format("set grid ytics lc {} lt 1 lw 1\nunset key\nset xtics autofreq\n", colour(kGrid));
+  script += fmt::format("set xlabel {} tc {}\nset ylabel {} tc {}\n", gnuplot_text(chart.x_label),
+                        colour(kInk), gnuplot_text(chart.y_label), colour(kInk));
+  script += fmt::format("set yrange [{}:{}]\nset xrange [0:*]\nset autoscale xfixmax\n", bound(chart.y_low),
+                        bound(chart.y_high));
+  script += "set rmargin 3\n";
+  std::string elements;
+  for (std::size_t s = 0; s < chart.series.size(); ++s)
+    elements += (s == 0 ? "" : ", ") + plot_element(chart.series[s], data_name(index, s));
+  return script + "plot " + elements + "\nset output\n";
+}
+
+/// Runs gnuplot in `directory` on the file script.gp there.
+void run_gnuplot(const std::string& program, const fs::path& directory) {
+  const std::string script = (directory / "script.gp").string();
+  const std::string log = (directory / "log").string();
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log.c_str(), O_CREAT | O_WRONLY, 0600);
+  std::string name = program;
+  std::string argument = script;
+  const std::array<char*, 3> words = {name.data(), argument.data(), nullptr};
+  pid_t child = 0;
+  const int code = posix_spawnp(&child, program.c_str(), &actions, nullptr, words.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (code == ENOENT || code == EACCES)
+    throw std::runtime_error(fmt::format(
+        "the report's charts are drawn by the program '{}', which was not found: apt-get install gnuplot-nox",
+        program));
+  if (code != 0) throw std::system_error(code, std::generic_category(), "posix_spawnp " + program);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "waitpid " + program);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    throw std::runtime_error(fmt::format("{} failed: {}", program, read_text(log)));
+}
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
+}
+
+/// Cuts every piece from `begin` to the end of the next `end`.
+void cut_all(std::string& text, std::string_view begin, std::string_view end) {
+  for (std::size_t at = text.find(begin); at != std::string::npos; at = text.find(begin, at)) {
+    const std::size_t stop = text.find(end, at + begin.size());
+    if (stop == std::string::npos) return;
+    text.erase(at, stop + end.size() - at);
+  }
+}
+
+/// Cuts groups that hold nothing: gnuplot writes one for every change of pen.
+void cut_empty_groups(std::string& text) {
+  for (std::size_t at = text.find("<g "); at != std::string::npos; at = text.find("<g ", at + 1)) {
+    const std::size_t inside = text.find('>', at) + 1;
+    const std::size_t next = text.find_first_not_of(" \n\t", inside);
+    if (next != std::string::npos && text.compare(next, 4, "</g>") == 0) {
+      text.erase(at, next + 4 - at);
+      --at;
+    }
+  }
+}
+
+void name_colours(std::string& svg) {
+  replace_all(svg, " class=\"gridline\"", "");
+  for (const auto& role : kRoles) {
+    const std::string wide = fmt::format("rgb(  0,   0, {:3d})", role.code);
+    const std::string tight = fmt::format("rgb(0,0,{})", role.code);
+    for (const std::string& rgb : {wide, tight})
+      for (const char quote : {'\'', '"'}) {
+        replace_all(svg, fmt::format(" stroke={0}{1}{0}", quote, rgb),
+                    fmt::format(" class=\"s-{}\"", role.name));
+        replace_all(svg, fmt::format(" fill = {0}{1}{0}", quote, rgb),
+                    fmt::format(" class=\"f-{}\"", role.name));
+        replace_all(svg, fmt::format(" fill={0}{1}{0}", quote, rgb),
+                    fmt::format(" class=\"f-{}\"", role.name));
+        replace_all(svg, fmt::format(" color={0}{1}{0}", quote, rgb),
+                    fmt::format(" class=\"c-{}\"", role.name));
+      }
+  }
+  replace_all(svg, "fill=\"black\"", "class=\"f-ink\"");
+}
+
+/// gnuplot's file as an element for an HTML page: no prolog, no names that would collide with another
+/// drawing's.
+std::string inline_svg(std::string svg, const std::string& label, const Canvas& canvas) {
+  svg.erase(0, svg.find("<g id=\"gnuplot_canvas\">"));
+  cut_all(svg, "<defs>", "</defs>");
+  cut_all(svg, "<title>", "</title>");
+  cut_all(svg, " id=\"", "\"");
+  replace_all(svg, "xlink:href='#gpPt6'", "href='#point'");
+  replace_all(svg, "<g >", "<g>");
+  cut_empty_groups(svg);
+  name_colours(svg);
+  replace_all(svg, " color=\"black\"", "");
+  replace_all(svg, " font-family=\"sans-serif\"", "");
+  return fmt::format("<svg class=\"{}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}",
+                     canvas.suffix, canvas.width, canvas.height, label, svg);
+}
+
+std::string aria_label(const Chart& chart) {
+  std::string label = chart.y_label + " against " + chart.x_label;
+  replace_all(label, "&", "&amp;");
+  replace_all(label, "<", "&lt;");
+  replace_all(label, "\"", "&quot;");
+  return label;
+}
+
+}  // namespace
+
+std::vector<Drawing> draw(const std::vector<Chart>& charts, const std::string& gnuplot) {
+  const TemporaryDirectory directory;
+  std::string script = fmt::format("cd {}\n", gnuplot_text(directory.path().string()));
+  for (std::size_t c = 0; c < charts.size(); ++c) {
+    for (std::size_t s = 0; s < charts[c].series.size(); ++s)
+      write_data(directory.path() / data_name(c, s), charts[c].series[s]);
+    for (const auto& canvas : kCanvases) script += plot_script(charts[c], c, canvas);
+  }
+  std::ofstream(directory.path() / "script.gp") << script;
+  run_gnuplot(gnuplot, directory.path());
+  std::vector<Drawing> drawings;
+  for (std::size_t c = 0; c < charts.size(); ++c) {
+    const auto drawing = [&](const Canvas& canvas) {
+      const fs::path file = directory.path() / fmt::format("{}-{}.svg", canvas.suffix, c);
+      return inline_svg(read_text(file), aria_label(charts[c]), canvas);
+    };
+    drawings.push_back({.wide = drawing(kCanvases[0]), .narrow = drawing(kCanvases[1])});
+  }
+  return drawings;
+}
+
+std::string drawing_definitions() {
+  return "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>"
+         "<circle id=\"point\" r=\"1\" fill=\"currentColor\"/></defs></svg>\n";
+}
+
+}  // namespace sluice::study

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+namespace sluice::study {
+
+/// One {"kind":"train"} line of metrics.jsonl. Losses in nats per token, times in seconds; NaN where a line
+/// has null or no such key.
+struct TrainRecord {
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;  ///< seen so far, this step included
+  double loss = 0.0;
+  double lr = 0.0;
+  double grad_norm = 0.0;
+  double tokens_per_s = 0.0;
+  double step_s = 0.0;
+  double data_wait_s = 0.0;
+  double comm_exposed_s = 0.0;
+  double forward_s = 0.0;
+  double backward_s = 0.0;
+  double optimizer_s = 0.0;
+};
+
+/// One {"kind":"valid"} line.
+struct ValidRecord {
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;
+  double loss = 0.0;
+};
+
+struct Metrics {
+  std::vector<TrainRecord> train;
+  std::vector<ValidRecord> valid;
+};
+
+/// Reads metrics.jsonl. A last line that was torn by a kill is left out; lines of other kinds are passed
+/// over. Throws train::InputError naming file and line for any other line that is not a JSON object, or a
+/// file that cannot be read.
+[[nodiscard]] Metrics read_metrics(const std::filesystem::path& file);
+
+}  // namespace sluice::study
