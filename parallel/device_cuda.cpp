@@ -20,7 +20,8 @@ DeviceReport report_devices() {
   number = 0;
   if (cudaDriverGetVersion(&number) == cudaSuccess) report.cuda_driver = version_text(number);
   if (ncclGetVersion(&number) == ncclSuccess)
-    report.nccl = std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+    report.nccl = std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." +
+                  std::to_string(number % 100);
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
   for (int index = 0; index < count; ++index) {

@@ -8,8 +8,9 @@
 
 namespace sluice::parallel {
 
-/// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started in the plan's
-/// order on every rank, whatever order gradients become ready in: bucket k starts when it and all before it are ready.
+/// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
+/// in the plan's order on every rank, whatever order gradients become ready in: bucket k starts when it and
+/// all before it are ready.
 class GradientReducer {
  public:
   GradientReducer(const ArenaLayout& layout, at::Tensor gradients, Communicator& communicator,
@@ -17,10 +18,11 @@ class GradientReducer {
 
   /// Before the backward whose gradients are to be reduced (the last micro-batch of a step).
   void start();
-  /// Gradient `entry` is final. Starts what can be started and makes progress on what runs. Each entry exactly once.
+  /// Gradient `entry` is final. Starts what can be started and makes progress on what runs. Each entry
+  /// exactly once.
   void mark_ready(std::int64_t entry);
-  /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds it had to wait: exposed
-  /// communication.
+  /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds it had to
+  /// wait: exposed communication.
   double finish();
   /// Between start() and finish(): makes progress on running reductions (MPI moves only inside MPI calls).
   void progress();

@@ -7,8 +7,9 @@
 
 namespace sluice::parallel {
 
-/// Runs `body` on `ranks` threads, each with its communicator of one in-process group: multi-rank logic in one plain test
-/// program. Rethrows the exception of the lowest rank that threw; ranks waiting for a rank that threw are woken and throw.
+/// Runs `body` on `ranks` threads, each with its communicator of one in-process group: multi-rank logic in
+/// one plain test program. Rethrows the exception of the lowest rank that threw; ranks waiting for a rank
+/// that threw are woken and throw.
 void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body);
 
 }  // namespace sluice::parallel

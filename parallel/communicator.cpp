@@ -1,0 +1,186 @@
+#include "parallel/communicator.h"
+
+#include <c10/util/Exception.h>
+
+#include <sstream>
+#include <utility>
+
+namespace sluice::parallel {
+namespace {
+
+const char* op_name(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return "sum";
+    case ReduceOp::kMin:
+      return "min";
+    case ReduceOp::kMax:
+      return "max";
+  }
+  TORCH_CHECK(false, "ReduceOp has no value ", static_cast<int>(op));
+}
+
+std::string describe(const at::Tensor& tensor) {
+  std::ostringstream text;
+  text << tensor.scalar_type() << tensor.sizes();
+  return text.str();
+}
+
+/// A fault seen here stays with the communicator (see Work), so the destructor need not carry it.
+void finish_quietly(std::unique_ptr<Work::Handle> handle) noexcept {
+  if (!handle) return;
+  try {
+    handle->wait();
+  } catch (...) {  // NOLINT(bugprone-empty-catch)
+  }
+}
+
+}  // namespace
+
+Work::Work(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
+
+Work::~Work() { finish_quietly(std::move(handle_)); }
+
+Work& Work::operator=(Work&& other) noexcept {
+  if (this != &other) {
+    finish_quietly(std::move(handle_));
+    handle_ = std::move(other.handle_);
+  }
+  return *this;
+}
+
+bool Work::test() {
+  if (handle_ && handle_->test()) handle_.reset();
+  return handle_ == nullptr;
+}
+
+void Work::wait() {
+  // Moved out first: after a fault the destructor must not wait a second time.
+  if (const auto handle = std::move(handle_)) handle->wait();
+}
+
+/// Marks the communicator as blocked in an operation for as long as it lives.
+class Communicator::Blocking {
+ public:
+  Blocking(Communicator& communicator, std::string name, std::int64_t sequence)
+      : communicator_(communicator) {
+    const std::lock_guard lock(communicator_.pending_mutex_);
+    communicator_.pending_ = PendingOperation{std::move(name), sequence, std::chrono::steady_clock::now()};
+  }
+  ~Blocking() {
+    const std::lock_guard lock(communicator_.pending_mutex_);
+    communicator_.pending_.reset();
+  }
+  Blocking(const Blocking&) = delete;
+  Blocking& operator=(const Blocking&) = delete;
+
+ private:
+  Communicator& communicator_;
+};
+
+/// An asynchronous operation whose wait() is traced like any blocking one.
+class Communicator::TracedHandle : public Work::Handle {
+ public:
+  TracedHandle(Communicator& communicator, std::string name, std::int64_t sequence,
+               std::unique_ptr<Work::Handle> inner)
+      : communicator_(communicator), name_(std::move(name)), sequence_(sequence), inner_(std::move(inner)) {}
+  bool test() override { return inner_->test(); }
+  void wait() override {
+    const Blocking blocking(communicator_, name_, sequence_);
+    inner_->wait();
+  }
+
+ private:
+  Communicator& communicator_;
+  std::string name_;
+  std::int64_t sequence_;
+  std::unique_ptr<Work::Handle> inner_;
+};
+
+void Communicator::check_tensor(const char* operation, const at::Tensor& tensor) const {
+  TORCH_CHECK(tensor.defined(), operation, ": the tensor is undefined");
+  TORCH_CHECK(tensor.layout() == at::kStrided && tensor.is_contiguous(), operation,
+              ": needs a contiguous tensor, got sizes ", tensor.sizes(), " layout ", tensor.layout());
+  TORCH_CHECK(size() == 1 || tensor.device().is_cpu(), operation, ": the ", name(),
+              " communicator exchanges CPU tensors, got device ", tensor.device());
+}
+
+void Communicator::check_reducible(const at::Tensor& tensor) const {
+  check_tensor("all_reduce", tensor);
+  const auto type = tensor.scalar_type();
+  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kLong || type == at::kInt,
+              "all_reduce: allowed types are float32, float64, int64, int32, got ", type);
+}
+
+void Communicator::check_root(const char* operation, std::int64_t root) const {
+  TORCH_CHECK(root >= 0 && root < size(), operation, ": root ", root, " is not a rank of a group of ",
+              size());
+}
+
+std::int64_t Communicator::enter(const std::string& signature) {
+  do_publish(++sequence_);
+  if (cross_check_ == CrossCheck::kOff || size() == 1) return sequence_;
+  const Blocking blocking(*this, "cross check of " + signature, sequence_);
+  const auto all = do_all_gather(signature);
+  for (std::size_t other = 0; other < all.size(); ++other)
+    TORCH_CHECK(all[other] == all[0], "ranks called different operations: rank 0 ", all[0], ", rank ", other,
+                " ", all[other]);
+  return sequence_;
+}
+
+void Communicator::all_reduce(const at::Tensor& tensor, ReduceOp op) {
+  check_reducible(tensor);
+  const std::string name = std::string("all_reduce ") + op_name(op) + " " + describe(tensor);
+  const Blocking blocking(*this, name, enter(name));
+  do_all_reduce(tensor, op)->wait();
+}
+
+Work Communicator::all_reduce_async(const at::Tensor& tensor, ReduceOp op) {
+  check_reducible(tensor);
+  std::string name = std::string("all_reduce_async ") + op_name(op) + " " + describe(tensor);
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_all_reduce(tensor, op)));
+}
+
+void Communicator::broadcast(const at::Tensor& tensor, std::int64_t root) {
+  check_tensor("broadcast", tensor);
+  check_root("broadcast", root);
+  const std::string name = "broadcast " + describe(tensor) + " from rank " + std::to_string(root);
+  const Blocking blocking(*this, name, enter(name));
+  do_broadcast(tensor, root);
+}
+
+std::string Communicator::broadcast(std::string bytes, std::int64_t root) {
+  check_root("broadcast", root);
+  const std::string name = "broadcast of bytes from rank " + std::to_string(root);
+  const Blocking blocking(*this, name, enter(name));
+  return do_broadcast_bytes(std::move(bytes), root);
+}
+
+std::vector<std::string> Communicator::all_gather(std::string_view bytes) {
+  const std::string name = "all_gather";
+  const Blocking blocking(*this, name, enter(name));
+  return do_all_gather(bytes);
+}
+
+void Communicator::barrier() {
+  const std::string name = "barrier";
+  const Blocking blocking(*this, name, enter(name));
+  do_barrier();
+}
+
+std::optional<PendingOperation> Communicator::pending() const {
+  const std::lock_guard lock(pending_mutex_);
+  return pending_;
+}
+
+std::vector<std::int64_t> Communicator::missing_ranks(std::int64_t sequence) const {
+  std::vector<std::int64_t> missing;
+  const auto published = do_published();
+  for (std::size_t other = 0; other < published.size(); ++other)
+    if (published[other] >= 0 && published[other] < sequence)
+      missing.push_back(static_cast<std::int64_t>(other));
+  return missing;
+}
+
+}  // namespace sluice::parallel

@@ -1,0 +1,258 @@
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "parallel/mpi_arrivals.h"
+#include "parallel/mpi_internal.h"
+
+namespace sluice::parallel {
+
+void MpiMessages::send(const void* data, std::int64_t bytes, std::int64_t to, int tag) {
+  for (std::int64_t at = 0; at < bytes; at += message_bytes_) {
+    const int count = static_cast<int>(std::min(message_bytes_, bytes - at));
+    check_mpi(MPI_Isend(static_cast<const char*>(data) + at, count, MPI_BYTE, static_cast<int>(to), tag,
+                        communicator_, &requests_.emplace_back(MPI_REQUEST_NULL)),
+              "MPI_Isend");
+  }
+}
+
+void MpiMessages::receive(void* data, std::int64_t bytes, std::int64_t from, int tag) {
+  for (std::int64_t at = 0; at < bytes; at += message_bytes_) {
+    const int count = static_cast<int>(std::min(message_bytes_, bytes - at));
+    check_mpi(MPI_Irecv(static_cast<char*>(data) + at, count, MPI_BYTE, static_cast<int>(from), tag,
+                        communicator_, &requests_.emplace_back(MPI_REQUEST_NULL)),
+              "MPI_Irecv");
+  }
+}
+
+bool MpiMessages::test() {
+  if (requests_.empty()) return true;
+  int done = 0;
+  check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+            "MPI_Testall");
+  if (done) requests_.clear();
+  return done != 0;
+}
+
+namespace {
+
+/// Messages and nothing to do after them.
+class Transfer final : public MpiOperation {
+ public:
+  explicit Transfer(MpiMessages messages) : messages_(std::move(messages)) {}
+  bool advance() override { return messages_.test(); }
+
+ private:
+  MpiMessages messages_;
+};
+
+class MpiCommunicator final : public Communicator {
+ public:
+  MpiCommunicator(MPI_Comm communicator, MpiOptions options)
+      : communicator_(communicator),
+        message_bytes_(options.message_bytes),
+        exceptions_at_start_(std::uncaught_exceptions()) {
+    check_mpi(MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    int number = 0;
+    check_mpi(MPI_Comm_rank(communicator_, &number), "MPI_Comm_rank");
+    rank_ = number;
+    check_mpi(MPI_Comm_size(communicator_, &number), "MPI_Comm_size");
+    size_ = number;
+    arrivals_ = std::make_unique<MpiArrivals>(communicator_);
+  }
+
+  ~MpiCommunicator() override {
+    // Freeing is collective: a rank that unwinds would wait for the others.
+    if (std::uncaught_exceptions() > exceptions_at_start_) {
+      arrivals_->forget();
+      return;
+    }
+    arrivals_.reset();
+    MPI_Comm_free(&communicator_);
+  }
+
+  [[nodiscard]] std::int64_t rank() const override { return rank_; }
+  [[nodiscard]] std::int64_t size() const override { return size_; }
+  [[nodiscard]] std::string name() const override { return "mpi"; }
+
+  [[noreturn]] void abort(int exit_code) override {
+    abort_code_ = exit_code;  // a thread that polls sees it and makes the call itself
+    const std::unique_lock lock(calls_, std::chrono::seconds(5));
+    if (lock.owns_lock()) {
+      std::fflush(nullptr);
+      MPI_Abort(MPI_COMM_WORLD, exit_code);
+    }
+    std::_Exit(
+        exit_code);  // stuck inside MPI: the launcher ends a job whose rank leaves without MPI_Finalize
+  }
+
+ private:
+  class Handle;
+
+  std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override;
+  void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
+    broadcast_bytes(tensor.data_ptr(), static_cast<std::int64_t>(tensor.nbytes()), root);
+  }
+
+  std::string do_broadcast_bytes(std::string bytes, std::int64_t root) override {
+    auto length = static_cast<std::int64_t>(bytes.size());
+    broadcast_bytes(&length, sizeof(length), root);
+    bytes.resize(static_cast<std::size_t>(length));
+    broadcast_bytes(bytes.data(), length, root);
+    return bytes;
+  }
+
+  std::vector<std::string> do_all_gather(std::string_view bytes) override {
+    const auto own = static_cast<std::int64_t>(bytes.size());
+    std::vector<std::int64_t> lengths(static_cast<std::size_t>(size_), own);
+    const int tag = next_tag();
+    run([&](MpiMessages& messages) {
+      for_each_peer([&](std::int64_t peer) {
+        messages.receive(&lengths[static_cast<std::size_t>(peer)], sizeof(own), peer, tag);
+        messages.send(&own, sizeof(own), peer, tag);
+      });
+    });
+    std::vector<std::string> all(static_cast<std::size_t>(size_));
+    for (std::size_t peer = 0; peer < all.size(); ++peer)
+      all[peer].resize(static_cast<std::size_t>(lengths[peer]));
+    all[static_cast<std::size_t>(rank_)] = bytes;
+    run([&](MpiMessages& messages) {
+      for_each_peer([&](std::int64_t peer) {
+        auto& place = all[static_cast<std::size_t>(peer)];
+        messages.receive(place.data(), static_cast<std::int64_t>(place.size()), peer, tag + 1);
+        messages.send(bytes.data(), own, peer, tag + 1);
+      });
+    });
+    return all;
+  }
+
+  void do_barrier() override {
+    run([&](MpiMessages& messages) {
+      MPI_Request request = MPI_REQUEST_NULL;
+      check_mpi(MPI_Ibarrier(communicator_, &request), "MPI_Ibarrier");
+      messages.add(request);
+    });
+  }
+
+  void do_publish(std::int64_t sequence) override { arrivals_->publish(sequence); }
+  [[nodiscard]] std::vector<std::int64_t> do_published() const override {
+    return arrivals_->published(size_);
+  }
+
+  void broadcast_bytes(void* data, std::int64_t bytes, std::int64_t root) {
+    run([&](MpiMessages& messages) {
+      for (std::int64_t at = 0; at < bytes; at += message_bytes_) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        check_mpi(
+            MPI_Ibcast(static_cast<char*>(data) + at, static_cast<int>(std::min(message_bytes_, bytes - at)),
+                       MPI_BYTE, static_cast<int>(root), communicator_, &request),
+            "MPI_Ibcast");
+        messages.add(request);
+      }
+    });
+  }
+
+  template <typename Visit>
+  void for_each_peer(Visit visit) {
+    for (std::int64_t peer = 0; peer < size_; ++peer)
+      if (peer != rank_) visit(peer);
+  }
+
+  /// Two tags for each operation: ranks are at most a few operations apart, far fewer than there are tags.
+  int next_tag() { return static_cast<int>(2 * (operations_++ % 16000)); }
+
+  /// Runs messages that `fill` starts until they are done.
+  template <typename Fill>
+  void run(Fill fill) {
+    std::shared_ptr<MpiOperation> operation;
+    guarded([&] {
+      MpiMessages messages(communicator_, message_bytes_);
+      fill(messages);
+      operation = std::make_shared<Transfer>(std::move(messages));
+      active_.push_back(operation);
+    });
+    wait(*operation);
+  }
+
+  /// One call into MPI at a time, and none after a fault.
+  template <typename Call>
+  void guarded(Call call) {
+    const std::lock_guard lock(calls_);
+    if (fault_) std::rethrow_exception(fault_);
+    try {
+      call();
+    } catch (const MpiError&) {
+      fault_ = std::current_exception();
+      throw;
+    }
+  }
+
+  /// All operations advance, whichever is waited for: two ranks that wait for different ones would else wait
+  /// for ever.
+  bool advance_until_idle(const MpiOperation& operation) {
+    bool active = false;
+    guarded([&] {
+      std::erase_if(active_, [](const auto& one) { return one->advance(); });
+      active = std::ranges::any_of(active_, [&](const auto& one) { return one.get() == &operation; });
+    });
+    return !active;
+  }
+
+  void wait(const MpiOperation& operation) {
+    while (!advance_until_idle(operation)) {
+      if (abort_code_ >= 0) MPI_Abort(MPI_COMM_WORLD, abort_code_);
+      std::this_thread::yield();
+    }
+  }
+
+  MPI_Comm communicator_;
+  std::int64_t message_bytes_;
+  int exceptions_at_start_;
+  std::int64_t rank_ = 0;
+  std::int64_t size_ = 1;
+  std::int64_t operations_ = 0;
+  std::vector<std::shared_ptr<MpiOperation>>
+      active_;  ///< kept after a fault: MPI may still write into their buffers
+  std::unique_ptr<MpiArrivals> arrivals_;
+  std::exception_ptr fault_;
+  std::timed_mutex calls_;
+  std::atomic<int> abort_code_{-1};
+};
+
+class MpiCommunicator::Handle : public Work::Handle {
+ public:
+  Handle(MpiCommunicator& communicator, std::shared_ptr<MpiOperation> operation)
+      : communicator_(communicator), operation_(std::move(operation)) {}
+  bool test() override { return communicator_.advance_until_idle(*operation_); }
+  void wait() override { communicator_.wait(*operation_); }
+
+ private:
+  MpiCommunicator& communicator_;
+  std::shared_ptr<MpiOperation> operation_;
+};
+
+std::unique_ptr<Work::Handle> MpiCommunicator::do_all_reduce(const at::Tensor& tensor, ReduceOp op) {
+  std::shared_ptr<MpiOperation> operation;
+  const int tag = next_tag();
+  guarded([&] {
+    operation =
+        start_mpi_all_reduce(tensor, op, rank_, size_, MpiMessages(communicator_, message_bytes_), tag);
+    active_.push_back(operation);
+  });
+  return std::make_unique<Handle>(*this, std::move(operation));
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm communicator, MpiOptions options) {
+  return std::make_unique<MpiCommunicator>(communicator, options);
+}
+
+}  // namespace sluice::parallel

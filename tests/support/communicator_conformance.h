@@ -1,0 +1,20 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace sluice::tests {
+
+/// One promise of parallel::Communicator, checked on the calling rank with EXPECT_*.
+struct ConformanceCase {
+  std::string name;
+  void (*run)(parallel::Communicator&);
+};
+
+/// What every communicator has to fulfil at every size.
+const std::vector<ConformanceCase>& conformance_cases();
+
+}  // namespace sluice::tests

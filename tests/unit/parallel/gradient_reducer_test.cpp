@@ -1,0 +1,83 @@
+#include "parallel/gradient_reducer.h"
+
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+#include <random>
+
+#include "parallel/thread_communicator.h"
+
+namespace sluice::parallel {
+namespace {
+
+ArenaLayout small_layout() {
+  return ArenaLayout({{"a", {5}}, {"b", {40, 3}}, {"c", {}}, {"d", {33}}, {"e", {64}}, {"f", {7, 7}}});
+}
+
+RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
+  const auto seed = *rc::gen::arbitrary<std::uint32_t>();
+  const auto ranks = *rc::gen::inRange<std::int64_t>(1, 5);
+  const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
+  std::mutex faults_mutex;
+  std::vector<std::string> faults;
+  run_thread_ranks(ranks, [&](Communicator& communicator) {
+    const ArenaLayout layout = small_layout();
+    const at::Tensor gradients = layout.allocate(at::kDouble, at::kCPU);
+    GradientReducer reducer(layout, gradients, communicator, bucket_elements);
+    std::mt19937 random(seed + static_cast<std::uint32_t>(communicator.rank()));
+    std::vector<std::int64_t> order(layout.entries().size());
+    std::iota(order.begin(), order.end(), 0);
+    for (int step = 0; step < 3; ++step) {
+      gradients.zero_();
+      std::shuffle(order.begin(), order.end(), random);  // each rank its own
+      reducer.start();
+      for (const std::int64_t entry : order) {
+        layout.view(gradients, entry)
+            .fill_(static_cast<double>((entry + 1) * (communicator.rank() + 1 + step)));
+        reducer.mark_ready(entry);
+      }
+      const double waited = reducer.finish();
+      double rank_sum = 0;
+      for (std::int64_t rank = 0; rank < communicator.size(); ++rank)
+        rank_sum += static_cast<double>(rank + 1 + step);
+      bool right = waited >= 0;
+      for (const std::int64_t entry : order)
+        right =
+            right &&
+            layout.view(gradients, entry).eq(static_cast<double>(entry + 1) * rank_sum).all().item<bool>();
+      const std::lock_guard lock(faults_mutex);
+      if (!right)
+        faults.push_back("rank " + std::to_string(communicator.rank()) + " step " + std::to_string(step));
+    }
+  });
+  RC_ASSERT(faults.empty());
+}
+
+TEST(GradientReducer, RefusesMisuse) {
+  const auto local = make_local_communicator();
+  const ArenaLayout layout = small_layout();
+  const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
+  EXPECT_THROW(GradientReducer(layout, gradients.narrow(0, 0, 32), *local, 10), c10::Error);
+  GradientReducer reducer(layout, gradients, *local, 10);
+  EXPECT_THROW(reducer.mark_ready(0), c10::Error);
+  EXPECT_THROW(reducer.progress(), c10::Error);
+  EXPECT_THROW((void)reducer.finish(), c10::Error);
+  reducer.start();
+  EXPECT_THROW(reducer.start(), c10::Error);
+  EXPECT_THROW(reducer.mark_ready(6), c10::Error);
+  reducer.mark_ready(2);
+  EXPECT_THROW(reducer.mark_ready(2), c10::Error);
+  try {
+    (void)reducer.finish();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("(a) was never ready"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace sluice::parallel
