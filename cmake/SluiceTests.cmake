@@ -1,7 +1,9 @@
-# Tests as data:
-#   add_unit_test(NAME SOURCES a.cpp ... LIBRARIES dataio ... [TIMEOUT s])        one GoogleTest program, one ctest
-#   add_mpi_test(NAME RANKS 1 2 3 SOURCES ... LIBRARIES ... [TIMEOUT s])          one ctest for each rank count
-#   add_gpu_test(NAME SOURCES ... LIBRARIES ... [TIMEOUT s])                      label gpu; skips visibly without a GPU
+# Tests as data; each has a timeout, and labels for launch/check: "slow" is left out by --fast, "long" runs only with --long.
+#   add_unit_test(NAME SOURCES a.cpp ... LIBRARIES dataio ... [TIMEOUT s] [LABELS slow])    one GoogleTest program
+#   add_mpi_test(NAME RANKS 1 2 3 SOURCES ... LIBRARIES ... [TIMEOUT s] [LABELS slow])      one ctest for each rank count
+#   add_gpu_test(NAME SOURCES ... LIBRARIES ... [TIMEOUT s] [LABELS slow])                  skips visibly without a GPU
+#   add_script_test(NAME COMMAND words ... [TIMEOUT s] [LABELS slow])                       a script; exit code 77 skips
+# One compute thread for each process: tests run side by side, and are the same on any number of cores.
 find_package(GTest REQUIRED)
 find_path(RAPIDCHECK_INCLUDE rapidcheck.h REQUIRED)
 find_library(RAPIDCHECK_LIBRARY rapidcheck REQUIRED)
@@ -9,34 +11,54 @@ add_library(test_tools INTERFACE)
 target_include_directories(test_tools SYSTEM INTERFACE ${RAPIDCHECK_INCLUDE})
 target_link_libraries(test_tools INTERFACE GTest::gtest GTest::gmock ${RAPIDCHECK_LIBRARY})
 
+# The Python of tests: LibTorch's own environment, which has numpy, safetensors and h5py beside it.
+find_program(SLUICE_PYTHON python3 HINTS ${SLUICE_TORCH_DIR}/bin REQUIRED)
+
+set(SLUICE_TEST_ENVIRONMENT OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+
 function(_sluice_test_program name sources libraries)
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE test_tools ${libraries} sluice_warnings)
 endfunction()
 
+# _sluice_test_properties(NAME DEFAULT_TIMEOUT TIMEOUT LABELS...)
+function(_sluice_test_properties name default_timeout timeout)
+  if(NOT timeout)
+    set(timeout ${default_timeout})
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} LABELS "${ARGN}" ENVIRONMENT "${SLUICE_TEST_ENVIRONMENT}")
+endfunction()
+
 function(add_unit_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   _sluice_test_program(${name} "${ARG_SOURCES}" "${ARG_LIBRARIES};GTest::gtest_main")
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT $<IF:$<BOOL:${ARG_TIMEOUT}>,${ARG_TIMEOUT},120> LABELS unit)
+  _sluice_test_properties(${name} 120 "${ARG_TIMEOUT}" unit ${ARG_LABELS})
 endfunction()
 
 function(add_mpi_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
   _sluice_test_program(${name} "${ARG_SOURCES};${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp"
                        "${ARG_LIBRARIES};MPI::MPI_C")
   foreach(ranks ${ARG_RANKS})
     add_test(NAME ${name}_${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none
                                            $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}_${ranks} PROPERTIES
-      TIMEOUT $<IF:$<BOOL:${ARG_TIMEOUT}>,${ARG_TIMEOUT},120> LABELS mpi PROCESSORS 2
-      ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
+    _sluice_test_properties(${name}_${ranks} 120 "${ARG_TIMEOUT}" mpi ${ARG_LABELS})
+    set_tests_properties(${name}_${ranks} PROPERTIES PROCESSORS 2)
   endforeach()
 endfunction()
 
 function(add_gpu_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   _sluice_test_program(${name} "${ARG_SOURCES}" "${ARG_LIBRARIES};GTest::gtest_main")
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT $<IF:$<BOOL:${ARG_TIMEOUT}>,${ARG_TIMEOUT},300> LABELS gpu)
+  _sluice_test_properties(${name} 300 "${ARG_TIMEOUT}" gpu ${ARG_LABELS})
+  set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" RUN_SERIAL ON)
+endfunction()
+
+function(add_script_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  _sluice_test_properties(${name} 120 "${ARG_TIMEOUT}" script ${ARG_LABELS})
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
 endfunction()
