@@ -92,38 +92,25 @@ Scale scale_for(double most) {
   return {};
 }
 
-std::vector<double> smoothed(const std::vector<double>& values, double steps) {
-  const double keep = std::exp(-1.0 / steps);
-  const std::size_t size = values.size();
-  std::vector<double> sum(size, 0.0);
-  std::vector<double> weight(size, 0.0);
-  double running_sum = 0.0;
-  double running_weight = 0.0;
-  const auto decay = [&] {
-    running_sum *= keep;
-    running_weight *= keep;
-  };
-  const auto take = [&](double value) {
-    if (!std::isfinite(value)) return;
-    running_sum += value;
-    running_weight += 1.0;
-  };
-  for (std::size_t i = 0; i < size; ++i) {  // the past and the present
-    decay();
-    take(values[i]);
-    sum[i] = running_sum;
-    weight[i] = running_weight;
+std::vector<double> smoothed(const std::vector<double>& values, std::int64_t steps) {
+  const auto size = static_cast<std::int64_t>(values.size());
+  std::vector<double> sums(1, 0.0);
+  std::vector<double> counts(1, 0.0);
+  for (const double value : values) {
+    sums.push_back(sums.back() + finite_or_zero(value));
+    counts.push_back(counts.back() + (std::isfinite(value) ? 1.0 : 0.0));
   }
-  running_sum = running_weight = 0.0;
-  for (std::size_t i = size; i-- > 0;) {  // the future
-    decay();
-    sum[i] += running_sum;
-    weight[i] += running_weight;
-    take(values[i]);
+  std::vector<double> means;
+  means.reserve(values.size());
+  for (std::int64_t i = 0; i < size; ++i) {
+    const std::int64_t reach = std::min(steps, i);
+    const auto first = static_cast<std::size_t>(i - reach);
+    const auto end = static_cast<std::size_t>(std::min(i + reach + 1, size));
+    const double count = counts[end] - counts[first];
+    means.push_back(count > 0.0 ? (sums[end] - sums[first]) / count
+                                : std::numeric_limits<double>::quiet_NaN());
   }
-  for (std::size_t i = 0; i < size; ++i)
-    sum[i] = weight[i] > 0.0 ? sum[i] / weight[i] : std::numeric_limits<double>::quiet_NaN();
-  return sum;
+  return means;
 }
 
 std::vector<double> thinned(const std::vector<double>& values, std::int64_t points) {
@@ -159,8 +146,8 @@ std::vector<Phase> phases(const std::vector<TrainRecord>& records) {
   return out;
 }
 
-double smoothing_steps(std::size_t steps) {
-  return std::max(1.0, std::round(static_cast<double>(steps) / 50.0));
+std::int64_t smoothing_steps(std::size_t logged_steps) {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(logged_steps) / 60);
 }
 
 Chart loss_chart(const Metrics& metrics) {

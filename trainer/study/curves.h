@@ -17,9 +17,9 @@ struct Scale {
 };
 [[nodiscard]] Scale scale_for(double largest);
 
-/// Mean over neighbouring steps, before and after alike, with weights exp(-distance / steps): it does not lag
-/// behind a falling curve. NaNs are passed over.
-[[nodiscard]] std::vector<double> smoothed(const std::vector<double>& values, double steps);
+/// Mean over the neighbouring values up to `steps` before and after, so that it does not lag behind a falling
+/// curve; near the start over fewer, as many after as before. NaNs are passed over.
+[[nodiscard]] std::vector<double> smoothed(const std::vector<double>& values, std::int64_t steps);
 
 /// Means of runs of consecutive values, at most `points` of them; a run without a finite value gives NaN.
 [[nodiscard]] std::vector<double> thinned(const std::vector<double>& values, std::int64_t points);
@@ -33,8 +33,8 @@ struct Phase {
 /// out, and the rest is called "compute and other" where forward and backward are not told apart.
 [[nodiscard]] std::vector<Phase> phases(const std::vector<TrainRecord>& records);
 
-/// Steps that the smoothed loss averages over (time constant) in a run of this many logged steps.
-[[nodiscard]] double smoothing_steps(std::size_t steps);
+/// `steps` of smoothed() that the charts of a run of this many logged steps use.
+[[nodiscard]] std::int64_t smoothing_steps(std::size_t logged_steps);
 
 [[nodiscard]] Chart loss_chart(const Metrics& metrics);
 [[nodiscard]] Chart speed_chart(const Metrics& metrics);

@@ -86,10 +86,10 @@ std::string final_numbers(const RunFiles& run) {
       speeds.push_back(record.tokens_per_s);
       if (std::isfinite(record.step_s)) seconds += record.step_s;
     }
-    const double window = smoothing_steps(losses.size());
+    const std::int64_t window = smoothing_steps(losses.size());
     figures.push_back({"train loss", fmt::format("{:.4f}", smoothed(losses, window).back()),
-                       window > 1.0 ? fmt::format("nats per token, smoothed over {:.0f} steps", window)
-                                    : "nats per token"});
+                       fmt::format("nats per token, mean of the last {} steps",
+                                   std::min<std::size_t>(window + 1, losses.size()))});
     figures.push_back({"tokens seen", counted(static_cast<double>(train.back().tokens)),
                        fmt::format("in {} steps", grouped(static_cast<double>(train.back().step)))});
     figures.push_back({"tokens/s", counted(median_of(speeds)), "median of the steps, all ranks"});
@@ -151,11 +151,9 @@ std::string charts(const Metrics& metrics, const std::string& gnuplot) {
   std::string out = drawing_definitions() + "<h2>Loss</h2>\n" + figure(all[0], drawings[0]);
   if (!steps) return out;
   out += fmt::format(
-      "<p class=\"quiet\">Smoothed: mean over neighbouring steps, weights falling to 1/e at a distance of "
-      "{:.0f}, here and below. Valid: on the "
-      "valid split while "
+      "<p class=\"quiet\">Smoothed, here and below: mean over {} steps. Valid: on the valid split while "
       "training.</p>\n",
-      smoothing_steps(metrics.train.size()));
+      2 * smoothing_steps(metrics.train.size()) + 1);
   out += "<h2>Speed</h2>\n" + figure(all[1], drawings[1]);
   out += "<h2>Where the time went</h2>\n" + figure(all[2], drawings[2]) + time_table(metrics.train);
   out += "<div class=\"two\"><section><h2>Learning rate</h2>\n" + figure(all[3], drawings[3]);
