@@ -1,6 +1,7 @@
 # Sourced by the other scripts: steps that say their name and their seconds, with a bar and the time left for long ones.
 # The output of a step goes to build/log; when the step fails its last lines are shown.
 
+export LC_ALL=C.UTF-8  # the programs' messages are read here
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 logs=$root/build/log
 steps_taken=""   # lines "seconds title", for steps_table

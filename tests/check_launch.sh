@@ -16,16 +16,17 @@ expect() {  # WHAT STATUS WORDS COMMAND...: COMMAND must end with STATUS and say
   fi
 }
 
-for script in launch/setup launch/check launch/*.sh .ci/run tests/*.sh; do
+for script in launch/setup launch/check launch/quickstart launch/*.sh .ci/run tests/*.sh; do
   expect "$script parses" 0 "" bash -n "$script"
 done
-for script in setup check; do
+for script in setup check quickstart; do
   expect "$script --help" 0 "launch/$script" bash "launch/$script" --help
   expect "$script refuses an unknown flag" 2 "--frobnicate" bash "launch/$script" --frobnicate
 done
 for script in setup check; do
   expect "$script refuses an unknown device" 2 "auto, cpu, cuda" bash "launch/$script" --device tpu
 done
+expect "quickstart names a text that is not there" 2 "no/such/text" bash launch/quickstart no/such/text
 
 # A machine with none of the packages, as somebody who is not root and has no sudo.
 bare=$(mktemp -d)
