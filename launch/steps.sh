@@ -30,18 +30,18 @@ _finish() {
 # run_step TITLE PROGRESS COMMAND...: PROGRESS is a function that prints "done total" (whole numbers; nothing while it
 # knows nothing), or "-". COMMAND must be a program, not a function: a signal to this script is passed on to it.
 run_step() {
-  local title=$1 progress=$2 log began=$SECONDS shown=$SECONDS at total status=0
+  local title=$1 progress=$2 log began=$SECONDS shown=$SECONDS every=20 at total status=0
   shift 2
   mkdir -p "$logs"
   step_log=$logs/$(printf '%s' "$title" | tr -c 'a-zA-Z0-9\n' '-').log
   log=$step_log
-  [ -t 1 ] && printf '   %s' "$title" || printf '   %s ...\n' "$title"
+  if [ -t 1 ]; then every=1; printf '   %s' "$title"; else printf '   %s ...\n' "$title"; fi
   "$@" >"$log" 2>&1 </dev/null &
   local child=$!
   trap 'kill -TERM '"$child"' 2>/dev/null; wait '"$child"'; printf "\nstopped\n"; exit 130' INT TERM
   while kill -0 "$child" 2>/dev/null; do
     sleep 0.2
-    [ "$progress" != - ] && [ $((SECONDS - shown)) -ge "$([ -t 1 ] && echo 1 || echo 20)" ] || continue
+    [ "$progress" != - ] && [ $((SECONDS - shown)) -ge $every ] || continue
     shown=$SECONDS
     read -r at total < <("$progress") || continue
     [ "${total:-0}" -gt 0 ] || continue
