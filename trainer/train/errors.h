@@ -25,4 +25,11 @@ class InputError : public std::runtime_error {
   std::vector<std::string> faults_;
 };
 
+/// A fault that every rank sees and throws at the same point, so that nobody waits for anybody: it is told
+/// once, by rank 0.
+class AgreedError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 }  // namespace sluice::train

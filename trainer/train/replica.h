@@ -25,6 +25,9 @@ class Replica {
   Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, at::ScalarType dtype,
           ReplicaUse use);
 
+  Replica(const Replica&) = delete;
+  Replica& operator=(const Replica&) = delete;
+
   /// Initial values, a pure function of (parameter names, seed).
   void initialise(std::uint64_t seed);
 

@@ -1,0 +1,101 @@
+#include "trainer/train/records.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "trainer/train/errors.h"
+
+namespace sluice::train {
+
+namespace {
+
+using Json = nlohmann::ordered_json;  // lines keep the documented order
+
+}  // namespace
+
+LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
+  LinesKept kept;
+  if (!std::filesystem::exists(file)) return kept;
+  std::ifstream in(file, std::ios::binary);
+  std::int64_t good_bytes = 0;
+  std::string line;
+  while (std::getline(in, line)) {
+    const bool whole = !in.eof();  // a line without its newline was torn
+    const Json json = Json::parse(line, nullptr, false);
+    const bool has_step = json.is_object() && json.contains("step") && json["step"].is_number_integer();
+    if (!whole) break;
+    if (!has_step) {
+      if (in.peek() == std::ifstream::traits_type::eof()) break;
+      throw InputError(
+          fmt::format("{}: line {} is no JSON object with a step", file.string(), kept.lines + 1));
+    }
+    if (json["step"].get<std::int64_t>() > step) break;
+    if (json.value("kind", "") == "valid") kept.last_valid_step = json["step"].get<std::int64_t>();
+    ++kept.lines;
+    good_bytes += static_cast<std::int64_t>(line.size()) + 1;
+  }
+  in.close();
+  truncate_file(file, good_bytes);
+  return kept;
+}
+
+RunRecords::RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options,
+                       dataio::Order order)
+    : options_(options), order_(std::move(order)), metrics_(run_directory / "metrics.jsonl") {
+  if (!options_.ledger.empty()) ledger_.emplace(options_.ledger);
+}
+
+void RunRecords::step(std::int64_t steps, std::int64_t tokens, std::int64_t step_tokens,
+                      const StepResult& result) {
+  const Json line = {{"kind", "train"},
+                     {"step", steps},
+                     {"tokens", tokens},
+                     {"loss", result.loss},
+                     {"lr", result.lr},
+                     {"grad_norm", result.grad_norm},
+                     {"tokens_per_s", static_cast<double>(step_tokens) / result.step_s},
+                     {"step_s", result.step_s},
+                     {"data_wait_s", result.data_wait_s},
+                     {"comm_exposed_s", result.comm_exposed_s},
+                     {"forward_s", result.forward_s},
+                     {"backward_s", result.backward_s},
+                     {"optimizer_s", result.optimizer_s}};
+  metrics_.append(line.dump());
+}
+
+void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result) {
+  const Json line = {{"kind", "valid"},
+                     {"step", steps},
+                     {"tokens", tokens},
+                     {"loss", result.loss},
+                     {"eval_tokens", result.tokens}};
+  metrics_.append(line.dump());
+}
+
+void RunRecords::consumed(std::int64_t steps, const dataio::SampleRange& samples) {
+  if (!ledger_) return;
+  Json line = {{"step", steps}, {"first", samples.first}, {"count", samples.count}};
+  if (options_.ledger_detail == "full") {
+    std::vector<std::int64_t> begins;
+    std::vector<std::int64_t> ends;
+    for (std::int64_t i = 0; i < samples.count; ++i) {
+      const dataio::Window window = order_.window(samples.first + i);
+      begins.push_back(window.begin);
+      ends.push_back(window.end);
+    }
+    line["begin"] = begins;
+    line["end"] = ends;
+  }
+  ledger_->append(line.dump());
+}
+
+void RunRecords::sync() {
+  metrics_.sync();
+  if (ledger_) ledger_->sync();
+}
+
+}  // namespace sluice::train

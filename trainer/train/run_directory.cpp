@@ -1,0 +1,125 @@
+#include "trainer/train/run_directory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+#include "trainer/train/records.h"
+
+namespace fs = std::filesystem;
+
+namespace sluice::train {
+
+namespace {
+
+constexpr const char* kResolvedIni = "resolved.ini";
+
+bool is_run(const fs::path& directory) { return fs::exists(directory / kResolvedIni); }
+
+/// Nothing there but what a killed start left.
+bool is_unused(const fs::path& directory) {
+  if (!fs::exists(directory)) return true;
+  if (!fs::is_directory(directory)) return false;
+  return std::ranges::all_of(fs::directory_iterator(directory), [](const fs::directory_entry& entry) {
+    return entry.path().filename().string().ends_with(kTemporarySuffix);
+  });
+}
+
+void move_aside(const fs::path& path) {
+  if (!fs::exists(path)) return;
+  std::string name = path.string();
+  while (name.size() > 1 && name.back() == '/') name.pop_back();
+  for (std::int64_t i = 1;; ++i) {
+    const fs::path aside = fmt::format("{}.{}", name, i);
+    if (fs::exists(aside)) continue;
+    fs::rename(name, aside);
+    return;
+  }
+}
+
+void refuse_other_corpus(const CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
+  if (checkpoint.corpus_fingerprint == corpus.fingerprint()) return;
+  throw InputError(fmt::format(
+      "data.corpus: {} holds other data (fingerprint {}) than the corpus that {} was trained on ({}); "
+      "give that one, or start anew with --run.new=true",
+      corpus.directory().string(), corpus.fingerprint(), checkpoint.directory.string(),
+      checkpoint.corpus_fingerprint));
+}
+
+void check_state(const TrainingState& state, const RunOptions& options) {
+  if (state.next_sample != state.step * options.train.global_batch) {
+    throw InputError(
+        fmt::format("train.global_batch: {} does not go on where step {} of the checkpoint ended (sample {})",
+                    options.train.global_batch, state.step, state.next_sample));
+  }
+  if (state.step > options.train.steps) {
+    throw InputError(
+        fmt::format("train.steps: {}, but the run has done {} already", options.train.steps, state.step));
+  }
+}
+
+/// The checkpoint to go on from, judged by its settings.
+void choose_checkpoint(OpenedRun& run, const RunOptions& options, const dataio::Corpus& corpus,
+                       const CompareForResume& compare) {
+  const fs::path directory = options.run.dir;
+  run.checkpoint = find_checkpoint(directory, run.warnings);
+  if (!run.checkpoint && !run.warnings.empty()) {
+    std::vector<std::string> faults = run.warnings;
+    faults.push_back(fmt::format(
+        "run.dir: {} has checkpoints but no good one; start anew with --run.new=true", directory.string()));
+    throw InputError(std::move(faults));
+  }
+  if (!run.checkpoint) return;
+  refuse_other_corpus(*run.checkpoint, corpus);
+  ResumeVerdict verdict = compare(run.checkpoint->resolved_ini, run.checkpoint->state.step);
+  if (!verdict.refusals.empty()) throw InputError(std::move(verdict.refusals));
+  check_state(run.checkpoint->state, options);
+  std::ranges::move(verdict.warnings, std::back_inserter(run.warnings));
+}
+
+void prepare_ledger(const std::string& ledger, std::int64_t step) {
+  if (ledger.empty()) return;
+  const fs::path path = ledger;
+  if (path.has_parent_path()) fs::create_directories(path.parent_path());
+  cut_lines(path, step);
+}
+
+void refuse_used_ledger(const std::string& ledger) {
+  if (ledger.empty() || !fs::exists(ledger) || fs::is_empty(ledger)) return;
+  throw InputError(fmt::format(
+      "train.ledger: {} exists and belongs to another run; name another file, or remove it", ledger));
+}
+
+}  // namespace
+
+OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const dataio::Corpus& corpus,
+                   const CompareForResume& compare) {
+  const fs::path directory = options.run.dir;
+  if (!is_unused(directory) && !is_run(directory)) {
+    throw InputError(fmt::format("run.dir: {} exists and is not a run (no {}); name another one",
+                                 directory.string(), kResolvedIni));
+  }
+  OpenedRun run;
+  if (is_run(directory) && options.run.new_run) {
+    move_aside(directory);
+    if (!options.train.ledger.empty()) move_aside(options.train.ledger);
+  }
+  if (is_run(directory)) {
+    choose_checkpoint(run, options, corpus, compare);
+    const std::int64_t step = run.checkpoint ? run.checkpoint->state.step : 0;
+    run.last_valid_step = cut_lines(directory / "metrics.jsonl", step).last_valid_step;
+    prepare_ledger(options.train.ledger, step);
+  } else {
+    refuse_used_ledger(options.train.ledger);
+    fs::create_directories(directory);
+    prepare_ledger(options.train.ledger, 0);
+  }
+  replace_file(directory / "build.txt", texts.build);
+  replace_file(directory / kResolvedIni, texts.resolved_ini);
+  return run;
+}
+
+}  // namespace sluice::train

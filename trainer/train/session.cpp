@@ -1,0 +1,223 @@
+#include "trainer/train/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "parallel/agree.h"
+#include "parallel/replica_check.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/threads.h"
+
+namespace sluice::train {
+
+namespace {
+
+dataio::WindowPlan window_plan(const RunOptions& options, const dataio::Corpus& corpus) {
+  return {.split_tokens = corpus.split("train").tokens,
+          .seq_len = options.model.seq_len,
+          .mode = options.data.window == "random-offset" ? dataio::WindowMode::kRandomOffset
+                                                         : dataio::WindowMode::kSequential};
+}
+
+/// What a corpus must have for this run, all faults at once.
+void check_corpus(const RunOptions& options, const dataio::Corpus& corpus) {
+  std::vector<std::string> faults;
+  const dataio::WindowPlan plan = window_plan(options, corpus);
+  if (plan.samples_per_epoch() < 1) {
+    faults.push_back(fmt::format(
+        "data.corpus: the train split of {} has {} tokens, fewer than one window of model.seq_len + 1 = {}",
+        corpus.directory().string(), plan.split_tokens, plan.seq_len + 1));
+  }
+  if (options.eval.every > 0 && corpus.split("valid").tokens < 2) {
+    faults.push_back(fmt::format(
+        "data.corpus: the valid split of {} has {} tokens, evaluation needs 2; set eval.every=0 for none",
+        corpus.directory().string(), corpus.split("valid").tokens));
+  }
+  if (!faults.empty()) throw InputError(std::move(faults));
+}
+
+}  // namespace
+
+Session::Session(const RunOptions& options, SessionContext context, parallel::Communicator& world)
+    : options_(options), context_(std::move(context)), world_(world) {
+  parallel::on_all_ranks(world_, [this] {
+    if (is_rank_zero()) open_on_rank_zero();
+  });
+  share_opening();
+  threads_ = set_compute_threads(options_.train.threads, world_);
+  parallel::on_all_ranks(world_, [this] { build(); });
+  share_state();
+}
+
+void Session::open_on_rank_zero() {
+  if (options_.train.global_batch < world_.size()) {
+    throw InputError(
+        fmt::format("train.global_batch: {} sequences for {} ranks; allowed is at least one for each",
+                    options_.train.global_batch, world_.size()));
+  }
+  corpus_ = dataio::Corpus::open(options_.data.corpus);
+  check_corpus(options_, *corpus_);
+  tokenizer_ = dataio::load_tokenizer(corpus_->directory());
+  OpenedRun run = open_run(options_, context_.texts, *corpus_, context_.compare);
+  for (const std::string& warning : run.warnings) context_.sink->warned(warning);
+  if (run.checkpoint) {
+    state_ = run.checkpoint->state;
+    last_checkpointed_ = state_.step;
+  }
+  last_evaluated_ = run.last_valid_step;
+  resumed_from_ = std::move(run.checkpoint);
+  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, make_order());
+}
+
+void Session::share_opening() {
+  const std::string corpus = world_.broadcast(is_rank_zero() ? corpus_->pack() : std::string(), 0);
+  if (!is_rank_zero()) corpus_ = dataio::Corpus::unpack(corpus);
+  const nlohmann::json own = {state_.step, state_.tokens, state_.next_sample, last_evaluated_,
+                              last_checkpointed_};
+  const auto shared = nlohmann::json::parse(world_.broadcast(own.dump(), 0)).get<std::vector<std::int64_t>>();
+  state_ = {.step = shared[0], .tokens = shared[1], .next_sample = shared[2]};
+  last_evaluated_ = shared[3];
+  last_checkpointed_ = shared[4];
+}
+
+dataio::Order Session::make_order() const { return {window_plan(options_, *corpus_), options_.data.seed}; }
+
+void Session::build() {
+  const dataio::Slicing slicing{.global_batch = options_.train.global_batch,
+                                .micro_batch = options_.train.micro_batch,
+                                .world_size = world_.size(),
+                                .rank = world_.rank()};
+  const at::ScalarType dtype = options_.train.precision == "fp64" ? at::kDouble : at::kFloat;
+  const std::int64_t vocabulary = corpus_->vocabulary_size();
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary, dtype, ReplicaUse::kTraining);
+  const auto bucket_elements = static_cast<std::int64_t>(options_.parallel.bucket_mb * 1e6 /
+                                                         static_cast<double>(c10::elementSize(dtype)));
+  step_ = std::make_unique<TrainStep>(*replica_,
+                                      StepPlan{.slicing = slicing,
+                                               .optim = options_.optim,
+                                               .total_steps = options_.train.steps,
+                                               .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
+                                      world_);
+  if (is_rank_zero()) {
+    if (resumed_from_) {
+      load_checkpoint(*resumed_from_, replica_->layout(),
+                      {.parameters = replica_->parameters(),
+                       .first_moment = step_->optimizer().first_moment(),
+                       .second_moment = step_->optimizer().second_moment()});
+    } else {
+      replica_->initialise(options_.model.seed);
+    }
+  }
+  train_reader_ =
+      std::make_shared<dataio::SplitReader>(corpus_->split("train"), vocabulary, dataio::ReaderOptions{});
+  if (options_.eval.every > 0) {
+    valid_reader_ =
+        std::make_unique<dataio::SplitReader>(corpus_->split("valid"), vocabulary, dataio::ReaderOptions{});
+  }
+  dataio::LoaderOptions loader;
+  loader.reader_threads = options_.data.reader_threads;
+  loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing, loader, state_.step);
+}
+
+void Session::share_state() {
+  world_.broadcast(replica_->parameters(), 0);
+  world_.broadcast(step_->optimizer().first_moment(), 0);
+  world_.broadcast(step_->optimizer().second_moment(), 0);
+}
+
+TrainOutcome Session::run() {
+  if (is_rank_zero()) {
+    const dataio::WindowPlan plan = window_plan(options_, *corpus_);
+    context_.sink->started({.directory = options_.run.dir,
+                            .world_size = world_.size(),
+                            .threads = threads_,
+                            .parameters = replica_->parameter_count(),
+                            .train_tokens = plan.split_tokens,
+                            .dropped_tokens = plan.dropped_tokens(),
+                            .samples_per_epoch = plan.samples_per_epoch(),
+                            .tokens_per_step = options_.train.global_batch * options_.model.seq_len,
+                            .first_step = state_.step,
+                            .total_steps = options_.train.steps});
+  }
+  TrainOutcome outcome = TrainOutcome::kDone;
+  if (state_.step > 0 && evaluation_due()) evaluate_now();  // stopped before it could be made
+  while (state_.step < options_.train.steps) {
+    const StepResult result = step_->run(state_.step, *loader_, context_.stop_wish);
+    finish_step(result);
+    const bool stop = result.stop == StopWish::kStop && state_.step < options_.train.steps;
+    if (!stop && evaluation_due()) evaluate_now();
+    if (stop || checkpoint_due()) checkpoint_now();
+    if (stop) {
+      outcome = TrainOutcome::kStoppedEarly;
+      break;
+    }
+  }
+  world_.barrier();  // nobody leaves before the last checkpoint is on disk
+  if (is_rank_zero()) context_.sink->ended(outcome, state_.step);
+  return outcome;
+}
+
+void Session::finish_step(const StepResult& result) {
+  const std::int64_t step_tokens = options_.train.global_batch * options_.model.seq_len;
+  const dataio::SampleRange samples{.first = state_.next_sample, .count = options_.train.global_batch};
+  ++state_.step;
+  state_.tokens += step_tokens;
+  state_.next_sample += samples.count;
+  if (is_rank_zero()) {
+    records_->step(state_.step, state_.tokens, step_tokens, result);
+    records_->consumed(state_.step, samples);
+    context_.sink->stepped(state_.step, result);
+  }
+  const std::int64_t every = options_.parallel.check_replicas_every;
+  if (every > 0 && state_.step % every == 0) parallel::check_replicas(replica_->parameters(), world_);
+}
+
+bool Session::evaluation_due() const {
+  const std::int64_t every = options_.eval.every;
+  if (every == 0 || last_evaluated_ == state_.step) return false;
+  return state_.step % every == 0 || state_.step == options_.train.steps;
+}
+
+bool Session::checkpoint_due() const {
+  const std::int64_t every = options_.checkpoint.every;
+  if (last_checkpointed_ == state_.step) return false;
+  return (every > 0 && state_.step % every == 0) || state_.step == options_.train.steps;
+}
+
+void Session::evaluate_now() {
+  const EvaluationResult result = evaluate(replica_->model(), *valid_reader_,
+                                           {.seq_len = options_.model.seq_len,
+                                            .micro_batch = options_.train.micro_batch,
+                                            .batches = options_.eval.batches},
+                                           world_);
+  last_evaluated_ = state_.step;
+  if (!is_rank_zero()) return;
+  records_->valid(state_.step, state_.tokens, result);
+  context_.sink->evaluated(state_.step, result);
+}
+
+void Session::checkpoint_now() {
+  last_checkpointed_ = state_.step;
+  if (!is_rank_zero()) return;
+  records_->sync();
+  CheckpointInfo info;
+  info.state = state_;
+  info.model = options_.model;
+  info.vocabulary_size = corpus_->vocabulary_size();
+  info.corpus_fingerprint = corpus_->fingerprint();
+  info.world_size = world_.size();
+  info.resolved_ini = context_.texts.resolved_ini;
+  const std::filesystem::path directory =
+      write_checkpoint(options_.run.dir, info, replica_->layout(),
+                       {.parameters = replica_->parameters(),
+                        .first_moment = step_->optimizer().first_moment(),
+                        .second_moment = step_->optimizer().second_moment()},
+                       *tokenizer_, options_.checkpoint);
+  context_.sink->checkpointed(state_.step, directory);
+}
+
+}  // namespace sluice::train

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "dataio/corpus.h"
+#include "dataio/loader.h"
+#include "dataio/tokenizer.h"
+#include "parallel/communicator.h"
+#include "trainer/train/checkpoint.h"
+#include "trainer/train/options.h"
+#include "trainer/train/records.h"
+#include "trainer/train/replica.h"
+#include "trainer/train/run_directory.h"
+#include "trainer/train/sink.h"
+#include "trainer/train/step.h"
+
+namespace sluice::train {
+
+/// What a session needs to know of the program around it.
+struct SessionContext {
+  RunTexts texts;
+  CompareForResume compare;
+  std::function<StopWish()> stop_wish;  ///< asked on each rank in each step
+  TrainSink* sink = nullptr;            ///< used on rank 0; outlives the session
+};
+
+/// One training run on all ranks: set up, or taken up again where its newest good checkpoint stands, and then
+/// stepped to its end. Evaluates and checkpoints at its cadence. All ranks construct and run it together.
+class Session {
+ public:
+  /// Collective. A fault on any rank is thrown on all: its own exception where it happened (InputError,
+  /// DataError, ...), parallel::PeerError elsewhere.
+  Session(const RunOptions& options, SessionContext context, parallel::Communicator& world);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Steps until train.steps are done, or until any rank wishes to stop: then a checkpoint is on disk and
+  /// every rank knows it. Throws AgreedError on all ranks together, anything else on one rank alone: others
+  /// wait for it, so end the job.
+  TrainOutcome run();
+
+  [[nodiscard]] const Replica& replica() const { return *replica_; }
+  [[nodiscard]] const TrainingState& state() const { return state_; }
+
+ private:
+  void open_on_rank_zero();
+  void share_opening();
+  void build();
+  void share_state();
+
+  void finish_step(const StepResult& result);
+  void evaluate_now();
+  void checkpoint_now();
+  [[nodiscard]] bool evaluation_due() const;
+  [[nodiscard]] bool checkpoint_due() const;
+  [[nodiscard]] bool is_rank_zero() const { return world_.rank() == 0; }
+  [[nodiscard]] dataio::Order make_order() const;
+
+  const RunOptions options_;
+  SessionContext context_;
+  parallel::Communicator& world_;
+
+  std::optional<dataio::Corpus> corpus_;
+  std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone
+  std::unique_ptr<dataio::Tokenizer> tokenizer_;  ///< rank 0 alone
+  std::unique_ptr<RunRecords> records_;           ///< rank 0 alone
+  TrainingState state_;
+  std::int64_t last_evaluated_ = -1;  ///< steps done at the newest evaluation
+  std::int64_t last_checkpointed_ = -1;
+  std::int64_t threads_ = 1;
+
+  std::shared_ptr<dataio::SplitReader> train_reader_;
+  std::unique_ptr<dataio::SplitReader> valid_reader_;
+  std::unique_ptr<Replica> replica_;
+  std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<dataio::Loader> loader_;
+};
+
+}  // namespace sluice::train

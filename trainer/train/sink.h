@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "trainer/train/evaluate.h"
+#include "trainer/train/step.h"
+
+namespace sluice::train {
+
+struct RunSummary {
+  std::filesystem::path directory;
+  std::int64_t world_size = 1;
+  std::int64_t threads = 1;  ///< compute threads of this rank
+  std::int64_t parameters = 0;
+  std::int64_t train_tokens = 0;    ///< of the split
+  std::int64_t dropped_tokens = 0;  ///< at the split's end, too few for a window
+  std::int64_t samples_per_epoch = 0;
+  std::int64_t tokens_per_step = 0;
+  std::int64_t first_step = 0;  ///< steps done before: above zero for a resumed run
+  std::int64_t total_steps = 0;
+};
+
+enum class TrainOutcome { kDone, kStoppedEarly };
+
+/// Where a run tells how it goes. Called on rank 0 alone, between steps.
+class TrainSink {
+ public:
+  virtual ~TrainSink() = default;
+  virtual void warned(const std::string& message) = 0;
+  virtual void started(const RunSummary& summary) = 0;
+  /// `steps` done, this one included.
+  virtual void stepped(std::int64_t steps, const StepResult& result) = 0;
+  virtual void evaluated(std::int64_t steps, const EvaluationResult& result) = 0;
+  virtual void checkpointed(std::int64_t steps, const std::filesystem::path& directory) = 0;
+  virtual void ended(TrainOutcome outcome, std::int64_t steps) = 0;
+};
+
+}  // namespace sluice::train
