@@ -115,7 +115,8 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path file) : file_(std::move(f
     if (!in) throw InputError("ends within its header");
     header_digest_ = digest_of(bytes);
     const auto data_start = static_cast<std::int64_t>(bytes.size());
-    for (const auto& [name, entry] : Json::parse(bytes.substr(kLengthBytes)).items()) {
+    const Json header = Json::parse(bytes.substr(kLengthBytes));
+    for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") tensors_.push_back(parse_entry(name, entry, data_start));
     }
     std::ranges::sort(tensors_, {}, &StoredTensor::begin);

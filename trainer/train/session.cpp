@@ -173,7 +173,15 @@ void Session::finish_step(const StepResult& result) {
     context_.sink->stepped(state_.step, result);
   }
   const std::int64_t every = options_.parallel.check_replicas_every;
-  if (every > 0 && state_.step % every == 0) parallel::check_replicas(replica_->parameters(), world_);
+  if (every > 0 && state_.step % every == 0) check_replicas_now();
+}
+
+void Session::check_replicas_now() {
+  try {
+    parallel::check_replicas(world_, replica_->parameters(), fmt::format("parameters after step {}", state_.step));
+  } catch (const parallel::ReplicaDrift& drift) {
+    throw AgreedError(drift.what());
+  }
 }
 
 bool Session::evaluation_due() const {

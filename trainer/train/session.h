@@ -52,6 +52,7 @@ class Session {
   void share_state();
 
   void finish_step(const StepResult& result);
+  void check_replicas_now();
   void evaluate_now();
   void checkpoint_now();
   [[nodiscard]] bool evaluation_due() const;
