@@ -16,10 +16,15 @@ struct DecayRange {
 };
 
 /// AdamW or Adam over one flat parameter buffer, in place, one pass over memory (gradient scaling included).
-/// Adam: Kingma & Ba 2015, algorithm 1; AdamW: Loshchilov & Hutter 2019, algorithm 2.
+/// Adam: Kingma & Ba 2015, algorithm 1, weight_decay * parameter added to the gradient; AdamW: Loshchilov &
+/// Hutter 2019, algorithm 2, decay scaled by the learning rate alone: parameter * (1 - lr * weight_decay).
+/// Moments start at zero and are public so that a checkpoint can save and overwrite them in place.
+/// Elementwise: the same bits for any number of threads. Every call throws c10::Error for buffers that are
+/// not flat, not of one size and type, or not on the CPU.
 class AdamW {
  public:
-  /// `parameters`: flat, contiguous, float32 or float64; `decayed`: sorted, disjoint.
+  /// `parameters`: flat, contiguous, float32 or float64, shared, not copied; `decayed`: sorted, disjoint,
+  /// elements of it.
   AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed);
 
   /// One update; `gradient_scale` multiplies every gradient first (clipping). `update` counts from 1.
@@ -36,10 +41,12 @@ class AdamW {
   at::Tensor second_;
 };
 
-/// Euclidean norm of a flat buffer, accumulated in float64 over fixed blocks in a fixed order.
+/// Euclidean norm of a flat buffer, accumulated in float64 over fixed blocks in a fixed order: the same bits
+/// for any number of threads. NaN or infinite if an element is.
 [[nodiscard]] double global_norm(const at::Tensor& flat);
 
-/// Factor that brings a gradient of this norm to at most `clip`; 1 if clip is 0 or the norm is below it.
+/// Factor that brings a gradient of this norm to at most `clip`; 1 if clip is 0 or the norm is below it. Says
+/// nothing about a norm that is not finite: its gradients are to be refused before any step.
 [[nodiscard]] double clip_scale(double norm, double clip);
 
 }  // namespace sluice::optim
