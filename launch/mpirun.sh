@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# mpirun for Sluice: what TERM, INT and HUP ask for reaches the ranks as USR1, so that they write a checkpoint and exit 75.
+# (Open MPI's mpirun answers TERM by killing the ranks a second later and returns 1; it forwards USR1 and returns their code.)
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: launch/mpirun.sh [-n N] [--hostfile FILE] [MPIRUN OPTION...] -- PROGRAM [ARGUMENT...]
+
+  -n N             ranks (default: mpirun's own: one for each core, or for each slot of the hostfile)
+  --hostfile FILE  hosts, one a line: NAME slots=COUNT
+  PROGRAM          `sluice` means build/release/sluice of this checkout where PATH has none
+
+TERM, INT (Ctrl-C) and HUP let the ranks finish their step, write a checkpoint and exit 75; a second INT ends them at once.
+Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. MPIRUN names another mpirun.
+TEXT
+}
+
+die() {
+  echo "launch/mpirun.sh: $*" >&2
+  exit 2
+}
+
+ranks="" hostfile="" passed=()
+while [ $# -gt 0 ] && [ "$1" != "--" ]; do
+  case "$1" in
+    -h | --help) usage; exit 0 ;;
+    -n | -np) [ $# -ge 2 ] || die "$1 needs a number of ranks"; ranks=$2; shift 2 ;;
+    --hostfile) [ $# -ge 2 ] || die "--hostfile needs a file"; hostfile=$2; shift 2 ;;
+    *) passed+=("$1"); shift ;;
+  esac
+done
+[ $# -ge 2 ] || { usage >&2; exit 2; }
+shift
+[[ "$ranks" =~ ^([1-9][0-9]*)?$ ]] || die "-n $ranks: the number of ranks is a whole number, at least 1"
+[ -z "$hostfile" ] || [ -r "$hostfile" ] || die "--hostfile $hostfile: cannot be read"
+
+mpirun=${MPIRUN:-mpirun}
+command -v "$mpirun" >/dev/null || die "$mpirun is not installed (Debian: apt-get install openmpi-bin)"
+program=$1
+shift
+if [ "$program" = sluice ] && ! command -v sluice >/dev/null; then
+  program=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release/sluice
+  [ -x "$program" ] || die "$program is not built yet (launch/check builds it)"
+fi
+
+options=()
+[ -z "$ranks" ] || options+=(-n "$ranks")
+[ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
+cores=$(nproc)
+if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > ranks ? cores / ranks : 1))}
+  if [ "$ranks" -gt "$cores" ]; then
+    echo "launch/mpirun.sh: $ranks ranks share $cores cores: right, but slow" >&2
+  fi
+fi
+version=$("$mpirun" --version 2>&1)
+if [[ "$version" == *"Open MPI"* ]]; then
+  # By default each rank is bound to one core, and its threads (operators, loader) with it.
+  nodes=(/sys/devices/system/node/node[0-9]*)
+  if [ ${#nodes[@]} -gt 1 ] && [ "${ranks:-$cores}" -le "$cores" ]; then
+    options+=(--map-by numa --bind-to numa:overload-allowed)
+  else
+    options+=(--bind-to none)
+  fi
+  [ -n "$hostfile" ] || options+=(--oversubscribe)
+  [ -z "$hostfile" ] || [ -z "${OMP_NUM_THREADS:-}" ] || options+=(-x OMP_NUM_THREADS)
+  [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
+fi
+
+# Job control gives mpirun a process group of its own: a terminal's Ctrl-C would else reach it directly.
+[ ! -t 0 ] || exec </dev/null
+set -m
+"$mpirun" "${options[@]}" "${passed[@]}" -- "$program" "$@" &
+job=$!
+
+signalled=0 interrupts=0
+forward() {
+  signalled=1
+  kill -s "$1" "$job" 2>/dev/null || true
+}
+trap 'forward USR1' TERM HUP USR1
+trap 'interrupts=$((interrupts + 1)); [ $interrupts -lt 2 ] && forward USR1 || forward TERM' INT
+
+# A trap cuts `wait` short: wait again until it returns by itself.
+while :; do
+  signalled=0
+  code=0
+  wait "$job" || code=$?
+  [ $signalled -eq 1 ] || exit "$code"
+done
