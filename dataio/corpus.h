@@ -72,7 +72,9 @@ class Corpus {
 };
 
 struct ReaderOptions {
-  std::int64_t max_open_files = 64;
+  /// 0: three quarters of what the process may open, shared by all readers; its soft limit is raised, up to
+  /// the hard one, to hold all shards.
+  std::int64_t max_open_files = 0;
   bool check_digests = true;
   std::chrono::microseconds injected_delay{0};  ///< added to each read by tests: a slow file system
 };

@@ -11,14 +11,18 @@
 namespace sluice::dataio {
 
 struct LoaderOptions {
-  std::int64_t ring_batches = 4;     ///< micro-batches prefetched at most
-  std::int64_t reader_threads = 16;  ///< reads in flight; they mostly sleep when the page cache serves
+  /// Micro-batches prefetched at most; more where they are so small (128 KiB in all, or fewer rows than
+  /// twice `reader_threads`) that threads would be woken for too little work.
+  std::int64_t ring_batches = 4;
+  /// Reads in flight at most. Threads are started only while reads are slow: one serves from the page cache.
+  std::int64_t reader_threads = 32;
   /// Memory of the ring; null: ordinary memory. A GPU trainer gives pinned memory here.
   std::function<std::shared_ptr<void>(std::size_t bytes)> allocate;
 };
 
-/// One micro-batch of this rank. `tokens` is [micro_batch, seq_len + 1] int32, row-major; rows from `rows` on are padding
-/// (zeros, weight zero). Valid until the lease is destroyed, which returns the buffer to the ring.
+/// One micro-batch of this rank. `tokens` is [micro_batch, seq_len + 1] int32, row-major; rows from `rows` on
+/// are padding (zeros, weight zero). Valid until the lease is destroyed, which returns the buffer to the
+/// ring.
 class Batch {
  public:
   std::int64_t step = 0;
@@ -29,8 +33,9 @@ class Batch {
   std::shared_ptr<void> lease;
 };
 
-/// Prefetching batches in the order that `Order` and `Slicing` define. Threads of its own fill a bounded ring; next() waits
-/// for the next micro-batch and rethrows a reader's error. One consumer thread.
+/// Prefetching batches in the order that `Order` and `Slicing` define. Threads of its own fill a bounded
+/// ring; next() waits for the next micro-batch (filling rows of it itself where no thread has begun to) and
+/// rethrows a reader's error, again each time until seek(). One consumer thread.
 class Loader {
  public:
   Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing, LoaderOptions options,
@@ -39,6 +44,7 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
+  /// Throws std::logic_error if every batch of the ring is still leased.
   [[nodiscard]] Batch next();
   /// Drops what was prefetched and goes on with micro-batch 0 of `step`.
   void seek(std::int64_t step);
@@ -47,7 +53,7 @@ class Loader {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  ///< shared with the leases
 };
 
 }  // namespace sluice::dataio

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <unistd.h>
-
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -11,28 +10,9 @@
 #include <vector>
 
 #include "dataio/shard.h"
+#include "tests/unit/dataio/scratch.h"
 
 namespace sluice::dataio::testing {
-
-/// A directory of its own, removed with all that is in it.
-class TempDir {
- public:
-  TempDir() {
-    auto name = (std::filesystem::temp_directory_path() / "sluice-test-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed for " + name);
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// Token ids that differ from place to place: a pure function of the place.
 inline std::int32_t token_at(std::int64_t place, std::int64_t vocabulary) {
@@ -59,6 +39,30 @@ inline ShardSummary write_shard(const std::filesystem::path& file, std::int64_t 
     writer.append(tokens_from(first + done, std::min(kPiece, tokens - done), vocabulary));
   }
   return writer.close();
+}
+
+/// A split of such shards, one after the other in the sequence token_at(0), token_at(1), ...
+inline SplitLayout write_split(const std::filesystem::path& directory,
+                               const std::vector<std::int64_t>& shard_tokens, std::int64_t vocabulary) {
+  SplitLayout split;
+  split.name = "train";
+  for (const auto tokens : shard_tokens) {
+    const auto file = directory / ("train-" + std::to_string(split.shards.size()) + ".h5");
+    write_shard(file, split.tokens, tokens, vocabulary);
+    split.shards.push_back(open_shard(file));
+    split.tokens += tokens;
+  }
+  return split;
+}
+
+/// Changes one bit of a shard's token bytes.
+inline void flip_bit(const ShardLayout& shard, std::int64_t token) {
+  std::fstream file(shard.file, std::ios::in | std::ios::out | std::ios::binary);
+  const auto place = shard.data_offset + token * shard.element_bytes;
+  file.seekg(place);
+  const auto byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(place);
+  file.put(byte);
 }
 
 inline std::string hex16(std::uint64_t value) {

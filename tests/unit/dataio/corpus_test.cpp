@@ -25,7 +25,7 @@ std::string fault_of(const std::filesystem::path& directory) {
 
 /// What opening a small corpus complains of after a change of its corpus.json.
 std::string fault_after(const std::function<void(Json&)>& change) {
-  const TempDir dir;
+  const Scratch dir;
   write_corpus(dir.path(), {{"train", {1000, 500}}, {"valid", {300}}}, 257);
   auto json = read_json(dir.path() / "corpus.json");
   change(json);
@@ -34,7 +34,7 @@ std::string fault_after(const std::function<void(Json&)>& change) {
 }
 
 TEST(Corpus, OpensWithItsSplitsAndShards) {
-  const TempDir dir;
+  const Scratch dir;
   write_corpus(dir.path(), {{"train", {1000, 500}}, {"valid", {300}}}, 257);
   const auto corpus = Corpus::open(dir.path());
   EXPECT_EQ(corpus.vocabulary_size(), 257);
@@ -49,7 +49,7 @@ TEST(Corpus, OpensWithItsSplitsAndShards) {
 }
 
 TEST(Corpus, AnEmptySplitOpensButIsNotToBeRead) {
-  const TempDir dir;
+  const Scratch dir;
   write_corpus(dir.path(), {{"train", {1000}}, {"valid", {}}, {"test", {0}}}, 257);
   const auto corpus = Corpus::open(dir.path());
   EXPECT_EQ(corpus.splits().size(), 3U);
@@ -67,7 +67,7 @@ TEST(Corpus, AnEmptySplitOpensButIsNotToBeRead) {
 }
 
 TEST(Corpus, PackedBytesCarryEverything) {
-  const TempDir dir;
+  const Scratch dir;
   write_corpus(dir.path(), {{"train", {1000, 600'000}}, {"valid", {300}}}, 257);
   const auto corpus = Corpus::open(dir.path());
   const auto bytes = corpus.pack();
@@ -123,7 +123,7 @@ TEST(CorpusFaults, OfCorpusJson) {
 }
 
 TEST(CorpusFaults, OfFiles) {
-  const TempDir dir;
+  const Scratch dir;
   EXPECT_THAT(fault_of(dir.path()), HasSubstr("corpus.json: cannot be opened: No such file"));
   write_corpus(dir.path(), {{"train", {1000, 500}}}, 257);
   const auto json = dir.path() / "corpus.json";

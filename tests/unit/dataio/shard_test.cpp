@@ -62,7 +62,7 @@ void write_attribute(hid_t file, const char* name, std::int64_t value) {
 
 TEST(Shard, TokensLieInTheFileWhereTheLayoutSays) {
   for (const std::int64_t vocabulary : {257, 65536, 65537, 100000}) {
-    const TempDir dir;
+    const Scratch dir;
     const auto file = dir.path() / "a.h5";
     const std::int64_t count = 600'000;  // more than one MiB of uint16, and no multiple of a block
     const auto summary = write_shard(file, 7, count, vocabulary);
@@ -91,7 +91,7 @@ TEST(Shard, TokensLieInTheFileWhereTheLayoutSays) {
 }
 
 TEST(Shard, AnotherProgramReadsItThroughHdf5) {
-  const TempDir dir;
+  const Scratch dir;
   const auto file = dir.path() / "a.h5";
   write_shard(file, 0, 1000, 300);
   const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -104,7 +104,7 @@ TEST(Shard, AnotherProgramReadsItThroughHdf5) {
 }
 
 TEST(Shard, EqualContentGivesEqualFilesHoweverItIsAppended) {
-  const TempDir dir;
+  const Scratch dir;
   write_shard(dir.path() / "a.h5", 0, 5000, 300);
   {
     ShardWriter writer(dir.path() / "b.h5", 5000, 300);
@@ -116,7 +116,7 @@ TEST(Shard, EqualContentGivesEqualFilesHoweverItIsAppended) {
 }
 
 TEST(Shard, DocumentStartsAreKept) {
-  const TempDir dir;
+  const Scratch dir;
   ShardWriter writer(dir.path() / "a.h5", 10, 300);
   writer.append(tokens_from(0, 3, 300));
   writer.begin_document();
@@ -128,7 +128,7 @@ TEST(Shard, DocumentStartsAreKept) {
 }
 
 TEST(Shard, NoTokensAndNoDocumentsIsAWholeShard) {
-  const TempDir dir;
+  const Scratch dir;
   ShardWriter(dir.path() / "a.h5", 0, 300).close();
   const auto layout = open_shard(dir.path() / "a.h5");
   EXPECT_EQ(layout.tokens, 0);
@@ -137,7 +137,7 @@ TEST(Shard, NoTokensAndNoDocumentsIsAWholeShard) {
 }
 
 TEST(ShardWriter, RefusesWhatItCannotStore) {
-  const TempDir dir;
+  const Scratch dir;
   ShardWriter writer(dir.path() / "a.h5", 4, 300);
   EXPECT_THROW(writer.append(std::vector<std::int32_t>(5, 0)), std::invalid_argument);
   EXPECT_THROW(writer.append(std::vector<std::int32_t>{300}), DataError);
@@ -148,7 +148,7 @@ TEST(ShardWriter, RefusesWhatItCannotStore) {
 }
 
 TEST(ShardWriter, WithoutCloseNothingOpens) {
-  const TempDir dir;
+  const Scratch dir;
   const auto file = dir.path() / "a.h5";
   {
     ShardWriter writer(file, 1000, 300);
@@ -159,7 +159,7 @@ TEST(ShardWriter, WithoutCloseNothingOpens) {
 
 TEST(ShardWriter, NoRoomIsFoundBeforeAnythingIsWritten) {
   // A limit on the size of files stands for a full disk: both fail in the same calls.
-  const TempDir dir;
+  const Scratch dir;
   rlimit old{};
   getrlimit(RLIMIT_FSIZE, &old);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -179,7 +179,7 @@ TEST(ShardWriter, NoRoomIsFoundBeforeAnythingIsWritten) {
 }
 
 TEST(ShardFaults, EachIsNamed) {
-  const TempDir dir;
+  const Scratch dir;
   const auto file = dir.path() / "a.h5";
   const auto fresh = [&] {
     std::filesystem::remove(file);
@@ -216,7 +216,7 @@ TEST(ShardFaults, EachIsNamed) {
 }
 
 TEST(ShardFaults, StorageThatPreadCannotServeIsRefused) {
-  const TempDir dir;
+  const Scratch dir;
   const auto file = dir.path() / "a.h5";
   const auto with_tokens = [&](hid_t type, hsize_t count, hsize_t chunk) {
     std::filesystem::remove(file);
