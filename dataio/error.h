@@ -6,8 +6,8 @@
 
 namespace sluice::dataio {
 
-/// Data that cannot be used: names the file and the reason. The program turns it into exit code 2 when it is found
-/// before training, and into an abort of all ranks when it is found during training.
+/// Data that cannot be used: names the file and the reason. The program turns it into exit code 2 when it is
+/// found before training, and into an abort of all ranks when it is found during training.
 class DataError : public std::runtime_error {
  public:
   DataError(std::filesystem::path file, const std::string& reason)
