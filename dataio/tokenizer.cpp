@@ -22,7 +22,7 @@ std::vector<char32_t> code_points(const std::string& text) {
   std::vector<char32_t> characters;
   for (std::int64_t at = 0; at < static_cast<std::int64_t>(text.size());) {
     const CodePoint c = code_point_at(text, at);
-    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at));
+    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at, at));
     characters.push_back(c.value);
     at += c.bytes;
   }

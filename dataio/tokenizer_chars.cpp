@@ -57,7 +57,7 @@ class CharTokenizer final : public Tokenizer {
 
  private:
   [[noreturn]] void refuse(std::string_view text, std::int64_t at, CodePoint c) const {
-    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at));
+    if (c.bytes == 0) throw std::invalid_argument(invalid_utf8_message(text, at, at));
     throw std::invalid_argument("unknown character " + name_of(c.value) + " at byte " + std::to_string(at) +
                                 ": the tokenizer knows " + std::to_string(characters_.size()) +
                                 " characters, those of its training text");

@@ -70,11 +70,11 @@ std::string name_of(char32_t code_point) {
   return name;
 }
 
-std::string invalid_utf8_message(std::string_view text, std::int64_t at) {
+std::string invalid_utf8_message(std::string_view text, std::int64_t at, std::int64_t place) {
   std::array<char, 8> byte{};
   std::snprintf(byte.data(), byte.size(), "0x%02X",
                 static_cast<unsigned char>(text[static_cast<std::size_t>(at)]));
-  return std::string("invalid UTF-8 (byte ") + byte.data() + ") at byte " + std::to_string(at);
+  return std::string("invalid UTF-8 (byte ") + byte.data() + ") at byte " + std::to_string(place);
 }
 
 std::int64_t count_characters(std::string_view text) {

@@ -19,8 +19,8 @@ struct CodePoint {
 void append_utf8(char32_t code_point, std::string& out);
 /// "U+00E9 'é'"; control characters by number alone.
 [[nodiscard]] std::string name_of(char32_t code_point);
-/// "invalid UTF-8 (byte 0xFF) at byte 12".
-[[nodiscard]] std::string invalid_utf8_message(std::string_view text, std::int64_t at);
+/// "invalid UTF-8 (byte 0xFF) at byte 12", 12 being `place`.
+[[nodiscard]] std::string invalid_utf8_message(std::string_view text, std::int64_t at, std::int64_t place);
 /// Code points of `text`: bytes that do not continue one, so the counts of the parts of a text add up to that
 /// of the whole.
 [[nodiscard]] std::int64_t count_characters(std::string_view text);
