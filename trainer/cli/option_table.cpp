@@ -1,1 +1,190 @@
 #include "trainer/cli/option_table.h"
+
+#include <limits>
+
+#include "trainer/cli/option_rows.h"
+
+namespace sluice::cli {
+namespace {
+
+using namespace rows;
+using R = train::RunOptions;
+using enum OnResume;
+
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+constexpr Bounds kPositive{0, kInfinite, Edge::kExcluded, Edge::kIncluded};
+constexpr Bounds kNotNegative{0, kInfinite, Edge::kIncluded, Edge::kIncluded};
+constexpr Bounds kFraction{0, 1};
+constexpr Bounds kBelowOne{0, 1, Edge::kIncluded, Edge::kExcluded};
+constexpr Bounds kCadence{0, 1e9};
+
+std::vector<OptionRow> run_rows() {
+  using S = train::RunSection;
+  return {
+      text("run.dir", &R::run, &S::dir, "a path",
+           {"", "run directory: made if missing, resumed if it holds a run", kFree, "none: must be given"}),
+      seed("run.seed", &R::run, &S::seed,
+           {"", "seed of everything that is not given one of its own", kRefuse, ""}),
+      flag("run.new", &R::run, &S::new_run,
+           {"", "move an existing run directory aside and start anew", kFree, ""}),
+  };
+}
+
+std::vector<OptionRow> data_rows() {
+  using S = train::DataOptions;
+  return {
+      text("data.corpus", &R::data, &S::corpus, "a path",
+           {"", "corpus directory that `sluice prepare` wrote; on resume its fingerprint must be the same",
+            kWarn, "none: must be given"}),
+      choice("data.window", &R::data, &S::window, {"sequential", "random-offset"},
+             {"", "how samples are cut: each token once an epoch, or windows moved by a random offset",
+              kRefuse, ""}),
+      seed("data.seed", &R::data, &S::seed,
+           {"", "seed of the order in which samples are read", kRefuse, "run.seed"}),
+      integer("data.reader_threads", &R::data, &S::reader_threads, {1, 256},
+              {"threads", "reads in flight on each rank", kFree, ""}),
+  };
+}
+
+std::vector<OptionRow> model_shape_rows() {
+  using S = model::ModelOptions;
+  return {
+      choice("model.kind", &R::model, &S::kind, {"gmlp"}, {"", "the family of the model", kRefuse, ""}),
+      integer("model.layers", &R::model, &S::layers, {1, 1e4},
+              {"blocks", "number of gMLP blocks", kRefuse, ""}),
+      integer("model.d_model", &R::model, &S::d_model, {1, 1e6},
+              {"channels", "width of the residual stream", kRefuse, ""}),
+      integer("model.d_ffn", &R::model, &S::d_ffn, {2, 1e7},
+              {"channels", "width inside a block, even: the gate takes one half (paper: 6 d_model)", kRefuse,
+               ""}),
+      integer("model.seq_len", &R::model, &S::seq_len, {1, 1e6},
+              {"tokens", "positions of a window, n", kRefuse, ""}),
+      flag("model.tied", &R::model, &S::tied,
+           {"", "the output projection shares the embedding's weights", kRefuse, ""}),
+      choice("model.positions", &R::model, &S::positions, {"none", "sinusoidal"},
+             {"", "position encoding added to the embeddings (paper: none)", kRefuse, ""}),
+      flag("model.causal", &R::model, &S::causal,
+           {"", "a position sees itself and earlier ones only", kRefuse, ""}),
+      flag("model.scale_embedding", &R::model, &S::scale_embedding,
+           {"", "multiply embeddings by sqrt(d_model)", kRefuse, ""}),
+      flag("model.head_bias", &R::model, &S::head_bias,
+           {"", "the output projection has a bias", kRefuse, ""}),
+      number("model.norm_eps", &R::model, &S::norm_eps, kPositive,
+             {"", "epsilon of every layer norm", kRefuse, ""}),
+  };
+}
+
+std::vector<OptionRow> model_start_rows() {
+  using S = model::ModelOptions;
+  return {
+      seed("model.seed", &R::model, &S::seed, {"", "seed of the initial values", kRefuse, "run.seed"}),
+      choice("model.init", &R::model, &S::init, {"normal", "fan_in"},
+             {"",
+              "normal: weights N(0, init_std), biases 0; fan_in: U(-1/sqrt(inputs), 1/sqrt(inputs)) for both",
+              kRefuse, ""}),
+      number("model.init_std", &R::model, &S::init_std, kNotNegative,
+             {"", "standard deviation of weights under init = normal", kRefuse, ""}),
+      number("model.embedding_std", &R::model, &S::embedding_std, kNotNegative,
+             {"", "standard deviation of the embedding", kRefuse, ""}),
+      number("model.spatial_init", &R::model, &S::spatial_init, kNotNegative,
+             {"", "half width r of the spatial weights' uniform start, U(-r, r)", kRefuse, ""}),
+      flag("model.spatial_init_per_position", &R::model, &S::spatial_init_per_position,
+           {"", "divide spatial_init by seq_len", kRefuse, ""}),
+      flag("model.identical_layers", &R::model, &S::identical_layers,
+           {"", "every block starts with the values of block 0", kRefuse, ""}),
+  };
+}
+
+std::vector<OptionRow> train_rows() {
+  using S = train::TrainOptions;
+  return {
+      integer("train.steps", &R::train, &S::steps, {0, 1e9},
+              {"steps", "optimizer steps of the whole run; 0: from train.tokens", kSchedule,
+               "none: this or train.tokens must be given"}),
+      integer("train.tokens", &R::train, &S::tokens, {0, 1e15},
+              {"tokens",
+               "instead of train.steps: steps = tokens / (global_batch seq_len), rounded up; 0: not given",
+               kFree, "0"}),
+      integer("train.global_batch", &R::train, &S::global_batch, {1, 1e7},
+              {"sequences", "sequences of a step, all ranks together", kRefuse, ""}),
+      integer("train.micro_batch", &R::train, &S::micro_batch, {1, 1e6},
+              {"sequences", "sequences that a rank computes at once; gradients accumulate over the rest",
+               kFree, ""}),
+      choice("train.precision", &R::train, &S::precision, {"fp32", "fp64"},
+             {"", "type of weights and sums", kRefuse, ""}),
+      text("train.ledger", &R::train, &S::ledger, "a path, or empty for none",
+           {"", "file that lists the samples of each step", kWarn, "none"}),
+      choice("train.ledger_detail", &R::train, &S::ledger_detail, {"range", "full"},
+             {"", "full: with the token offsets of each window", kWarn, ""}),
+      integer("train.threads", &R::train, &S::threads, {0, 1024},
+              {"threads", "compute threads of a rank; 0: cores of the machine / ranks on it", kFree, ""}),
+  };
+}
+
+std::vector<OptionRow> optim_rows() {
+  using S = optim::OptimOptions;
+  return {
+      choice("optim.kind", &R::optim, &S::kind, {"adamw", "adam"},
+             {"", "adamw: decay apart from the gradient; adam: decay added to it", kRefuse, ""}),
+      number("optim.lr", &R::optim, &S::lr, kPositive,
+             {"", "highest learning rate; under noam the factor of d_model^-0.5", kWarn, ""}),
+      choice("optim.schedule", &R::optim, &S::schedule, {"constant", "linear", "cosine", "wsd", "noam"},
+             {"",
+              "course of the learning rate after warm-up (wsd: constant, then a decay; noam: inverse square "
+              "root)",
+              kRefuse, ""}),
+      integer("optim.warmup_steps", &R::optim, &S::warmup_steps, {0, 1e9},
+              {"steps", "linear warm-up from lr / warmup_steps to lr", kRefuse, ""}),
+      number("optim.min_lr", &R::optim, &S::min_lr, kFraction,
+             {"share of lr", "learning rate at the end of linear, cosine and wsd", kWarn, ""}),
+      number("optim.decay_fraction", &R::optim, &S::decay_fraction, kFraction,
+             {"share of steps", "wsd: how much of the run decays", kRefuse, ""}),
+      numbers("optim.betas", &R::optim, &S::betas, kBelowOne,
+              {"", "decay of the first and second moment, a comma between", kRefuse, ""}),
+      number("optim.eps", &R::optim, &S::eps, kPositive,
+             {"", "added to the root of the second moment", kWarn, ""}),
+      number("optim.weight_decay", &R::optim, &S::weight_decay, kNotNegative,
+             {"", "none is applied to norms and biases", kWarn, ""}),
+      number("optim.clip", &R::optim, &S::clip, kNotNegative,
+             {"", "largest norm of the whole gradient; 0: no limit", kWarn, ""}),
+  };
+}
+
+std::vector<OptionRow> cadence_rows() {
+  return {
+      integer("eval.every", &R::eval, &train::EvalOptions::every, kCadence,
+              {"steps", "steps between evaluations on the valid split; 0: never", kFree, ""}),
+      integer("eval.batches", &R::eval, &train::EvalOptions::batches, kCadence,
+              {"micro-batches", "at most so many on each rank; 0: the whole split", kWarn, ""}),
+      integer("checkpoint.every", &R::checkpoint, &train::CheckpointOptions::every, kCadence,
+              {"steps", "steps between checkpoints; 0: at the end and on signals only", kFree, ""}),
+      integer("checkpoint.keep", &R::checkpoint, &train::CheckpointOptions::keep, {1, 1e6},
+              {"checkpoints", "how many of the newest are kept", kFree, ""}),
+      integer("checkpoint.keep_every", &R::checkpoint, &train::CheckpointOptions::keep_every, kCadence,
+              {"steps", "checkpoints of every so many steps are kept for ever; 0: none", kFree, ""}),
+      number("parallel.bucket_mb", &R::parallel, &train::ParallelOptions::bucket_mb,
+             {0, 1e5, Edge::kExcluded},
+             {"MB of 10^6 bytes", "gradients are exchanged in pieces of this size", kFree, ""}),
+      integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
+              kCadence,
+              {"steps", "steps between checks that all ranks hold the same weights; 0: never", kFree, ""}),
+      integer("parallel.watchdog_s", &R::parallel, &train::ParallelOptions::watchdog_s, {0, 1e6},
+              {"s", "time after which an exchange that hangs ends the job; 0: never", kFree, ""}),
+  };
+}
+
+}  // namespace
+
+const std::vector<OptionRow>& option_table() {
+  static const std::vector<OptionRow> table = [] {
+    std::vector<OptionRow> all;
+    for (const auto& section : {run_rows(), data_rows(), model_shape_rows(), model_start_rows(), train_rows(),
+                                optim_rows(), cadence_rows()}) {
+      all.insert(all.end(), section.begin(), section.end());
+    }
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace sluice::cli

@@ -1,25 +1,28 @@
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "trainer/cli/number.h"
 #include "trainer/train/options.h"
 
 namespace sluice::cli {
 
-/// What a change of a key means when a run resumes.
-enum class OnResume { kFree, kWarn, kRefuse };
+/// What a change of a key means when a run resumes. kSchedule is train.steps: see compare_for_resume().
+enum class OnResume { kFree, kWarn, kRefuse, kSchedule };
 
 /// One key: the only place that knows its name, member, default, range and help.
 struct OptionRow {
-  std::string key;        ///< "optim.lr"
-  std::string type;       ///< "float", "integer", "text", "true|false", or the choices "fp32|fp64"
-  std::string range;      ///< as the reference prints it: "> 0", "1 ... 10^9"
-  std::string unit;       ///< "steps", "sequences", "" ...
+  std::string key;               ///< "optim.lr"
+  std::string type;              ///< "float", "integer", "text", "true|false", or the choices "fp32|fp64"
+  std::string range;             ///< as the reference prints it: "> 0", "1 ... 10^9"
+  std::optional<Bounds> bounds;  ///< of a numeric key; a list of numbers keeps them for each
+  std::string unit;              ///< "steps", "sequences", "" ...
   std::string help;
+  std::string default_text;  ///< as the reference prints it
   OnResume on_resume = OnResume::kFree;
   std::function<std::string(const train::RunOptions&)> get;
   /// Parses and range-checks; returns the fault ("" when there is none).
@@ -29,8 +32,9 @@ struct OptionRow {
 [[nodiscard]] const std::vector<OptionRow>& option_table();
 
 /// Command line over files (a later file wins over an earlier one) over defaults; then cross-field checks.
-/// Throws train::InputError with all faults at once: unknown keys with the nearest known one, bad values, ranges, combinations.
-/// `arguments`: "--section.key=value", "--section.key value" and "--config FILE...", nothing else.
+/// Throws train::InputError with all faults at once: unknown keys with the nearest known one, bad values,
+/// ranges, combinations. `arguments`: "--section.key=value", "--section.key value" and "--config FILE...",
+/// nothing else.
 [[nodiscard]] train::RunOptions parse_run_options(const std::vector<std::string>& arguments);
 /// The same from the text of an INI file: parse_run_options_text(dump_ini(x)) == x.
 [[nodiscard]] train::RunOptions parse_run_options_text(const std::string& ini, const std::string& file_name);
@@ -41,8 +45,11 @@ struct ResumeDifferences {
   std::vector<std::string> warnings;
   std::vector<std::string> refusals;
 };
-/// How `now` differs from what the checkpoint was written with, by each row's on_resume.
-[[nodiscard]] ResumeDifferences compare_for_resume(const train::RunOptions& before, const train::RunOptions& now);
+/// How `now` differs from what the checkpoint was written with, by each row's on_resume. `step`: steps that
+/// the checkpoint has done. train.steps may change where every step taken would have had the same learning
+/// rate: under constant and noam, and under wsd while no step has decayed yet in either plan.
+[[nodiscard]] ResumeDifferences compare_for_resume(const train::RunOptions& before,
+                                                   const train::RunOptions& now, std::int64_t step);
 
 /// `sluice train --help`'s text, and docs/reference.md's table.
 [[nodiscard]] std::string option_help();

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "trainer/cli/option_table.h"
+
+// Builders of rows, one for each type of a setting. Included by option_table.cpp alone.
+
+namespace sluice::cli::rows {
+
+struct About {
+  std::string unit;
+  std::string help;
+  OnResume on_resume = OnResume::kFree;
+  std::string default_text;  ///< empty: the member's default
+};
+
+/// Why a text cannot be a value, or "": an INI file must be able to hold it.
+[[nodiscard]] std::string text_fault(const std::string& value);
+/// "must be fp32 or fp64", or "" for one of `choices`.
+[[nodiscard]] std::string choice_fault(const std::vector<std::string>& choices, const std::string& value);
+/// Two numbers with a comma between them; the fault is empty when both are within bounds.
+struct TwoNumbers {
+  std::array<double, 2> values{};
+  std::string fault;
+};
+[[nodiscard]] TwoNumbers parse_two(const Bounds& bounds, const std::string& text);
+
+template <class Section, class Field>
+OptionRow base(std::string key, Section train::RunOptions::*section, Field Section::*field, std::string type,
+               std::string range, About about) {
+  OptionRow row;
+  row.key = std::move(key);
+  row.type = std::move(type);
+  row.range = std::move(range);
+  row.unit = std::move(about.unit);
+  row.help = std::move(about.help);
+  row.on_resume = about.on_resume;
+  row.get = [section, field](const train::RunOptions& options) {
+    return fmt::format("{}", options.*section.*field);
+  };
+  row.default_text =
+      about.default_text.empty() ? row.get(train::RunOptions{}) : std::move(about.default_text);
+  return row;
+}
+
+template <class Section>
+OptionRow integer(std::string key, Section train::RunOptions::*section, std::int64_t Section::*field,
+                  Bounds bounds, About about) {
+  auto row = base(std::move(key), section, field, "integer", describe(bounds), std::move(about));
+  row.bounds = bounds;
+  row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
+    const auto value = parse_integer(text);
+    if (!value) return "must be a whole number, " + describe(bounds);
+    if (!bounds.contains(static_cast<double>(*value))) return "must be " + describe(bounds);
+    options.*section.*field = *value;
+    return "";
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow number(std::string key, Section train::RunOptions::*section, double Section::*field, Bounds bounds,
+                 About about) {
+  auto row = base(std::move(key), section, field, "float", describe(bounds), std::move(about));
+  row.bounds = bounds;
+  row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
+    const auto value = parse_number(text);
+    if (!value) return "must be a number " + describe(bounds);
+    if (!bounds.contains(*value)) return "must be " + describe(bounds);
+    options.*section.*field = *value;
+    return "";
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow numbers(std::string key, Section train::RunOptions::*section, std::array<double, 2> Section::*field,
+                  Bounds bounds, About about) {
+  OptionRow row;
+  row.key = std::move(key);
+  row.type = "two floats";
+  row.range = describe(bounds) + " each";
+  row.bounds = bounds;
+  row.unit = std::move(about.unit);
+  row.help = std::move(about.help);
+  row.on_resume = about.on_resume;
+  row.get = [section, field](const train::RunOptions& options) {
+    const auto& values = options.*section.*field;
+    return fmt::format("{},{}", values[0], values[1]);
+  };
+  row.default_text = row.get(train::RunOptions{});
+  row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
+    const auto parsed = parse_two(bounds, text);
+    if (parsed.fault.empty()) options.*section.*field = parsed.values;
+    return parsed.fault;
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow seed(std::string key, Section train::RunOptions::*section, std::uint64_t Section::*field,
+               About about) {
+  auto row = base(std::move(key), section, field, "integer", "0 ... 2^64 - 1", std::move(about));
+  row.set = [section, field](train::RunOptions& options, const std::string& text) -> std::string {
+    const auto value = parse_unsigned(text);
+    if (!value) return "must be a whole number, 0 ... 2^64 - 1";
+    options.*section.*field = *value;
+    return "";
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow flag(std::string key, Section train::RunOptions::*section, bool Section::*field, About about) {
+  auto row = base(std::move(key), section, field, "true|false", "true, false", std::move(about));
+  row.set = [section, field](train::RunOptions& options, const std::string& text) -> std::string {
+    if (text != "true" && text != "false") return "must be true or false";
+    options.*section.*field = text == "true";
+    return "";
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow choice(std::string key, Section train::RunOptions::*section, std::string Section::*field,
+                 std::vector<std::string> choices, About about) {
+  auto row = base(std::move(key), section, field, fmt::format("{}", fmt::join(choices, "|")),
+                  fmt::format("{}", fmt::join(choices, ", ")), std::move(about));
+  row.set = [section, field, choices](train::RunOptions& options, const std::string& text) {
+    auto fault = choice_fault(choices, text);
+    if (fault.empty()) options.*section.*field = text;
+    return fault;
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow text(std::string key, Section train::RunOptions::*section, std::string Section::*field,
+               std::string range, About about) {
+  auto row = base(std::move(key), section, field, "text", std::move(range), std::move(about));
+  row.set = [section, field](train::RunOptions& options, const std::string& value) {
+    auto fault = text_fault(value);
+    if (fault.empty()) options.*section.*field = value;
+    return fault;
+  };
+  return row;
+}
+
+}  // namespace sluice::cli::rows
