@@ -1,0 +1,213 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/unit/cli/faults.h"
+#include "trainer/cli/option_table.h"
+
+namespace sluice::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<std::string> parse_faults(const std::vector<std::string>& words) {
+  return faults_of([&] { (void)parse_run_options(words); });
+}
+
+/// Settings files that vanish with the test.
+class OptionFiles : public testing::Test {
+ protected:
+  OptionFiles() : directory_(testing::TempDir() + "sluice_options_" + std::to_string(::getpid())) {
+    std::filesystem::create_directories(directory_);
+  }
+  ~OptionFiles() override { std::filesystem::remove_all(directory_); }
+
+  std::string write(const std::string& name, const std::string& text) {
+    const auto file = (directory_ / name).string();
+    std::ofstream(file) << text;
+    return file;
+  }
+
+  std::filesystem::path directory_;
+};
+
+TEST(OptionParse, DefaultsAreThoseOfTheStructs) {
+  const auto options = parse_run_options(valid_words());
+  EXPECT_EQ(options.run.dir, "runs/a");
+  EXPECT_EQ(options.train.steps, 100);
+  EXPECT_EQ(options.model.d_ffn, model::ModelOptions{}.d_ffn);
+  EXPECT_EQ(options.optim.betas, optim::OptimOptions{}.betas);
+}
+
+TEST(OptionParse, ValueAfterAnEqualsSignOrAfterASpace) {
+  EXPECT_EQ(parse_run_options(valid_words({"--optim.lr=6e-4"})).optim.lr, 6e-4);
+  EXPECT_EQ(parse_run_options(valid_words({"--optim.lr", "6e-4"})).optim.lr, 6e-4);
+  EXPECT_EQ(parse_run_options(valid_words({"--data.window", "random-offset"})).data.window, "random-offset");
+}
+
+TEST(OptionParse, ABareBooleanIsTrue) {
+  EXPECT_TRUE(parse_run_options(valid_words({"--run.new"})).run.new_run);
+  EXPECT_TRUE(parse_run_options(valid_words({"--run.new", "true"})).run.new_run);
+  EXPECT_FALSE(parse_run_options(valid_words({"--run.new=false"})).run.new_run);
+  EXPECT_FALSE(parse_run_options(valid_words({"--run.new", "false", "--run.seed=1"})).run.new_run);
+}
+
+TEST(OptionParse, WholeNumbersInScientificNotation) {
+  EXPECT_EQ(parse_run_options(valid_words({"--run.seed=18446744073709551615"})).run.seed,
+            18446744073709551615u);
+  EXPECT_EQ(parse_run_options(valid_words({"--model.seq_len=1.5e3"})).model.seq_len, 1500);
+  EXPECT_THAT(parse_faults(valid_words({"--model.seq_len=1.5"})),
+              ElementsAre("model.seq_len = 1.5: must be a whole number, 1 ... 10^6 (command line)"));
+}
+
+TEST(OptionParse, TokensBecomeSteps) {
+  std::vector<std::string> words{"--run.dir=r", "--data.corpus=c", "--train.global_batch=32",
+                                 "--model.seq_len=256"};
+  words.push_back("--train.tokens=1e6");
+  EXPECT_EQ(parse_run_options(words).train.steps, 123);  // 1e6 / 8192 = 122.07
+  words.back() = "--train.tokens=8192";
+  EXPECT_EQ(parse_run_options(words).train.steps, 1);
+  words.back() = "--train.tokens=8193";
+  EXPECT_EQ(parse_run_options(words).train.steps, 2);
+}
+
+TEST(OptionParse, StepsAndTokensTogetherMustAgree) {
+  EXPECT_THAT(parse_faults(valid_words({"--train.tokens=1e6"})),
+              ElementsAre(HasSubstr("the latter are 123 steps")));
+  EXPECT_THAT(parse_faults({"--run.dir=r", "--data.corpus=c"}),
+              ElementsAre("train.steps or train.tokens: one must be given, and above 0"));
+}
+
+TEST_F(OptionFiles, TheLaterOfStepsAndTokensWins) {
+  const auto file = write("a.ini", "[train]\ntokens = 1e6\n[run]\ndir = r\n[data]\ncorpus = c\n");
+  EXPECT_EQ(parse_run_options({"--config", file}).train.steps, 123);
+  const auto options = parse_run_options({"--config", file, "--train.steps=7"});
+  EXPECT_EQ(options.train.steps, 7);
+  EXPECT_EQ(options.train.tokens, 0);
+}
+
+TEST(OptionParse, SeedsDefaultToTheRunsSeed) {
+  const auto options = parse_run_options(valid_words({"--run.seed=7", "--data.seed=8"}));
+  EXPECT_EQ(options.model.seed, 7u);
+  EXPECT_EQ(options.data.seed, 8u);
+}
+
+TEST_F(OptionFiles, CommandLineOverLaterFileOverEarlierFile) {
+  const auto first = write("first.ini", "[optim]\nlr = 1e-1\neps = 1e-1\nclip = 0.1\n");
+  const auto second = write("second.ini", "# a comment\n\n[optim]\nlr = 2e-1  # another\neps = 2e-1\n");
+  for (const auto& config : {std::vector<std::string>{"--config", first, second},
+                             std::vector<std::string>{"--config=" + first, "--config", second}}) {
+    auto words = valid_words({"--optim.lr=3e-1"});
+    words.insert(words.begin(), config.begin(), config.end());
+    const auto options = parse_run_options(words);
+    EXPECT_EQ(options.optim.lr, 0.3);
+    EXPECT_EQ(options.optim.eps, 0.2);
+    EXPECT_EQ(options.optim.clip, 0.1);
+  }
+}
+
+TEST_F(OptionFiles, AllFaultsOfAllSourcesAtOnce) {
+  const auto first = write("first.ini", "[optm]\nlr = 1\n[optim]\nlr = -1\nnonsense\nclip = x\n");
+  const auto second = write("second.ini", "[model]\nlayers = 0\nlayers = 3\nd_ffn = 7\n");
+  const auto missing = (directory_ / "missing.ini").string();
+  EXPECT_THAT(
+      parse_faults({"--config", first, second, missing, "--optim.betas=0.9", "--optm.eps", "1",
+                    "--optim.schedule=step", "stray", "--eval.every", "--run.seed=1", "--run.seed=2",
+                    "--train.micro_batch=64"}),
+      ElementsAre("optm.lr: unknown key (" + first + ", line 2); did you mean optim.lr?",
+                  "'nonsense': neither [section] nor key = value (" + first + ", line 5)",
+                  "model.layers: given twice (" + second + ", lines 2 and 3)",
+                  "--config " + missing + ": cannot be read (No such file or directory)",
+                  "optm.eps: unknown key (command line); did you mean optim.eps?",
+                  "'stray': unexpected word; a setting is --section.key=value (command line)",
+                  "eval.every: needs a value, 0 ... 10^9 (command line)",
+                  "run.seed: given twice (command line)",
+                  "optim.lr = -1: must be > 0 (" + first + ", line 4)",
+                  "optim.clip = x: must be a number >= 0 (" + first + ", line 6)",
+                  "model.layers = 0: must be 1 ... 10^4 (" + second + ", line 2)",
+                  "optim.betas = 0.9: must be two numbers with a comma between them, each >= 0 and < 1 "
+                  "(command line)",
+                  "optim.schedule = step: must be constant or linear or cosine or wsd or noam (command line)",
+                  "run.dir: must be given (the directory that the run writes into)",
+                  "data.corpus: must be given (a directory that `sluice prepare` wrote)",
+                  "train.steps or train.tokens: one must be given, and above 0",
+                  "model.d_ffn = 7: must be even, the gate takes one half of it",
+                  "train.micro_batch = 64: must be at most train.global_batch = 32"));
+}
+
+TEST_F(OptionFiles, AFileThatIsADirectoryIsNamed) {
+  EXPECT_THAT(parse_faults(valid_words({"--config", directory_.string()})),
+              ElementsAre("--config " + directory_.string() + ": cannot be read (Is a directory)"));
+}
+
+TEST(OptionParse, NothingIsGuessedFromAnAbbreviation) {
+  EXPECT_THAT(parse_faults(valid_words({"--optim.l=1"})),
+              ElementsAre("optim.l: unknown key (command line); did you mean optim.lr?"));
+  EXPECT_THAT(parse_faults(valid_words({"-c", "x"})).size(), 2u);
+}
+
+TEST(OptionParse, SuggestsTheNearestKey) {
+  for (const auto& [wrong, right] :
+       std::vector<std::pair<std::string, std::string>>{{"optm.lr", "optim.lr"},
+                                                        {"lr", "optim.lr"},
+                                                        {"train.lr", "optim.lr"},
+                                                        {"modle.layers", "model.layers"},
+                                                        {"model.d_modle", "model.d_model"},
+                                                        {"checkpoint.evry", "checkpoint.every"},
+                                                        {"train.microbatch", "train.micro_batch"},
+                                                        {"confg", "config"}}) {
+    EXPECT_THAT(parse_faults(valid_words({"--" + wrong + "=1"})),
+                ElementsAre(wrong + ": unknown key (command line); did you mean " + right + "?"));
+  }
+  EXPECT_THAT(parse_faults(valid_words({"--colour=blue"})),
+              ElementsAre("colour: unknown key (command line)"));
+}
+
+TEST(OptionParse, Combinations) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"--model.d_ffn=7"}, "model.d_ffn = 7: must be even"},
+      {{"--model.positions=sinusoidal", "--model.d_model=5"}, "needs an even model.d_model, which is 5"},
+      {{"--model.causal=false"}, "see its own target"},
+      {{"--train.micro_batch=33"}, "train.micro_batch = 33: must be at most train.global_batch = 32"},
+      {{"--optim.warmup_steps=101"}, "optim.warmup_steps = 101: must be at most train.steps = 100"},
+      {{"--optim.schedule=wsd", "--optim.warmup_steps=81"}, "optim.warmup_steps = 81: must be at most 80"},
+      {{"--train.ledger_detail=full"}, "needs train.ledger"},
+      {{"--checkpoint.keep_every=150"}, "must be a multiple of checkpoint.every = 100"},
+      {{"--checkpoint.keep_every=150", "--checkpoint.every=0"}, "checkpoint.every = 0 (never)"},
+      {{"--train.global_batch=1e7", "--model.seq_len=1e6", "--eval.every=1", "--optim.eps=1"}, ""},
+  };
+  for (const auto& [words, fault] : cases) {
+    const auto faults = parse_faults(valid_words(words));
+    if (fault.empty()) {
+      EXPECT_THAT(faults, IsEmpty());
+    } else {
+      EXPECT_THAT(faults, ElementsAre(HasSubstr(fault)));
+    }
+  }
+  EXPECT_THAT(parse_faults({"--run.dir=a/../b", "--data.corpus=b", "--train.steps=1"}),
+              ElementsAre(HasSubstr("a run needs a directory of its own")));
+  EXPECT_THAT(parse_faults({"--run.dir=a", "--data.corpus=b", "--train.steps=1e9", "--train.global_batch=1e7",
+                            "--model.seq_len=1e6"}),
+              ElementsAre(HasSubstr("tokens: at most 9e+18 can be counted")));
+}
+
+TEST(OptionParse, EdgesOfCombinations) {
+  EXPECT_THAT(parse_faults(valid_words({"--train.micro_batch=32", "--optim.warmup_steps=100"})), IsEmpty());
+  EXPECT_THAT(parse_faults(valid_words({"--optim.schedule=wsd", "--optim.warmup_steps=80"})), IsEmpty());
+  EXPECT_THAT(parse_faults(valid_words({"--optim.schedule=noam", "--optim.warmup_steps=2000"})), IsEmpty());
+}
+
+TEST(OptionParse, TextThatAFileCannotHoldIsRefused) {
+  EXPECT_THAT(parse_faults({"--run.dir=a#b", "--data.corpus= c", "--train.steps=1", "--train.ledger=a\nb"}),
+              ElementsAre(HasSubstr("run.dir = a#b: must not contain '#'"),
+                          HasSubstr("must not begin or end with a space"),
+                          HasSubstr("must not contain control characters")));
+}
+
+}  // namespace
+}  // namespace sluice::cli
