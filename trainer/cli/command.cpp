@@ -39,7 +39,7 @@ const Command& find_command(const std::string& name) {
   for (const auto& one : all) names.push_back(one.name);
   const auto near = nearest(name, names);
   throw train::InputError(
-      fmt::format("sluice {}: unknown command; {}", name,
+      fmt::format("{}: unknown command; {}", name,
                   near.empty() ? "`sluice --help` lists them" : "did you mean " + near + "?"));
 }
 
@@ -85,7 +85,7 @@ std::string reference_markdown() {
 }
 
 int dispatch(const std::vector<std::string>& words, parallel::Communicator& world) {
-  if (words.empty()) throw train::InputError("sluice: no command given; `sluice --help` lists them");
+  if (words.empty()) throw train::InputError("no command given; `sluice --help` lists them");
   if (words.front() == "--help" || words.front() == "help") {
     print(general_help(), world);
     return kDone;
@@ -97,9 +97,8 @@ int dispatch(const std::vector<std::string>& words, parallel::Communicator& worl
     return kDone;
   }
   if (command.ranks == Ranks::kOne && world.size() > 1) {
-    throw train::InputError(
-        fmt::format("sluice {}: runs as one process, and was started as {}: leave mpirun away", command.name,
-                    world.size()));
+    throw train::InputError(fmt::format("{}: runs as one process, and was started as {}: leave mpirun away",
+                                        command.name, world.size()));
   }
   return command.run(rest, world);
 }

@@ -31,9 +31,9 @@ std::string flag_name(const std::string& word) { return word.substr(2, word.find
 ParsedWord positional(std::string word) { return {WordKind::kPositional, "", {std::move(word)}, ""}; }
 
 std::string fault_of(const po::error& error) {
-  if (dynamic_cast<const po::invalid_command_line_syntax*>(&error) != nullptr) return "needs a value";
-  if (dynamic_cast<const po::too_many_positional_options_error*>(&error) != nullptr) return "takes no value";
-  return error.what();
+  const auto* syntax = dynamic_cast<const po::invalid_command_line_syntax*>(&error);
+  if (syntax == nullptr) return error.what();
+  return syntax->kind() == po::invalid_syntax::extra_parameter ? "takes no value" : "needs a value";
 }
 
 // One flag and the words up to the next flag.
