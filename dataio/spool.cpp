@@ -15,7 +15,11 @@ constexpr std::size_t kBufferBytes = 1 << 20;
 constexpr std::int64_t kRunTokens = 1 << 18;
 constexpr std::int64_t kStartBytes = sizeof(std::int64_t);
 
-std::vector<std::int32_t> unpack_tokens(const std::string& bytes, std::int64_t element_bytes) {
+}  // namespace
+
+std::int64_t element_bytes_for(std::int64_t vocabulary_size) { return vocabulary_size <= 65536 ? 2 : 4; }
+
+std::vector<std::int32_t> unpack_tokens(std::string_view bytes, std::int64_t element_bytes) {
   std::vector<std::int32_t> tokens(bytes.size() / static_cast<std::size_t>(element_bytes));
   if (element_bytes == 4) {
     std::memcpy(tokens.data(), bytes.data(), bytes.size());
@@ -28,10 +32,6 @@ std::vector<std::int32_t> unpack_tokens(const std::string& bytes, std::int64_t e
   }
   return tokens;
 }
-
-}  // namespace
-
-std::int64_t element_bytes_for(std::int64_t vocabulary_size) { return vocabulary_size <= 65536 ? 2 : 4; }
 
 std::string pack_tokens(std::span<const std::int32_t> tokens, std::int64_t element_bytes) {
   std::string bytes(tokens.size() * static_cast<std::size_t>(element_bytes), '\0');

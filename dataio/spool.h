@@ -56,6 +56,8 @@ class Spool {
 
 /// Bytes of a token in shards of this vocabulary: 2 up to 65536 ids, else 4.
 [[nodiscard]] std::int64_t element_bytes_for(std::int64_t vocabulary_size);
+/// The ids in such bytes; those of 2^31 and more come out negative.
+[[nodiscard]] std::vector<std::int32_t> unpack_tokens(std::string_view bytes, std::int64_t element_bytes);
 /// Tokens as little-endian bytes of that width.
 [[nodiscard]] std::string pack_tokens(std::span<const std::int32_t> tokens, std::int64_t element_bytes);
 
