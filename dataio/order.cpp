@@ -25,27 +25,27 @@ constexpr std::uint64_t epoch_key(std::uint64_t seed, std::uint64_t epoch) {
   return mix(mix(seed + kGolden) + mix(epoch ^ 0xd1b54a32d192ed03));
 }
 
-/// A bijection of [0, 4^half_bits): a Feistel network whose rounds are keyed by `key`.
-std::uint64_t feistel(std::uint64_t x, std::uint64_t key, int half_bits) {
-  constexpr int kRounds = 6;
-  const std::uint64_t mask = (std::uint64_t{1} << half_bits) - 1;
-  std::uint64_t left = x >> half_bits;
-  std::uint64_t right = x & mask;
-  for (int round = 0; round < kRounds; ++round) {
+/// A bijection of [0, 2^(left_bits + right_bits)): a Feistel network of six rounds keyed by `key`, whose
+/// halves may differ by a bit.
+std::uint64_t feistel(std::uint64_t x, std::uint64_t key, int left_bits, int right_bits) {
+  constexpr int kPairsOfRounds = 3;
+  std::uint64_t left = x >> right_bits;
+  std::uint64_t right = x & ((std::uint64_t{1} << right_bits) - 1);
+  for (int pair = 0; pair < kPairsOfRounds; ++pair) {
     key += kGolden;
-    const std::uint64_t next = left ^ (mix(right + key) >> (64 - half_bits));
-    left = right;
-    right = next;
+    left ^= mix(right + key) >> (64 - left_bits);
+    key += kGolden;
+    right ^= mix(left + key) >> (64 - right_bits);
   }
-  return (left << half_bits) | right;
+  return (left << right_bits) | right;
 }
 
-/// A keyed bijection of [0, count): the network's domain is the next power of four, and what falls outside
-/// walks on along its cycle, less than four steps on average.
+/// A keyed bijection of [0, count): the network's domain is the next power of two, and what falls outside
+/// walks on along its cycle, less than two steps on average.
 std::uint64_t permute(std::uint64_t x, std::uint64_t count, std::uint64_t key) {
-  const int half_bits = std::max(1, (static_cast<int>(std::bit_width(count - 1)) + 1) / 2);
+  const int bits = std::max(2, static_cast<int>(std::bit_width(count - 1)));
   do {
-    x = feistel(x, key, half_bits);
+    x = feistel(x, key, bits - bits / 2, bits / 2);
   } while (x >= count);
   return x;
 }
