@@ -8,31 +8,47 @@
 namespace sluice::parallel {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+/// How often the helper calls into MPI while something runs: rarely enough to cost a core nothing that shows.
+constexpr std::chrono::microseconds kPoll{100};
+
 std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 }  // namespace
 
 GradientReducer::GradientReducer(const ArenaLayout& layout, at::Tensor gradients, Communicator& communicator,
-                                 std::int64_t bucket_elements)
+                                 std::int64_t bucket_elements, ReducerProgress progress)
     : layout_(layout),
-      gradients_(std::move(gradients)),
       communicator_(communicator),
+      progress_(communicator.size() == 1 ? ReducerProgress::kCaller : progress),
       buckets_(plan_buckets(layout, bucket_elements)),
       bucket_of_entry_(layout.entries().size()) {
-  TORCH_CHECK(gradients_.dim() == 1 && gradients_.size(0) == layout.size(), "the gradient arena has ",
-              layout.size(), " elements, got sizes ", gradients_.sizes());
-  for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket)
-    for (std::int64_t entry = buckets_[bucket].first_entry; entry < buckets_[bucket].last_entry; ++entry)
-      bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(bucket);
+  TORCH_CHECK(gradients.dim() == 1 && gradients.size(0) == layout.size(), "the gradient arena has ",
+              layout.size(), " elements, got sizes ", gradients.sizes());
+  for (std::size_t index = 0; index < buckets_.size(); ++index) {
+    const Bucket& bucket = buckets_[index];
+    slices_.push_back(gradients.narrow(0, bucket.begin, bucket.end - bucket.begin));
+    for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
+      bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
+  }
 }
 
 void GradientReducer::start() {
   TORCH_CHECK(!active_, "GradientReducer: started twice without finish()");
   active_ = true;
+  exposed_s_ = 0;
+  startable_ = 0;
+  running_.clear();
   ready_.assign(layout_.entries().size(), false);
   missing_.clear();
   for (const Bucket& bucket : buckets_) missing_.push_back(bucket.last_entry - bucket.first_entry);
-  running_.clear();
+  if (progress_ == ReducerProgress::kThread)
+    helper_ = std::jthread([this](const std::stop_token& stop) { help(stop); });
 }
 
 void GradientReducer::mark_ready(std::int64_t entry) {
@@ -43,17 +59,20 @@ void GradientReducer::mark_ready(std::int64_t entry) {
               layout_.entries()[at_index(entry)].name, ") is ready twice");
   ready_[at_index(entry)] = true;
   --missing_[at_index(bucket_of_entry_[at_index(entry)])];
-  while (running_.size() < buckets_.size() && missing_[running_.size()] == 0) {
-    const Bucket& bucket = buckets_[running_.size()];
-    running_.push_back(communicator_.all_reduce_async(
-        gradients_.narrow(0, bucket.begin, bucket.end - bucket.begin), ReduceOp::kSum));
+  {
+    const std::lock_guard lock(mutex_);
+    while (startable_ < buckets_.size() && missing_[startable_] == 0) ++startable_;
   }
+  changed_.notify_all();
   progress();
 }
 
 void GradientReducer::progress() {
   TORCH_CHECK(active_, "GradientReducer: progress() outside start() and finish()");
-  for (Work& work : running_) work.test();
+  if (progress_ == ReducerProgress::kThread) return;
+  const auto begin = Clock::now();
+  advance();
+  exposed_s_ += seconds_since(begin);
 }
 
 double GradientReducer::finish() {
@@ -61,11 +80,49 @@ double GradientReducer::finish() {
   for (std::size_t entry = 0; entry < ready_.size(); ++entry)
     TORCH_CHECK(ready_[entry], "GradientReducer: entry ", entry, " (", layout_.entries()[entry].name,
                 ") was never ready");
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
+  if (helper_.joinable()) {
+    helper_.request_stop();
+    helper_.join();
+  }
+  if (fault_) std::rethrow_exception(fault_);
+  advance();
   for (Work& work : running_) work.wait();
   running_.clear();
   active_ = false;
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return exposed_s_ + seconds_since(begin);
+}
+
+/// Starts what is ready and moves what runs. By the helper, or where there is none (any more), the caller.
+GradientReducer::State GradientReducer::advance() {
+  std::size_t startable = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    startable = startable_;
+  }
+  while (running_.size() < startable)
+    running_.push_back(communicator_.all_reduce_async(slices_[running_.size()], ReduceOp::kSum));
+  State state = State::kDone;
+  for (Work& work : running_)
+    if (!work.test()) state = State::kRunning;
+  return state;
+}
+
+void GradientReducer::help(const std::stop_token& stop) {
+  try {
+    while (!stop.stop_requested()) {
+      const State state = advance();
+      std::unique_lock lock(mutex_);
+      const auto more = [this] { return startable_ > running_.size(); };
+      if (state == State::kDone) {
+        changed_.wait(lock, stop, more);
+      } else {
+        changed_.wait_for(lock, stop, kPoll, more);
+      }
+    }
+  } catch (...) {
+    fault_ = std::current_exception();
+  }
 }
 
 }  // namespace sluice::parallel

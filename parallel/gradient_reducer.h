@@ -1,6 +1,11 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <exception>
+#include <mutex>
+#include <stop_token>
+#include <thread>
 #include <vector>
 
 #include "parallel/arena.h"
@@ -8,37 +13,57 @@
 
 namespace sluice::parallel {
 
+/// Who moves the exchange while backward runs (MPI moves only inside MPI calls): the thread that calls
+/// mark_ready(), or one of the reducer's own. README has what was measured.
+enum class ReducerProgress { kCaller, kThread };
+
 /// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
 /// in the plan's order on every rank, whatever order gradients become ready in: bucket k starts when it and
-/// all before it are ready.
+/// all before it are ready. Between start() and finish() the communicator belongs to the reducer.
 class GradientReducer {
  public:
+  /// `layout` and `communicator` outlive the reducer; `gradients`: a flat buffer of that layout.
   GradientReducer(const ArenaLayout& layout, at::Tensor gradients, Communicator& communicator,
-                  std::int64_t bucket_elements);
+                  std::int64_t bucket_elements, ReducerProgress progress = ReducerProgress::kThread);
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
 
   /// Before the backward whose gradients are to be reduced (the last micro-batch of a step).
   void start();
-  /// Gradient `entry` is final. Starts what can be started and makes progress on what runs. Each entry
-  /// exactly once.
+  /// Gradient `entry` is final: the exchange may begin with it. Each entry exactly once. Any one thread at a
+  /// time.
   void mark_ready(std::int64_t entry);
-  /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds it had to
-  /// wait: exposed communication.
+  /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds that the
+  /// calling threads spent in the exchange, here and in mark_ready() and progress(): exposed communication.
   double finish();
-  /// Between start() and finish(): makes progress on running reductions (MPI moves only inside MPI calls).
+  /// Between start() and finish(): makes progress on running reductions; nothing to do for kThread.
   void progress();
 
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
 
  private:
+  enum class State { kRunning, kDone };
+
+  State advance();
+  void help(const std::stop_token& stop);
+
   const ArenaLayout& layout_;
-  at::Tensor gradients_;
   Communicator& communicator_;
+  ReducerProgress progress_;
   std::vector<Bucket> buckets_;
+  std::vector<at::Tensor> slices_;  ///< of the gradients, by bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet
   std::vector<bool> ready_;
-  std::vector<Work> running_;
+  std::vector<Work> running_;  ///< of the helper between start() and finish(), where there is one
+  double exposed_s_ = 0;
   bool active_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::size_t startable_ = 0;  ///< buckets that are ready, counted in the plan's order
+  std::exception_ptr fault_;   ///< of the helper
+  std::jthread helper_;        ///< last: joined before what it uses goes
 };
 
 }  // namespace sluice::parallel

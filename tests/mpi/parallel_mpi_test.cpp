@@ -77,7 +77,9 @@ TEST(MpiGradientReducer, GivesTheSameBitsOnAllRanksAndInEveryRun) {
   std::uint64_t first_run = 0;
   // Bucket sizes move the borders of what is exchanged at once; the sum must not notice.
   for (const std::int64_t bucket_elements : {1, 20000, 20000, 1 << 30}) {
-    parallel::GradientReducer reducer(layout, gradients, world, bucket_elements);
+    const auto progress =
+        first_run == 0 ? parallel::ReducerProgress::kCaller : parallel::ReducerProgress::kThread;
+    parallel::GradientReducer reducer(layout, gradients, world, bucket_elements, progress);
     fill_gradients(gradients, world.rank());
     reducer.start();
     for (auto entry = static_cast<std::int64_t>(layout.entries().size()) - 1; entry >= 0; --entry) {

@@ -8,7 +8,9 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 
+#include "parallel/agree.h"
 #include "parallel/thread_communicator.h"
 
 namespace sluice::parallel {
@@ -22,12 +24,13 @@ RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
   const auto seed = *rc::gen::arbitrary<std::uint32_t>();
   const auto ranks = *rc::gen::inRange<std::int64_t>(1, 5);
   const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
+  const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
   std::mutex faults_mutex;
   std::vector<std::string> faults;
   run_thread_ranks(ranks, [&](Communicator& communicator) {
     const ArenaLayout layout = small_layout();
     const at::Tensor gradients = layout.allocate(at::kDouble, at::kCPU);
-    GradientReducer reducer(layout, gradients, communicator, bucket_elements);
+    GradientReducer reducer(layout, gradients, communicator, bucket_elements, progress);
     std::mt19937 random(seed + static_cast<std::uint32_t>(communicator.rank()));
     std::vector<std::int64_t> order(layout.entries().size());
     std::iota(order.begin(), order.end(), 0);
@@ -76,6 +79,34 @@ TEST(GradientReducer, RefusesMisuse) {
     ADD_FAILURE() << "nothing was thrown";
   } catch (const c10::Error& error) {
     EXPECT_NE(std::string(error.what()).find("(a) was never ready"), std::string::npos) << error.what();
+  }
+}
+
+TEST(GradientReducer, ThrowsTheFaultOfItsThread) {
+  for (const auto progress : {ReducerProgress::kCaller, ReducerProgress::kThread}) {
+    bool waiting_rank_threw = false;
+    const auto reduce = [&](Communicator& communicator) {
+      const ArenaLayout layout = small_layout();
+      const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
+      GradientReducer reducer(layout, gradients, communicator, 1, progress);
+      reducer.start();
+      for (std::int64_t entry = 5; entry >= 0; --entry) {
+        if (communicator.rank() == 1 && entry == 3) throw std::domain_error("tilt");
+        reducer.mark_ready(entry);
+      }
+      (void)reducer.finish();
+    };
+    EXPECT_THROW(run_thread_ranks(2,
+                                  [&](Communicator& communicator) {
+                                    try {
+                                      reduce(communicator);
+                                    } catch (const PeerError&) {
+                                      waiting_rank_threw = communicator.rank() == 0;
+                                      throw;
+                                    }
+                                  }),
+                 std::domain_error);
+    EXPECT_TRUE(waiting_rank_threw);
   }
 }
 
