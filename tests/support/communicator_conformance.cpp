@@ -87,7 +87,8 @@ void all_reduce_keeps_shape_and_views(Communicator& ranks) {
   ranks.all_reduce(part, ReduceOp::kSum);
   EXPECT_TRUE(is_folded<float>(part, ranks.size(), ReduceOp::kSum));
   EXPECT_EQ(part.sizes(), (std::vector<std::int64_t>{5, 6}));
-  for (const std::int64_t outside : {0, 9, 40, 99}) EXPECT_EQ(whole.const_data_ptr<float>()[outside], 0.0F) << outside;
+  for (const std::int64_t outside : {0, 9, 40, 99})
+    EXPECT_EQ(whole.const_data_ptr<float>()[outside], 0.0F) << outside;
 }
 
 void extremes_keep_nan(Communicator& ranks) {
