@@ -12,10 +12,10 @@ stop() { printf '%s\n' "$*" >&2; exit 2; }
 
 _clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
-# _bar TITLE DONE TOTAL ELAPSED: one line, drawn in place on a terminal.
+# _bar TITLE DONE TOTAL ELAPSED: one line, drawn in place on a terminal. No guess of the time left before a twentieth.
 _bar() {
   local width=24 filled=$(($2 * 24 / $3)) left=""
-  [ "$2" -gt 0 ] && left=", $(_clock $(($4 * ($3 - $2) / $2))) left"
+  [ $(($2 * 20)) -ge "$3" ] && left=", $(_clock $(($4 * ($3 - $2) / $2))) left"
   local bar; bar=$(printf '%*s' "$filled" '' | tr ' ' '#')$(printf '%*s' $((width - filled)) '' | tr ' ' '.')
   printf '\r\033[K   %-34s [%s] %3d %%%s' "$1" "$bar" $(($2 * 100 / $3)) "$left"
 }
@@ -48,7 +48,7 @@ run_step() {
     [ "$at" -gt "$total" ] && at=$total
     if [ -t 1 ]; then
       _bar "$title" "$at" "$total" $((SECONDS - began))
-    elif [ "$at" -gt 0 ]; then
+    elif [ $((at * 20)) -ge "$total" ]; then
       printf '     %3d %%, about %s left\n' $((at * 100 / total)) "$(_clock $(((SECONDS - began) * (total - at) / at)))"
     fi
   done
