@@ -12,12 +12,16 @@ stop() { printf '%s\n' "$*" >&2; exit 2; }
 
 _clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
-# _bar TITLE DONE TOTAL ELAPSED: one line, drawn in place on a terminal. No guess of the time left before a twentieth.
+# _left START DONE TOTAL ELAPSED: the time left, from what was done since START; nothing before a twentieth is done.
+_left() {
+  [ $((($2 - $1) * 20)) -ge "$3" ] && _clock $(($4 * ($3 - $2) / ($2 - $1))) || true
+}
+
+# _bar TITLE DONE TOTAL LEFT NOTE: one line, drawn in place on a terminal.
 _bar() {
-  local width=24 filled=$(($2 * 24 / $3)) left=""
-  [ $(($2 * 20)) -ge "$3" ] && left=", $(_clock $(($4 * ($3 - $2) / $2))) left"
-  local bar; bar=$(printf '%*s' "$filled" '' | tr ' ' '#')$(printf '%*s' $((width - filled)) '' | tr ' ' '.')
-  printf '\r\033[K   %-34s [%s] %3d %%%s' "$1" "$bar" $(($2 * 100 / $3)) "$left"
+  local width=24 filled=$(($2 * 24 / $3)) bar
+  bar=$(printf '%*s' "$filled" '' | tr ' ' '#')$(printf '%*s' $((width - filled)) '' | tr ' ' '.')
+  printf '\r\033[K   %-34s [%s] %3d %%%s%s' "$1" "$bar" $(($2 * 100 / $3)) "${4:+, $4 left}" "${5:+, $5}"
 }
 
 _finish() {
@@ -28,9 +32,10 @@ _finish() {
 }
 
 # run_step TITLE PROGRESS COMMAND...: PROGRESS is a function that prints "done total" (whole numbers; nothing while it
-# knows nothing), or "-". COMMAND must be a program, not a function: a signal to this script is passed on to it.
+# knows nothing) and perhaps a note, or "-". COMMAND must be a program, not a function: a signal to this script is passed
+# on to it.
 run_step() {
-  local title=$1 progress=$2 log began=$SECONDS shown=$SECONDS every=20 at total status=0
+  local title=$1 progress=$2 log began=$SECONDS shown=$SECONDS every=20 start="" at total note left status=0
   shift 2
   mkdir -p "$logs"
   step_log=$logs/$(printf '%s' "$title" | tr -c 'a-zA-Z0-9\n' '-').log
@@ -43,13 +48,15 @@ run_step() {
     sleep 0.2
     [ "$progress" != - ] && [ $((SECONDS - shown)) -ge $every ] || continue
     shown=$SECONDS
-    read -r at total < <("$progress") || continue
+    read -r at total note < <("$progress") || continue
     [ "${total:-0}" -gt 0 ] || continue
-    [ "$at" -gt "$total" ] && at=$total
+    [ "$at" -le "$total" ] || at=$total
+    start=${start:-$at}
+    left=$(_left "$start" "$at" "$total" $((SECONDS - began)))
     if [ -t 1 ]; then
-      _bar "$title" "$at" "$total" $((SECONDS - began))
-    elif [ $((at * 20)) -ge "$total" ]; then
-      printf '     %3d %%, about %s left\n' $((at * 100 / total)) "$(_clock $(((SECONDS - began) * (total - at) / at)))"
+      _bar "$title" "$at" "$total" "$left" "$note"
+    elif [ -n "$left" ]; then
+      printf '     %3d %%, about %s left%s\n' $((at * 100 / total)) "$left" "${note:+, $note}"
     fi
   done
   wait "$child" || status=$?
