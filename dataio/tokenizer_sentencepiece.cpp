@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdio>
+#include <functional>
+#include <iterator>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -50,6 +53,28 @@ std::int64_t line_end(std::string_view text, std::int64_t begin, std::int64_t lo
   return cut > begin ? cut : begin + longest;
 }
 
+struct WordHash {
+  using is_transparent = void;
+  std::size_t operator()(std::string_view word) const { return std::hash<std::string_view>{}(word); }
+};
+using WordCache = std::unordered_map<std::string, std::vector<std::int32_t>, WordHash, std::equal_to<>>;
+constexpr std::size_t kCachedWords = 1 << 16;  // of at most so many bytes: some megabytes for each thread
+constexpr std::size_t kLongestCachedWord = 64;
+
+/// Tokenizers are numbered, so that a thread's cache knows whose words it holds.
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+WordCache& cache_of_this_thread(std::uint64_t tokenizer) {
+  thread_local std::uint64_t owner = 0;
+  thread_local WordCache cache;
+  if (owner != tokenizer) cache.clear();
+  owner = tokenizer;
+  return cache;
+}
+
 /// Two ways in one class. A model that keeps its text (identity normalisation, no dummy prefix, all 256 byte
 /// pieces: the ones that train_sentencepiece() makes) round-trips any bytes: what the library would change
 /// (invalid UTF-8, a literal U+2581) goes through byte pieces, and decoding is ours. Any other model is left
@@ -63,6 +88,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     }
     pieces_ = processor_.GetPieceSize();
     end_of_document_ = processor_.eos_id() >= 0 ? processor_.eos_id() : pieces_;
+    number_ = next_number();
     tabulate();
     exact_ = keeps_text();
   }
@@ -94,7 +120,10 @@ class SentencePieceTokenizer final : public Tokenizer {
     surfaces_.resize(static_cast<std::size_t>(pieces_));
     for (std::int32_t id = 0; id < pieces_; ++id) {
       if (processor_.IsControl(id) || processor_.IsUnknown(id)) continue;
-      surfaces_[static_cast<std::size_t>(id)] = surface(processor_.IdToPiece(id));
+      const std::string text = surface(processor_.IdToPiece(id));
+      const std::size_t letters = text.find_first_not_of(' ');
+      if (letters != std::string::npos && text.find(' ', letters) != std::string::npos) words_part_ = false;
+      surfaces_[static_cast<std::size_t>(id)] = text;
     }
     bytes_.fill(kNoId);
     for (int byte = 0; byte < 256; ++byte) {
@@ -122,13 +151,40 @@ class SentencePieceTokenizer final : public Tokenizer {
     out.insert(out.end(), ids.begin(), ids.end());
   }
 
+  /// Word by word where no piece reaches from one word into the next, so that words met before need no
+  /// search.
+  void encode_words(std::string_view text, std::vector<std::int32_t>& out) const {
+    if (!words_part_) {
+      encode_by_library(text, out);
+      return;
+    }
+    WordCache& cache = cache_of_this_thread(number_);
+    while (!text.empty()) {
+      const std::size_t letters = std::min(text.find_first_not_of(' '), text.size());
+      const std::string_view word = text.substr(0, text.find(' ', letters));
+      text.remove_prefix(word.size());
+      if (word.size() > kLongestCachedWord) {
+        encode_by_library(word, out);
+        continue;
+      }
+      auto known = cache.find(word);
+      if (known == cache.end()) {
+        std::vector<std::int32_t> ids;
+        encode_by_library(word, ids);
+        if (cache.size() >= kCachedWords) cache.clear();
+        known = cache.emplace(word, std::move(ids)).first;
+      }
+      out.insert(out.end(), known->second.begin(), known->second.end());
+    }
+  }
+
   void encode_exactly(std::string_view line, std::vector<std::int32_t>& out) const {
     const auto size = static_cast<std::int64_t>(line.size());
     std::int64_t begin = 0;
     const auto flush = [&](std::int64_t end) {
       if (end > begin) {
-        encode_by_library(line.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-                          out);
+        encode_words(line.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+                     out);
       }
     };
     for (std::int64_t at = 0; at < size;) {
@@ -169,6 +225,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::int32_t pieces_ = 0;
   std::int32_t end_of_document_ = 0;
   bool exact_ = false;
+  bool words_part_ = true;  ///< spaces stand only at the beginning of pieces
+  std::uint64_t number_ = 0;
   std::vector<std::string> surfaces_;  ///< the text of each id; nothing for control ids
   std::array<std::int32_t, 256> bytes_{};
 };

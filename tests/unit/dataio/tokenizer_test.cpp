@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "dataio/error.h"
 #include "tests/unit/dataio/scratch.h"
@@ -148,6 +149,17 @@ RC_GTEST_PROP(SentencePiece, AnyUtf8RoundTrips, ()) {
 
 RC_GTEST_PROP(SentencePiece, AnyBytesRoundTrip, (const std::string& text)) {
   RC_ASSERT(trained().decode(ids_of(trained(), text)) == text);
+}
+
+TEST(SentencePiece, WordsMetBeforeGiveTheSameIds) {
+  const std::string text = sample_text();
+  const auto first = ids_of(trained(), text);
+  const auto other = make_sentencepiece_tokenizer(train_sentencepiece(text, 350));
+  EXPECT_NE(ids_of(*other, text), first) << "one tokenizer's words are not another's";
+  EXPECT_EQ(ids_of(trained(), text), first);
+  std::vector<std::int32_t> in_a_fresh_thread;
+  std::thread([&] { in_a_fresh_thread = ids_of(trained(), text.substr(text.size() / 2)); }).join();
+  EXPECT_TRUE(std::equal(in_a_fresh_thread.rbegin(), in_a_fresh_thread.rbegin() + 1000, first.rbegin()));
 }
 
 TEST(SentencePiece, LongLinesRoundTrip) {
