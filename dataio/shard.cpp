@@ -29,7 +29,8 @@ std::string error_text(int code) { return std::strerror(code); }
 /// A file descriptor that closes itself.
 class Descriptor {
  public:
-  Descriptor(const std::filesystem::path& file, int flags) : fd_(::open(file.c_str(), flags | O_CLOEXEC)) {
+  Descriptor(const std::filesystem::path& file, int flags)
+      : fd_(::open(file.c_str(), flags | O_CLOEXEC, 0666)) {
     if (fd_ < 0) throw DataError(file, "cannot be opened: " + error_text(errno));
   }
   ~Descriptor() { ::close(fd_); }
@@ -145,9 +146,26 @@ struct ShardWriter::Impl {
     element_bytes = vocabulary_size <= kLargest16BitVocabulary ? 2 : 4;
     XXH3_64bits_reset(digest.get());
     block.reserve(kDigestBlockBytes);
+    probe_room();
     create();
     fd = std::make_unique<Descriptor>(file, O_WRONLY);
     reserve(*fd, file, data_offset, tokens * element_bytes);
+  }
+
+  /// HDF5 cannot close a file that does not fit, and crashes over it when the program ends: so room is sought
+  /// before HDF5 sees the file.
+  void probe_room() const {
+    if (std::filesystem::exists(file)) throw DataError(file, "exists already");
+    {
+      const Descriptor trial(file, O_WRONLY | O_CREAT | O_EXCL);
+      try {
+        reserve(trial, file, 0, tokens * element_bytes + (1 << 20));
+      } catch (...) {
+        std::filesystem::remove(file);
+        throw;
+      }
+    }
+    std::filesystem::remove(file);
   }
 
   void create() {
