@@ -150,6 +150,15 @@ std::vector<T> read_dataset(hid_t file, const std::filesystem::path& path, const
 
 }  // namespace
 
+std::string library_version() {
+  const Session session;
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  check(H5get_libversion(&major, &minor, &release), {}, "H5get_libversion");
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
 File File::create(const std::filesystem::path& path) {
   const Session session;
   const Handle access = access_properties(path);

@@ -33,6 +33,9 @@ enum class ElementType { kUint16, kUint32, kInt64, kUint64 };  ///< little endia
 enum class StorageLayout { kContiguous, kChunked, kCompact, kVirtual };
 enum class Access { kRead, kReadWrite };
 
+/// "1.10.8", as the library names itself at run time.
+[[nodiscard]] std::string library_version();
+
 /// A dataset as it is stored.
 struct DatasetInfo {
   std::optional<ElementType> type;  ///< empty: none of the types above

@@ -21,8 +21,8 @@ struct Flag {
 /// together as train::InputError. Built on Boost.Program_options.
 class Arguments {
  public:
-  /// `positional_name` empty: no word without a flag is allowed; otherwise exactly one is, and the name
-  /// stands for it in messages ("PATH").
+  /// `positional_name` empty: no word without a flag is allowed; otherwise exactly one is ("PATH"), or at
+  /// most one ("[PATH]").
   Arguments(const std::vector<Flag>& flags, const std::vector<std::string>& words,
             const std::string& positional_name = "");
 

@@ -7,15 +7,22 @@
 
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/option_table.h"
+#include "trainer/cli/version.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::cli {
 
 // A command is a file with one of these functions, and a line in commands().
+Command inspect_command();
+Command prepare_command();
 Command reference_command();
+Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
+      prepare_command(),
+      inspect_command(),
+      verify_command(),
       reference_command(),
   };
   return all;
@@ -88,6 +95,10 @@ int dispatch(const std::vector<std::string>& words, parallel::Communicator& worl
   if (words.empty()) throw train::InputError("no command given; `sluice --help` lists them");
   if (words.front() == "--help" || words.front() == "help") {
     print(general_help(), world);
+    return kDone;
+  }
+  if (words.front() == "--version" || words.front() == "version") {
+    print(version_text(), world);
     return kDone;
   }
   const auto& command = find_command(words.front());

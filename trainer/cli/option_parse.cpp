@@ -89,16 +89,17 @@ class Collector {
     }
   }
 
-  train::RunOptions resolve() {
+  /// Combinations are judged among the settings of `section` alone where it is not empty.
+  train::RunOptions resolve(const std::string& section = "") {
     train::RunOptions options;
     for (const auto& assignment : assignments_) apply(assignment, options);
     resolve_seeds(options);
     resolve_steps(options);
     for (const auto& fault : check_combinations(options)) {
-      const auto touched = [&](const std::string& key) {
-        return std::count(bad_.begin(), bad_.end(), key) > 0;
+      const auto out_of_question = [&](const std::string& key) {
+        return std::count(bad_.begin(), bad_.end(), key) > 0 || !key.starts_with(section);
       };
-      if (std::none_of(fault.keys.begin(), fault.keys.end(), touched)) faults_.push_back(fault.text);
+      if (std::none_of(fault.keys.begin(), fault.keys.end(), out_of_question)) faults_.push_back(fault.text);
     }
     if (!faults_.empty()) throw train::InputError(faults_);
     return options;
@@ -192,6 +193,12 @@ class Collector {
 };
 
 }  // namespace
+
+model::ModelOptions parse_model_options(const std::string& ini, const std::string& file_name) {
+  Collector collector;
+  collector.add_text(ini, file_name);
+  return collector.resolve("model.").model;
+}
 
 train::RunOptions parse_run_options(const std::vector<std::string>& arguments) {
   Collector collector;

@@ -38,6 +38,8 @@ struct OptionRow {
 [[nodiscard]] train::RunOptions parse_run_options(const std::vector<std::string>& arguments);
 /// The same from the text of an INI file: parse_run_options_text(dump_ini(x)) == x.
 [[nodiscard]] train::RunOptions parse_run_options_text(const std::string& ini, const std::string& file_name);
+/// [model] of a settings file, which need not be whole: run.dir and the like may be missing.
+[[nodiscard]] model::ModelOptions parse_model_options(const std::string& ini, const std::string& file_name);
 /// INI text of every key.
 [[nodiscard]] std::string dump_ini(const train::RunOptions& options);
 

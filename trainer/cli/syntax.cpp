@@ -1,6 +1,8 @@
 #include "trainer/cli/syntax.h"
 
+#include <algorithm>
 #include <boost/program_options.hpp>
+#include <boost/version.hpp>
 #include <sstream>
 
 namespace sluice::cli {
@@ -101,6 +103,12 @@ std::vector<ParsedLine> parse_ini(const std::string& text) {
     }
   }
   return out;
+}
+
+std::string boost_version() {
+  std::string text = BOOST_LIB_VERSION;
+  std::replace(text.begin(), text.end(), '_', '.');
+  return text;
 }
 
 }  // namespace sluice::cli

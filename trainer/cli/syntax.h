@@ -40,4 +40,7 @@ struct ParsedLine {
 /// An INI file: [section], key = value, # comments.
 [[nodiscard]] std::vector<ParsedLine> parse_ini(const std::string& text);
 
+/// "1.74"
+[[nodiscard]] std::string boost_version();
+
 }  // namespace sluice::cli

@@ -1,0 +1,36 @@
+# sluice_commit_source(FILE TARGET): FILE defines the program's version and commit. It is looked at on every build and
+# written only when it changes, so that a new commit recompiles this file alone.
+if(CMAKE_SCRIPT_MODE_FILE)
+  execute_process(COMMAND git rev-parse --short=12 HEAD WORKING_DIRECTORY ${SOURCE}
+                  OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+  if(failed)
+    set(commit "unknown")
+  else()
+    execute_process(COMMAND git status --porcelain --untracked-files=no WORKING_DIRECTORY ${SOURCE}
+                    OUTPUT_VARIABLE changes ERROR_QUIET)
+    if(changes)
+      string(APPEND commit ", modified")
+    endif()
+  endif()
+  file(CONFIGURE OUTPUT ${OUT} CONTENT [[
+// Written by cmake/SluiceCommit.cmake.
+#include "trainer/cli/version.h"
+
+namespace sluice::cli {
+
+const char* program_version() { return "@VERSION@"; }
+const char* program_commit() { return "@commit@"; }
+
+}  // namespace sluice::cli
+]] @ONLY)
+  return()
+endif()
+
+set(_sluice_commit_script ${CMAKE_CURRENT_LIST_FILE})
+function(sluice_commit_source file target)
+  add_custom_target(${target}
+    COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DOUT=${file} -DVERSION=${PROJECT_VERSION}
+            -P ${_sluice_commit_script}
+    BYPRODUCTS ${file}
+    VERBATIM)
+endfunction()

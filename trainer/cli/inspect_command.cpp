@@ -1,0 +1,270 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "dataio/describe.h"
+#include "dataio/tokenizer.h"
+#include "trainer/cli/arguments.h"
+#include "trainer/cli/command.h"
+#include "trainer/cli/inspect_model.h"
+#include "trainer/cli/number.h"
+#include "trainer/cli/option_table.h"
+#include "trainer/cli/place.h"
+#include "trainer/cli/terminal.h"
+#include "trainer/model/parameters.h"
+#include "trainer/study/metrics_file.h"
+#include "trainer/train/checkpoint.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+const std::vector<Flag> kFlags = {
+    {.name = "--json", .help = "one JSON object instead of lines"},
+    {.name = "--tokens", .value_name = "A:B", .help = "of a corpus: tokens A to B - 1, and their text"},
+    {.name = "--split",
+     .value_name = "NAME",
+     .help = "with --tokens: which part of the corpus",
+     .default_value = "train"},
+    {.name = "--model",
+     .value_name = "FILE",
+     .help = "instead of PATH: parameters by part and FLOPs of the [model] in a settings file"},
+    {.name = "--vocabulary",
+     .value_name = "V",
+     .help = "with --model: ids of the tokenizer",
+     .default_value = "257"}};
+
+Json corpus_summary(const fs::path& path) {
+  const auto corpus = dataio::describe_corpus(path);
+  Json splits = Json::object();
+  for (const auto& split : corpus.splits) {
+    Json shards = Json::array();
+    for (const auto& shard : split.shards) {
+      shards.push_back({{"file", shard.file},
+                        {"tokens", shard.tokens},
+                        {"documents", shard.documents},
+                        {"bytes", shard.file_bytes},
+                        {"xxh3", shard.xxh3}});
+    }
+    splits[split.name] = {{"tokens", split.tokens},
+                          {"documents", split.documents},
+                          {"text_bytes", split.text_bytes},
+                          {"text_characters", split.text_characters},
+                          {"shards", shards}};
+  }
+  return {{"kind", "corpus"},
+          {"path", path.string()},
+          {"version", corpus.version},
+          {"tokenizer", corpus.tokenizer_kind},
+          {"vocabulary_size", corpus.vocabulary_size},
+          {"end_of_document", corpus.end_of_document},
+          {"dtype", corpus.dtype},
+          {"fingerprint", corpus.fingerprint},
+          {"splits", splits}};
+}
+
+Json model_summary(const model::ModelOptions& options, std::int64_t vocabulary_size) {
+  Json parts = Json::array();
+  for (const auto& part : model_parts(options, vocabulary_size)) {
+    parts.push_back({{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
+  }
+  const auto flops = model::count_flops(options, vocabulary_size);
+  return {{"kind", options.kind},
+          {"layers", options.layers},
+          {"d_model", options.d_model},
+          {"d_ffn", options.d_ffn},
+          {"seq_len", options.seq_len},
+          {"tied", options.tied},
+          {"vocabulary_size", vocabulary_size},
+          {"parameters", model::parameter_count(model::parameter_specs(options, vocabulary_size))},
+          {"flops_per_token", flops.useful_per_token},
+          {"executed_flops_per_token", flops.executed_per_token},
+          {"parts", parts}};
+}
+
+train::CheckpointInfo find_good(const fs::path& path) {
+  std::vector<std::string> warnings;
+  const auto found = train::find_checkpoint(path, warnings);
+  for (const auto& warning : warnings) fmt::print(stderr, "sluice: warning: {}\n", warning);
+  if (!found) throw train::InputError(path.string() + ": has no good checkpoint yet");
+  return *found;
+}
+
+Json checkpoint_summary(const fs::path& path) {
+  const auto info = find_good(path);
+  return {{"kind", "checkpoint"},
+          {"path", info.directory.string()},
+          {"step", info.state.step},
+          {"tokens", info.state.tokens},
+          {"next_sample", info.state.next_sample},
+          {"ranks", info.world_size},
+          {"corpus_fingerprint", info.corpus_fingerprint},
+          {"model", model_summary(info.model, info.vocabulary_size)}};
+}
+
+Json run_summary(const fs::path& path) {
+  Json out = {{"kind", "run"}, {"path", path.string()}};
+  if (fs::exists(path / "resolved.ini")) {
+    const auto options =
+        parse_run_options_text(train::read_file(path / "resolved.ini"), (path / "resolved.ini").string());
+    out["steps"] = options.train.steps;
+    out["corpus"] = options.data.corpus;
+  }
+  if (fs::exists(path / "metrics.jsonl")) {
+    const auto metrics = study::read_metrics(path / "metrics.jsonl");
+    if (!metrics.train.empty()) {
+      const auto& last = metrics.train.back();
+      out["steps_done"] = last.step;
+      out["tokens"] = last.tokens;
+      out["train_loss"] = last.loss;
+      out["tokens_per_s"] = last.tokens_per_s;
+    }
+    if (!metrics.valid.empty()) {
+      out["valid_loss"] = metrics.valid.back().loss;
+      out["valid_loss_at_step"] = metrics.valid.back().step;
+    }
+  }
+  Json names = Json::array();
+  for (const auto& checkpoint : checkpoints_of(path)) names.push_back(checkpoint.filename().string());
+  out["checkpoints"] = names;
+  if (!names.empty()) out["newest_good_checkpoint"] = checkpoint_summary(path);
+  return out;
+}
+
+Json tokenizer_summary(const fs::path& path) {
+  const auto tokenizer = dataio::load_tokenizer(path);
+  return {{"kind", "tokenizer"},
+          {"path", path.string()},
+          {"tokenizer", tokenizer->kind()},
+          {"vocabulary_size", tokenizer->vocabulary_size()},
+          {"end_of_document", tokenizer->end_of_document()}};
+}
+
+Json summary_of(const fs::path& path) {
+  switch (place_of(path)) {
+    case Place::kCorpus:
+      return corpus_summary(path);
+    case Place::kCheckpoint:
+      return checkpoint_summary(path);
+    case Place::kRun:
+      return run_summary(path);
+    case Place::kTokenizer:
+      return tokenizer_summary(path);
+  }
+  return {};
+}
+
+std::string scalar_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer()) return full_count(value.get<std::int64_t>());
+  if (value.is_number_float() && value.get<double>() >= 1e6) return short_count(value.get<double>());
+  if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
+  return value.dump();
+}
+
+/// The values of an object of scalars, in one line: a shard, a part of a model.
+std::string row_text(const Json& object) {
+  std::string text;
+  for (const auto& [key, value] : object.items()) {
+    const bool is_name = value.is_string();
+    text += (text.empty() ? "" : "  ") + scalar_text(value) + (is_name ? "" : " " + key);
+  }
+  return text;
+}
+
+void print_readable(const Json& object, const std::string& indent) {
+  for (const auto& [key, value] : object.items()) {
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    if (value.is_object()) {
+      fmt::print("{}{}\n", indent, name);
+      print_readable(value, indent + "  ");
+    } else if (value.is_array()) {
+      fmt::print("{}{}\n", indent, name);
+      for (const auto& one : value)
+        fmt::print("{}  {}\n", indent, one.is_object() ? row_text(one) : scalar_text(one));
+    } else {
+      fmt::print("{}{:<26} {}\n", indent, name, scalar_text(value));
+    }
+  }
+}
+
+Json window_summary(const fs::path& path, const Arguments& arguments) {
+  const auto range = arguments.text("--tokens");
+  const auto colon = range.find(':');
+  const auto begin = parse_integer(range.substr(0, colon));
+  const auto end = colon == std::string::npos ? std::nullopt : parse_integer(range.substr(colon + 1));
+  if (!begin || !end || *begin < 0 || *end < *begin) {
+    throw train::InputError(fmt::format("--tokens = {}: must be A:B, whole numbers with 0 <= A <= B", range));
+  }
+  if (place_of(path) != Place::kCorpus) throw train::InputError(path.string() + ": --tokens needs a corpus");
+  const auto window = dataio::read_window(path, arguments.text("--split"), *begin, *end);
+  return {{"split", arguments.text("--split")},
+          {"begin", *begin},
+          {"end", *end},
+          {"ids", window.ids},
+          {"text", window.text}};
+}
+
+void print_json(const Json& value) {
+  // A window may cut a character in two: what is not UTF-8 becomes U+FFFD.
+  fmt::print("{}\n", value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::string read_settings(const std::string& file) {
+  try {
+    return train::read_file(file);
+  } catch (const std::system_error& error) {
+    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
+  }
+}
+
+int inspect_model(const Arguments& arguments) {
+  const auto file = arguments.text("--model");
+  if (!arguments.positional().empty())
+    throw train::InputError("--model: takes the place of PATH, give one of them");
+  const auto options = parse_model_options(read_settings(file), file);
+  const auto summary = model_summary(options, arguments.integer("--vocabulary", 2, 1 << 30));
+  arguments.has("--json") ? print_json(summary) : print_readable(summary, "");
+  return kDone;
+}
+
+int run(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kFlags, words, "[PATH]");
+  if (arguments.has("--model")) return inspect_model(arguments);
+  if (arguments.positional().empty()) throw train::InputError("PATH: must be given, or --model FILE");
+  const fs::path path = arguments.positional().front();
+  if (arguments.has("--tokens")) {
+    const auto window = window_summary(path, arguments);
+    if (arguments.has("--json")) {
+      print_json(window);
+    } else {
+      fmt::print("{}\n", window["text"].get_ref<const std::string&>());
+    }
+    return kDone;
+  }
+  const auto summary = summary_of(path);
+  arguments.has("--json") ? print_json(summary) : print_readable(summary, "");
+  return kDone;
+}
+
+}  // namespace
+
+Command inspect_command() {
+  return {.name = "inspect",
+          .summary = "say what a corpus, checkpoint, run, tokenizer or model is",
+          .help =
+              "  sluice inspect PATH [--json] [--tokens A:B [--split NAME]]\n"
+              "  sluice inspect --model FILE [--vocabulary V] [--json]\n\n" +
+              flag_help(kFlags),
+          .run = run};
+}
+
+}  // namespace sluice::cli
