@@ -9,12 +9,12 @@ namespace sluice::cli {
 /// A flag of a subcommand other than train. value_name empty: the flag takes none. many: takes all words up
 /// to the next flag.
 struct Flag {
-  std::string name;        ///< "--input"
-  std::string value_name;  ///< "FILE"
-  std::string help;
+  std::string name{};        ///< "--input"
+  std::string value_name{};  ///< "FILE"
+  std::string help{};
   bool required = false;
   bool many = false;
-  std::string default_value;
+  std::string default_value{};
 };
 
 /// Parsed flags of one call. All faults (unknown flag with the nearest one, missing, duplicate) are thrown

@@ -200,7 +200,7 @@ Json window_summary(const fs::path& path, const Arguments& arguments) {
   const auto range = arguments.text("--tokens");
   const auto colon = range.find(':');
   const auto begin = parse_integer(range.substr(0, colon));
-  const auto end = colon == std::string::npos ? std::nullopt : parse_integer(range.substr(colon + 1));
+  const auto end = parse_integer(colon == std::string::npos ? "" : range.substr(colon + 1));
   if (!begin || !end || *begin < 0 || *end < *begin) {
     throw train::InputError(fmt::format("--tokens = {}: must be A:B, whole numbers with 0 <= A <= B", range));
   }
