@@ -41,7 +41,11 @@ std::string clock_text(double seconds) {
 ProgressBar::ProgressBar() : on_terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 ProgressBar::~ProgressBar() {
-  if (on_terminal_ && !phase_.empty()) std::fputs("\n", stderr);
+  if (!phase_.empty() && done_ >= total_) {
+    end_phase();
+  } else if (on_terminal_ && !phase_.empty()) {
+    std::fputs("\n", stderr);  // left in the middle: what comes next begins its own line
+  }
 }
 
 void ProgressBar::end_phase() {
@@ -73,6 +77,7 @@ void ProgressBar::update(const std::string& phase, std::int64_t done, std::int64
     phase_ = phase;
     phase_start_ = last_shown_ = now;
   }
+  done_ = done;
   total_ = total;
   const auto pause = on_terminal_ ? kBetweenRewrites : std::chrono::milliseconds(kBetweenLines);
   if (now - last_shown_ < pause) return;

@@ -32,6 +32,7 @@ class ProgressBar {
 
   bool on_terminal_;
   std::string phase_;
+  std::int64_t done_ = 0;
   std::int64_t total_ = 0;
   Clock::time_point phase_start_;
   Clock::time_point last_shown_;
