@@ -200,8 +200,9 @@ model::ModelOptions parse_model_options(const std::string& ini, const std::strin
   return collector.resolve("model.").model;
 }
 
-train::RunOptions parse_run_options(const std::vector<std::string>& arguments) {
+train::RunOptions parse_run_options(const std::vector<std::string>& arguments, const std::string& defaults) {
   Collector collector;
+  collector.add_text(defaults, "defaults");
   collector.add_words(arguments);
   return collector.resolve();
 }

@@ -35,7 +35,9 @@ struct OptionRow {
 /// Throws train::InputError with all faults at once: unknown keys with the nearest known one, bad values,
 /// ranges, combinations. `arguments`: "--section.key=value", "--section.key value" and "--config FILE...",
 /// nothing else.
-[[nodiscard]] train::RunOptions parse_run_options(const std::vector<std::string>& arguments);
+/// `defaults`: INI text that stands in for the table's defaults, below every file.
+[[nodiscard]] train::RunOptions parse_run_options(const std::vector<std::string>& arguments,
+                                                  const std::string& defaults = "");
 /// The same from the text of an INI file: parse_run_options_text(dump_ini(x)) == x.
 [[nodiscard]] train::RunOptions parse_run_options_text(const std::string& ini, const std::string& file_name);
 /// [model] of a settings file, which need not be whole: run.dir and the like may be missing.

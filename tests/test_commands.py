@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""test_commands.py SLUICE MPIEXEC: eval, generate, bench and report as a user calls them, on a run of a few steps."""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "tests/fixtures/v1/corpus-chars"
+OTHER_CORPUS = ROOT / "tests/fixtures/v1/corpus"
+SETTINGS = ["--config", str(ROOT / "configs/experiments/tiny.ini"), "--model.seq_len=32", "--model.d_model=32",
+            "--model.d_ffn=64"]
+SLUICE, MPIEXEC = sys.argv[1:3]
+
+
+def sluice(*words, ranks=1):
+    launcher = [] if ranks == 1 else [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
+    return subprocess.run([*launcher, SLUICE, *map(str, words)], capture_output=True, text=True, timeout=100)
+
+
+class Commands(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.run = Path(cls.scratch.name) / "run"
+        done = sluice("train", *SETTINGS, f"--run.dir={cls.run}", f"--data.corpus={CORPUS}")
+        if done.returncode != 0:
+            raise RuntimeError(f"train exited {done.returncode}: {done.stderr}")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def ok(self, *words, ranks=1):
+        done = sluice(*words, ranks=ranks)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def refused(self, *words, ranks=1):
+        done = sluice(*words, ranks=ranks)
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        return done.stderr
+
+    def evaluation(self, *words, ranks=1):
+        return json.loads(self.ok("eval", "--checkpoint", self.run, "--corpus", CORPUS, "--json", "--threads", 1, *words,
+                                  ranks=ranks))
+
+    def test_eval_counts_the_whole_split_in_every_unit(self):
+        result = self.evaluation()
+        split = json.loads((CORPUS / "corpus.json").read_text())["splits"]["valid"]
+        self.assertEqual(result["tokens"], split["tokens"] - 1)
+        nats = result["loss"] * result["tokens"]
+        self.assertAlmostEqual(result["perplexity"], math.exp(result["loss"]), places=9)
+        self.assertAlmostEqual(result["bits_per_byte"], nats / math.log(2) / split["text_bytes"], places=9)
+        self.assertAlmostEqual(result["bits_per_character"], nats / math.log(2) / split["text_characters"], places=9)
+        self.assertEqual(result["step"], 24)
+
+    def test_eval_is_the_same_for_any_number_of_ranks(self):
+        alone = self.evaluation()
+        for ranks in (2, 3):
+            self.assertEqual(self.evaluation(ranks=ranks), alone)
+
+    def test_eval_takes_a_checkpoint_itself_and_another_split(self):
+        checkpoint = self.run / "checkpoints" / "step-000024"
+        direct = json.loads(self.ok("eval", "--checkpoint", checkpoint, "--corpus", CORPUS, "--json", "--threads", 1))
+        self.assertEqual(direct["loss"], self.evaluation()["loss"])
+        self.assertNotEqual(self.evaluation("--split", "train")["loss"], direct["loss"])
+        self.assertIn("nats per token", self.ok("eval", "--checkpoint", self.run, "--corpus", CORPUS))
+
+    def test_eval_refuses_what_does_not_fit(self):
+        other = self.refused("eval", "--checkpoint", self.run, "--corpus", OTHER_CORPUS)
+        self.assertIn("chars with 117 ids", other)
+        self.assertIn("sentencepiece with 420 ids", other)
+        self.assertIn("nowhere", self.refused("eval", "--checkpoint", self.run, "--corpus", CORPUS, "--split", "nowhere"))
+        self.assertIn("nowhere", self.refused("eval", "--checkpoint", "/nowhere", "--corpus", CORPUS))
+        self.assertIn("--corpus", self.refused("eval", "--checkpoint", self.run))
+        self.refused("eval", "--checkpoint", self.run, "--corpus", OTHER_CORPUS, ranks=2)
+
+    def generated(self, *words):
+        return self.ok("generate", "--checkpoint", self.run, "--prompt", "the ", "--tokens", 80, "--threads", 1, *words)
+
+    def test_generate_goes_on_from_the_prompt_by_seed(self):
+        text = self.generated("--seed", 1)
+        self.assertTrue(text.startswith("the "))
+        self.assertGreater(len(text), 40)
+        self.assertEqual(self.generated("--seed", 1), text)
+        self.assertNotEqual(self.generated("--seed", 2), text)
+
+    def test_generate_greedily_takes_no_seed_into_account(self):
+        greedy = self.generated("--greedy", "--seed", 1)
+        self.assertEqual(self.generated("--greedy", "--seed", 2), greedy)
+        self.assertEqual(self.generated("--temperature", 0), greedy)
+        self.assertEqual(self.generated("--top-k", 1), greedy)
+        self.assertEqual(self.generated("--top-p", 1e-9), greedy)
+
+    def test_generate_starts_a_document_without_a_prompt(self):
+        self.assertGreater(len(self.ok("generate", "--checkpoint", self.run, "--tokens", 40)), 10)
+
+    def test_generate_refuses_bad_flags_by_name(self):
+        base = ["generate", "--checkpoint", self.run, "--prompt", "a", "--tokens", 4]
+        for flag, value in (("--temperature", "-1"), ("--top-p", "0"), ("--top-k", "-3"), ("--slide", "33"), ("--slide", "0")):
+            self.assertIn(flag, self.refused(*base, flag, value))
+        self.assertIn("U+1F600", self.refused("generate", "--checkpoint", self.run, "--prompt", "\U0001F600", "--tokens", 4))
+
+    def test_bench_step_measures_every_phase_with_and_without_a_corpus(self):
+        for words in ([], [f"--data.corpus={CORPUS}"]):
+            result = json.loads(self.ok("bench", "step", *SETTINGS, *words, "--steps", 5, "--warmup", 1, "--json"))
+            self.assertEqual(result["tokens_per_step"], 8 * 32)
+            self.assertEqual(result["steps"], 5)
+            self.assertEqual(list(result["phases_s"]),
+                             ["data_wait", "forward", "backward", "comm_exposed", "optimizer", "other"])
+            self.assertAlmostEqual(result["tokens_per_s"], 8 * 32 / result["step_s"]["median"], places=3)
+            self.assertLessEqual(result["step_s"]["min"], result["step_s"]["median"])
+        self.assertIn("tokens/s", self.ok("bench", "step", *SETTINGS, "--steps", 2))
+
+    def test_bench_step_runs_on_ranks(self):
+        result = json.loads(self.ok("bench", "step", *SETTINGS, "--steps", 3, "--json", ranks=2))
+        self.assertEqual(result["ranks"], 2)
+        self.assertEqual(result["tokens_per_step"], 8 * 32)
+
+    def test_bench_loader_says_what_each_rank_gets(self):
+        words = ["bench", "loader", "--corpus", CORPUS, "--seq-len", 32, "--micro-batch", 4, "--seconds", "0.05"]
+        for ranks in (1, 2):
+            result = json.loads(self.ok(*words, "--json", ranks=ranks))
+            self.assertEqual(len(result["ranks"]), ranks)
+            for rank in result["ranks"]:
+                self.assertGreater(rank["tokens_per_s"], 0)
+                self.assertTrue(0 <= rank["waited_share"] <= 1)
+        self.assertIn("--seq-len", self.refused("bench", "loader", "--corpus", CORPUS, "--seq-len", 100000))
+
+    def test_bench_generate_stands_beside_a_full_forward(self):
+        for words in (["--checkpoint", self.run], SETTINGS):
+            result = json.loads(self.ok("bench", "generate", *words, "--json"))
+            self.assertEqual(result["seq_len"], 32)
+            for key in ("incremental_tokens_per_s", "full_tokens_per_s", "sliding_tokens_per_s"):
+                self.assertGreater(result[key], 0)
+
+    def test_bench_names_what_it_can_measure(self):
+        self.assertIn("step, loader, generate", self.refused("bench", "everything"))
+        self.assertIn("step, loader, generate", self.refused("bench"))
+
+    def test_report_is_one_well_formed_page_with_the_evaluation_and_the_sample(self):
+        (self.run / "eval.json").write_text(json.dumps(self.evaluation()))
+        (self.run / "sample.txt").write_text(self.generated())
+        self.ok("report", self.run)
+        page = (self.run / "report.html").read_text()
+        xml.fromstring(page.split("\n", 1)[1])
+        for title in ("Loss", "Speed", "Where the time went", "Sample", "Evaluation", "Settings", "Build"):
+            self.assertIn(f"<h2>{title}</h2>", page)
+        out = Path(self.scratch.name) / "elsewhere.html"
+        self.ok("report", self.run, "--out", out)
+        self.assertEqual(out.read_text(), page)
+        self.assertIn("no metrics.jsonl", self.refused("report", CORPUS))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "trainer/cli/arguments.h"
+#include "trainer/train/options.h"
+
+// The parts of `sluice bench`, each in a file of its own.
+
+namespace sluice::cli {
+
+/// What follows `sluice bench` on a line of its own help.
+struct BenchPart {
+  std::string name;
+  std::string summary;
+  std::string help;
+  int (*run)(const std::vector<std::string>& words, parallel::Communicator& world);
+};
+
+[[nodiscard]] BenchPart bench_step();
+[[nodiscard]] BenchPart bench_loader();
+[[nodiscard]] BenchPart bench_generate();
+
+/// Words of a benchmark that takes flags of its own beside the settings of a run.
+struct BenchWords {
+  std::vector<std::string> own;
+  std::vector<std::string> settings;
+};
+[[nodiscard]] BenchWords split_words(const std::vector<Flag>& own, const std::vector<std::string>& words);
+
+/// Settings of a benchmark: those given, over defaults for what a run must name and a benchmark does not
+/// need. data.corpus is empty where none was given.
+[[nodiscard]] train::RunOptions bench_options(const std::vector<std::string>& settings);
+
+/// The middle value; the lower one of two.
+[[nodiscard]] double quantile(std::vector<double> values, double q);
+
+}  // namespace sluice::cli

@@ -1,0 +1,163 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "parallel/agree.h"
+#include "trainer/cli/bench.h"
+#include "trainer/cli/command.h"
+#include "trainer/cli/open_checkpoint.h"
+#include "trainer/train/step_benchmark.h"
+#include "trainer/train/synthetic_split.h"
+#include "trainer/train/threads.h"
+
+namespace sluice::cli {
+namespace {
+
+const std::vector<Flag> kFlags = {
+    {.name = "--steps", .value_name = "N", .help = "steps that are measured", .default_value = "20"},
+    {.name = "--warmup", .value_name = "N", .help = "steps before them", .default_value = "3"},
+    {.name = "--vocabulary",
+     .value_name = "V",
+     .help = "ids of the random tokens, where data.corpus is not given",
+     .default_value = "256"},
+    {.name = "--json", .help = "one JSON object instead of lines"}};
+
+struct Phase {
+  const char* name;
+  double (*seconds)(const train::StepResult& result);
+};
+
+double other_s(const train::StepResult& r) {
+  return r.step_s - r.data_wait_s - r.forward_s - r.backward_s - r.comm_exposed_s - r.optimizer_s;
+}
+
+constexpr std::array<Phase, 6> kPhases = {
+    {{"data_wait", [](const train::StepResult& r) { return r.data_wait_s; }},
+     {"forward", [](const train::StepResult& r) { return r.forward_s; }},
+     {"backward", [](const train::StepResult& r) { return r.backward_s; }},
+     {"comm_exposed", [](const train::StepResult& r) { return r.comm_exposed_s; }},
+     {"optimizer", [](const train::StepResult& r) { return r.optimizer_s; }},
+     {"other", other_s}}};
+
+/// Medians of one rank: the phases, then CPU time.
+nlohmann::json medians(const train::StepBenchmark& benchmark) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const auto& phase : kPhases) {
+    std::vector<double> values;
+    for (const auto& step : benchmark.steps) values.push_back(phase.seconds(step.result));
+    out.push_back(quantile(values, 0.5));
+  }
+  std::vector<double> cpu;
+  for (const auto& step : benchmark.steps) cpu.push_back(step.cpu_s);
+  out.push_back(quantile(cpu, 0.5));
+  return out;
+}
+
+/// Means over ranks of every rank's medians.
+std::vector<double> over_ranks(const nlohmann::json& own, parallel::Communicator& world) {
+  std::vector<double> mean(own.size(), 0.0);
+  for (const std::string& text : world.all_gather(own.dump())) {
+    const auto values = nlohmann::json::parse(text).get<std::vector<double>>();
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += values[i] / static_cast<double>(world.size());
+  }
+  return mean;
+}
+
+nlohmann::ordered_json summary(const train::RunOptions& options, const train::StepBenchmark& benchmark,
+                               std::int64_t threads, parallel::Communicator& world) {
+  const std::vector<double> means = over_ranks(medians(benchmark), world);
+  std::vector<double> steps;
+  for (const auto& step : benchmark.steps) steps.push_back(step.result.step_s);
+  const auto tokens = static_cast<double>(benchmark.tokens_per_step);
+  const double median = quantile(steps, 0.5);
+  const double cpu = means[kPhases.size()];
+  nlohmann::ordered_json phases;
+  for (std::size_t i = 0; i < kPhases.size(); ++i) phases[kPhases[i].name] = means[i];
+  return {{"bench", "step"},
+          {"ranks", world.size()},
+          {"threads", threads},
+          {"precision", options.train.precision},
+          {"parameters", benchmark.parameters},
+          {"tokens_per_step", benchmark.tokens_per_step},
+          {"steps", steps.size()},
+          {"tokens_per_s", tokens / median},
+          {"tokens_per_cpu_s", tokens / (cpu * static_cast<double>(world.size()))},
+          {"step_s",
+           {{"median", median},
+            {"p10", quantile(steps, 0.1)},
+            {"p90", quantile(steps, 0.9)},
+            {"min", quantile(steps, 0.0)},
+            {"max", quantile(steps, 1.0)}}},
+          {"step_cpu_s", cpu},
+          {"phases_s", phases}};
+}
+
+void print_lines(const nlohmann::ordered_json& v) {
+  const auto ms = [](const nlohmann::ordered_json& value) { return 1e3 * value.get<double>(); };
+  const auto& step = v["step_s"];
+  fmt::print("{} parameters, {} tokens a step, {} rank(s) of {} thread(s), {}\n",
+             v["parameters"].get<std::int64_t>(), v["tokens_per_step"].get<std::int64_t>(),
+             v["ranks"].get<std::int64_t>(), v["threads"].get<std::int64_t>(),
+             v["precision"].get<std::string>());
+  fmt::print("tokens/s      {:.0f}   (per second of CPU time {:.0f})\n", v["tokens_per_s"].get<double>(),
+             v["tokens_per_cpu_s"].get<double>());
+  fmt::print(
+      "step          {:.2f} ms median of {}; 10 % below {:.2f}, 10 % above {:.2f}, {:.2f} ... {:.2f}\n",
+      ms(step["median"]), v["steps"].get<std::int64_t>(), ms(step["p10"]), ms(step["p90"]), ms(step["min"]),
+      ms(step["max"]));
+  for (const auto& [name, seconds] : v["phases_s"].items())
+    fmt::print("{:<14}{:.2f} ms   {:.1f} %\n", name, ms(seconds),
+               100.0 * seconds.get<double>() / step["median"].get<double>());
+}
+
+int run(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const BenchWords both = split_words(kFlags, words);
+  const Arguments arguments(kFlags, both.own);
+  const train::RunOptions options = bench_options(both.settings);
+  const train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
+                                  .steps = arguments.integer("--steps", 1, 1'000'000)};
+  std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
+  const std::int64_t threads = train::set_compute_threads(options.train.threads, world);
+  std::optional<train::SyntheticSplit> synthetic;
+  dataio::SplitLayout split;
+  if (options.data.corpus.empty()) {
+    const std::int64_t windows = std::max<std::int64_t>(64, 2 * options.train.global_batch);
+    parallel::on_all_ranks(world,
+                           [&] { synthetic.emplace(windows * options.model.seq_len + 1, vocabulary); });
+    split = synthetic->layout();
+  } else {
+    const auto corpus = open_corpus(options.data.corpus, world);
+    split = corpus.split("train");
+    vocabulary = corpus.vocabulary_size();
+  }
+  std::optional<train::StepBenchmark> benchmark;
+  end_job_on_fault(world,
+                   [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, world); });
+  const auto values = summary(options, *benchmark, threads, world);
+  if (world.rank() != 0) return kDone;
+  if (arguments.has("--json"))
+    fmt::print("{}\n", values.dump());
+  else
+    print_lines(values);
+  return kDone;
+}
+
+}  // namespace
+
+BenchPart bench_step() {
+  return {.name = "step",
+          .summary = "a training step: tokens/s, its spread, and time by phase",
+          .help =
+              "  sluice bench step [--config FILE...] [--section.key=value ...] [--steps N] [--warmup N] "
+              "[--json]\n\n"
+              "Takes every setting of sluice train; without data.corpus the tokens are random. Alone or "
+              "under mpirun.\n"
+              "Phases are medians over the steps, means over the ranks; the step is rank 0's.\n\n" +
+              flag_help(kFlags),
+          .run = run};
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,122 @@
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "dataio/corpus.h"
+#include "parallel/agree.h"
+#include "trainer/cli/arguments.h"
+#include "trainer/cli/command.h"
+#include "trainer/cli/open_checkpoint.h"
+#include "trainer/train/evaluate.h"
+#include "trainer/train/replica.h"
+#include "trainer/train/threads.h"
+
+namespace sluice::cli {
+namespace {
+
+const std::vector<Flag> kFlags = {
+    {.name = "--checkpoint",
+     .value_name = "DIR",
+     .help = "a checkpoint, or a run: its newest good one",
+     .required = true},
+    {.name = "--corpus",
+     .value_name = "DIR",
+     .help = "a directory that sluice prepare wrote",
+     .required = true},
+    {.name = "--split", .value_name = "NAME", .help = "which part of the corpus", .default_value = "valid"},
+    {.name = "--micro-batch", .value_name = "B", .help = "sequences at once on a rank", .default_value = "8"},
+    {.name = "--precision",
+     .value_name = "fp32|fp64",
+     .help = "what is computed in",
+     .default_value = "fp32"},
+    {.name = "--threads",
+     .value_name = "N",
+     .help = "compute threads a rank; 0: its share of the cores",
+     .default_value = "0"},
+    {.name = "--json", .help = "one JSON object instead of lines"}};
+
+/// Nats of a whole split as bits for each of its bytes or characters.
+double bits_per(double nats, std::int64_t units) { return nats / std::log(2.0) / static_cast<double>(units); }
+
+nlohmann::ordered_json summary(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus,
+                               const dataio::SplitLayout& split, const train::EvaluationResult& result) {
+  nlohmann::ordered_json out = {{"checkpoint", checkpoint.directory.string()},
+                                {"step", checkpoint.state.step},
+                                {"corpus", corpus.directory().string()},
+                                {"split", split.name},
+                                {"tokens", result.tokens},
+                                {"loss", result.loss},
+                                {"perplexity", std::exp(result.loss)}};
+  if (split.text_bytes > 0) out["bits_per_byte"] = bits_per(result.loss_sum, split.text_bytes);
+  if (split.text_characters > 0) out["bits_per_character"] = bits_per(result.loss_sum, split.text_characters);
+  return out;
+}
+
+void print_lines(const nlohmann::ordered_json& values) {
+  const auto line = [&](const char* key, const char* name, const char* unit) {
+    if (!values.contains(key)) return;
+    const auto& value = values[key];
+    const std::string text = value.is_string()         ? value.get<std::string>()
+                             : value.is_number_float() ? fmt::format("{:.6f}", value.get<double>())
+                                                       : value.dump();
+    fmt::print("{:<20}{}{}\n", name, text, unit);
+  };
+  line("checkpoint", "checkpoint", "");
+  line("step", "step", "");
+  line("split", "split", "");
+  line("tokens", "tokens predicted", "");
+  line("loss", "loss", " nats per token");
+  line("perplexity", "perplexity", " per token");
+  line("bits_per_byte", "bits per byte", "");
+  line("bits_per_character", "bits per character", "");
+}
+
+int run(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kFlags, words);
+  const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
+  const at::ScalarType dtype =
+      arguments.choice("--precision", {"fp32", "fp64"}) == "fp64" ? at::kDouble : at::kFloat;
+  train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
+  const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
+  const auto corpus = open_corpus(arguments.text("--corpus"), world);
+  std::unique_ptr<train::Replica> replica;
+  std::unique_ptr<dataio::SplitReader> reader;
+  parallel::on_all_ranks(world, [&] {
+    check_same_tokenizer(checkpoint, corpus);
+    replica = train::load_replica(checkpoint, dtype);
+    reader = std::make_unique<dataio::SplitReader>(corpus.split(arguments.text("--split")),
+                                                   checkpoint.vocabulary_size, dataio::ReaderOptions{});
+  });
+  const auto result =
+      train::evaluate(replica->model(), *reader,
+                      {.seq_len = checkpoint.model.seq_len, .micro_batch = micro_batch, .batches = 0}, world);
+  if (world.rank() != 0) return kDone;
+  const auto values = summary(checkpoint, corpus, reader->split(), result);
+  if (arguments.has("--json"))
+    fmt::print("{}\n", values.dump());
+  else
+    print_lines(values);
+  return kDone;
+}
+
+}  // namespace
+
+Command eval_command() {
+  return {.name = "eval",
+          .summary = "loss, perplexity and bits per byte of a model over a whole split",
+          .help =
+              "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] [--json]\n\n"
+              "Each token but the first is predicted once, from up to n tokens before it within its window. "
+              "Under mpirun\n"
+              "the ranks share the split; the result does not depend on how many they are. Bits per byte and "
+              "per character\n"
+              "count the text that the split was made from; end-of-document tokens are predicted too.\n\n" +
+              flag_help(kFlags),
+          .run = run,
+          .ranks = Ranks::kMany};
+}
+
+}  // namespace sluice::cli

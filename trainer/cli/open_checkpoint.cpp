@@ -1,0 +1,70 @@
+#include "trainer/cli/open_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "parallel/agree.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+
+namespace sluice::cli {
+namespace {
+
+train::CheckpointInfo find(const std::filesystem::path& path, const parallel::Communicator& world) {
+  std::vector<std::string> warnings;
+  const auto found = train::find_checkpoint(path, warnings);
+  if (world.rank() == 0)
+    for (const auto& warning : warnings) fmt::print(stderr, "sluice: warning: {}\n", warning);
+  if (!found) throw train::InputError(fmt::format("{}: the run has no checkpoint yet", path.string()));
+  return *found;
+}
+
+std::string describe(const dataio::Tokenizer& tokenizer) {
+  return fmt::format("{} with {} ids", tokenizer.kind(), tokenizer.vocabulary_size());
+}
+
+/// Everything that the tokenizer's files hold.
+std::string content(const std::filesystem::path& directory) {
+  const auto model = directory / "tokenizer.model";
+  return train::read_file(directory / "tokenizer.json") +
+         (std::filesystem::exists(model) ? train::read_file(model) : "");
+}
+
+}  // namespace
+
+train::CheckpointInfo open_checkpoint(const std::filesystem::path& path, parallel::Communicator& world) {
+  std::optional<train::CheckpointInfo> info;
+  parallel::on_all_ranks(world, [&] {
+    if (world.rank() == 0) info = find(path, world);
+  });
+  const std::string directory = world.broadcast(info ? info->directory.string() : "", 0);
+  parallel::on_all_ranks(world, [&] {
+    if (!info) info = find(directory, world);
+  });
+  return *info;
+}
+
+dataio::Corpus open_corpus(const std::filesystem::path& directory, parallel::Communicator& world) {
+  std::string packed;
+  parallel::on_all_ranks(world, [&] {
+    if (world.rank() == 0) packed = dataio::Corpus::open(directory).pack();
+  });
+  return dataio::Corpus::unpack(world.broadcast(packed, 0));
+}
+
+void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
+  const auto model_side = dataio::load_tokenizer(checkpoint.directory);
+  const auto corpus_side = dataio::load_tokenizer(corpus.directory());
+  const std::string ours = describe(*model_side);
+  const std::string theirs = describe(*corpus_side);
+  if (ours == theirs && content(checkpoint.directory) == content(corpus.directory())) return;
+  throw train::InputError(
+      fmt::format("the corpus {} has the tokenizer {}, the checkpoint {} has {}{}: a model can only read the "
+                  "ids that it learned with",
+                  corpus.directory().string(), theirs, checkpoint.directory.string(), ours,
+                  ours == theirs ? ", of other content" : ""));
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "dataio/corpus.h"
+#include "dataio/tokenizer.h"
+#include "parallel/communicator.h"
+#include "trainer/train/checkpoint.h"
+
+namespace sluice::cli {
+
+/// The checkpoint that a user named: one itself, or a run's newest good one. Rank 0 chooses and prints
+/// warnings on the standard error stream; all ranks get the same one. Collective. Throws train::InputError
+/// for a run without any.
+[[nodiscard]] train::CheckpointInfo open_checkpoint(const std::filesystem::path& path,
+                                                    parallel::Communicator& world);
+
+/// Opened by rank 0 and sent to the others. Collective.
+[[nodiscard]] dataio::Corpus open_corpus(const std::filesystem::path& directory,
+                                         parallel::Communicator& world);
+
+/// Throws train::InputError naming both where the corpus was written with another tokenizer than the model
+/// learned with.
+void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus);
+
+}  // namespace sluice::cli

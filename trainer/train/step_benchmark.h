@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dataio/corpus.h"
+#include "parallel/communicator.h"
+#include "trainer/train/options.h"
+#include "trainer/train/step.h"
+
+namespace sluice::train {
+
+struct BenchmarkPlan {
+  std::int64_t warm_up = 3;  ///< steps that are not counted
+  std::int64_t steps = 20;
+};
+
+/// Seconds of one step of this rank.
+struct StepTimes {
+  StepResult result;
+  double cpu_s = 0;  ///< CPU time of the whole process, its loader included
+};
+
+struct StepBenchmark {
+  std::int64_t parameters = 0;
+  std::int64_t tokens_per_step = 0;  ///< of all ranks
+  std::vector<StepTimes> steps;
+};
+
+/// Runs steps of training, as a run with these options would, on `split`. Neither evaluates nor writes.
+/// Compute threads are the caller's. Collective. Throws InputError where a rank would have no sample, and
+/// what the parts throw.
+[[nodiscard]] StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
+                                            std::int64_t vocabulary_size, const BenchmarkPlan& plan,
+                                            parallel::Communicator& world);
+
+}  // namespace sluice::train
