@@ -178,7 +178,8 @@ void Session::finish_step(const StepResult& result) {
 
 void Session::check_replicas_now() {
   try {
-    parallel::check_replicas(world_, replica_->parameters(), fmt::format("parameters after step {}", state_.step));
+    parallel::check_replicas(world_, replica_->parameters(),
+                             fmt::format("parameters after step {}", state_.step));
   } catch (const parallel::ReplicaDrift& drift) {
     throw AgreedError(drift.what());
   }

@@ -43,6 +43,7 @@ class Session {
   TrainOutcome run();
 
   [[nodiscard]] const Replica& replica() const { return *replica_; }
+  [[nodiscard]] const optim::AdamW& optimizer() const { return step_->optimizer(); }
   [[nodiscard]] const TrainingState& state() const { return state_; }
 
  private:

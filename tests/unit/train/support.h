@@ -1,34 +1,65 @@
 #pragma once
 
-#include <cstdlib>
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
 #include <filesystem>
-#include <random>
-#include <span>
+#include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "dataio/tokenizer.h"
+#include "tests/unit/dataio/scratch.h"
+#include "trainer/train/options.h"
+#include "trainer/train/session.h"
 
 namespace sluice::train {
 
-/// A directory of its own, removed at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-test-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+using TemporaryDirectory = dataio::Scratch;
 
- private:
-  std::filesystem::path path_;
+/// A corpus of 600 training tokens in two shards and 77 validation tokens, ids of the byte tokenizer.
+void make_corpus(const std::filesystem::path& directory);
+
+/// A small model on that corpus: 20 steps of 8 windows of 8 tokens, so that a run crosses epochs.
+[[nodiscard]] RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem::path& run);
+
+/// Keeps what a session tells.
+class RecordingSink : public TrainSink {
+ public:
+  void warned(const std::string& message) override { warnings.push_back(message); }
+  void started(const RunSummary& summary) override { starts.push_back(summary); }
+  void stepped(std::int64_t /*steps*/, const StepResult& result) override { losses.push_back(result.loss); }
+  void evaluated(std::int64_t /*steps*/, const EvaluationResult& result) override { valid.push_back(result); }
+  void checkpointed(std::int64_t steps, const std::filesystem::path& /*directory*/) override {
+    checkpoints.push_back(steps);
+  }
+  void ended(TrainOutcome outcome, std::int64_t /*steps*/) override { outcomes.push_back(outcome); }
+
+  std::vector<std::string> warnings;
+  std::vector<RunSummary> starts;
+  std::vector<double> losses;
+  std::vector<EvaluationResult> valid;
+  std::vector<std::int64_t> checkpoints;
+  std::vector<TrainOutcome> outcomes;
 };
+
+/// What a run left in memory: flat buffers of rank 0, and whether every rank held the same bits.
+struct RanksResult {
+  at::Tensor parameters;
+  at::Tensor first_moment;
+  at::Tensor second_moment;
+  bool replicas_equal = true;
+  TrainOutcome outcome = TrainOutcome::kDone;
+  RecordingSink told;
+};
+
+/// What goes differently in one call of run_on_ranks().
+struct RunTricks {
+  std::int64_t stop_in_step = -1;  ///< the step (counted from 1) in which the last rank wishes to stop
+  ResumeVerdict verdict;           ///< what the comparison of settings says
+};
+
+/// A whole session on threads as ranks.
+RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options,
+                                       const RunTricks& tricks = {});
 
 }  // namespace sluice::train

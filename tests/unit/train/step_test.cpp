@@ -1,0 +1,139 @@
+#include "trainer/train/step.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "dataio/loader.h"
+#include "parallel/thread_communicator.h"
+#include "tests/unit/train/support.h"
+#include "trainer/train/errors.h"
+
+namespace sluice::train {
+namespace {
+
+constexpr std::int64_t kGlobalBatch = 5;  // does not divide by ranks or micro-batches: padding everywhere
+constexpr std::uint64_t kSeed = 3;
+
+/// A replica and what feeds it, for one rank.
+struct Rig {
+  Rig(const std::filesystem::path& corpus_directory, parallel::Communicator& world)
+      : corpus(dataio::Corpus::open(corpus_directory)),
+        options(small_run(corpus_directory, "unused")),
+        order({.split_tokens = corpus.split("train").tokens, .seq_len = options.model.seq_len, .mode = {}},
+              kSeed),
+        slicing{
+            .global_batch = kGlobalBatch, .micro_batch = 2, .world_size = world.size(), .rank = world.rank()},
+        replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kTraining),
+        step(replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10, .bucket_elements = 300},
+             world),
+        reader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
+                                                     dataio::ReaderOptions{})),
+        loader(reader, order, slicing, {}, 0) {
+    replica.initialise(11);
+  }
+
+  /// Mean loss of global batch 0, from the logits, by plain loops.
+  [[nodiscard]] double plain_loss() const {
+    const at::NoGradGuard no_grad;
+    double sum = 0;
+    for (std::int64_t sample = 0; sample < kGlobalBatch; ++sample) {
+      const dataio::Window window = order.window(sample);
+      std::vector<std::int32_t> ids(static_cast<std::size_t>(window.end - window.begin));
+      reader->read(window.begin, ids);
+      const auto length = static_cast<std::int64_t>(ids.size()) - 1;
+      at::Tensor tokens = at::empty({1, length}, at::kLong);
+      std::copy(ids.begin(), ids.end() - 1, tokens.mutable_data_ptr<std::int64_t>());
+      const at::Tensor logits = replica.model().logits(tokens).contiguous();
+      const auto* row = logits.const_data_ptr<double>();
+      for (std::int64_t t = 0; t < length; ++t, row += corpus.vocabulary_size()) {
+        double total = 0;
+        for (std::int64_t v = 0; v < corpus.vocabulary_size(); ++v) total += std::exp(row[v]);
+        sum += std::log(total) - row[ids[static_cast<std::size_t>(t + 1)]];
+      }
+    }
+    return sum / static_cast<double>(kGlobalBatch * options.model.seq_len);
+  }
+
+  dataio::Corpus corpus;
+  RunOptions options;
+  dataio::Order order;
+  dataio::Slicing slicing;
+  Replica replica;
+  TrainStep step;
+  std::shared_ptr<dataio::SplitReader> reader;
+  dataio::Loader loader;
+};
+
+class StepTest : public testing::Test {
+ protected:
+  StepTest() { make_corpus(directory_.path()); }
+  [[nodiscard]] const std::filesystem::path& corpus() const { return directory_.path(); }
+
+ private:
+  TemporaryDirectory directory_;
+};
+
+StopWish go_on() { return StopWish::kGoOn; }
+
+TEST_F(StepTest, LossAndGradientAreThoseOfTheGlobalBatch) {
+  for (const std::int64_t ranks : {1, 2, 3}) {
+    parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
+      Rig rig(corpus(), world);
+      const at::Tensor before = rig.replica.parameters().clone();
+      const double loss = rig.plain_loss();
+      const StepResult result = rig.step.run(0, rig.loader, go_on);
+      const at::Tensor gradient = rig.replica.gradients().clone();
+      EXPECT_NEAR(result.loss, loss, 1e-12 * loss) << "ranks " << ranks;
+      EXPECT_NEAR(result.grad_norm, std::sqrt(gradient.square().sum().item().toDouble()), 1e-12);
+      EXPECT_FALSE(at::equal(rig.replica.parameters(), before));
+
+      const at::NoGradGuard no_grad;
+      constexpr double kStep = 1e-5;
+      for (const auto& entry : rig.replica.layout().entries()) {
+        const std::int64_t at = entry.offset + entry.numel / 2;
+        const auto moved_loss = [&](double by) {
+          rig.replica.parameters().copy_(before);
+          rig.replica.parameters()[at] += by;
+          return rig.plain_loss();
+        };
+        const double slope = (moved_loss(kStep) - moved_loss(-kStep)) / (2 * kStep);
+        EXPECT_NEAR(gradient[at].item().toDouble(), slope, 1e-8) << entry.name << " ranks " << ranks;
+      }
+    });
+  }
+}
+
+TEST_F(StepTest, OneRanksWishStopsAll) {
+  parallel::run_thread_ranks(3, [&](parallel::Communicator& world) {
+    Rig rig(corpus(), world);
+    EXPECT_EQ(rig.step.run(0, rig.loader, go_on).stop, StopWish::kGoOn);
+    const auto wish = [&] { return world.rank() == 1 ? StopWish::kStop : StopWish::kGoOn; };
+    EXPECT_EQ(rig.step.run(1, rig.loader, wish).stop, StopWish::kStop);
+  });
+}
+
+TEST_F(StepTest, ANanIsNamedByAllRanksAndNothingIsUpdated) {
+  parallel::run_thread_ranks(2, [&](parallel::Communicator& world) {
+    Rig rig(corpus(), world);
+    rig.step.run(0, rig.loader, go_on);
+    const at::Tensor last = rig.replica.layout().view(rig.replica.parameters(), 1);
+    last.fill_(std::numeric_limits<double>::quiet_NaN());
+    const at::Tensor before = rig.replica.layout().view(rig.replica.parameters(), 0).clone();
+    try {
+      rig.step.run(1, rig.loader, go_on);
+      ADD_FAILURE() << "rank " << world.rank() << " went on";
+    } catch (const AgreedError& error) {
+      EXPECT_NE(std::string(error.what()).find("step 2: loss nan"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("samples 5 to 9"), std::string::npos) << error.what();
+    }
+    EXPECT_TRUE(at::equal(rig.replica.layout().view(rig.replica.parameters(), 0), before));
+  });
+}
+
+}  // namespace
+}  // namespace sluice::train

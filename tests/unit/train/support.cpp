@@ -1,0 +1,77 @@
+#include "tests/unit/train/support.h"
+
+#include <ATen/ops/equal.h>
+
+#include <mutex>
+
+#include "dataio/tokenizer.h"
+#include "parallel/thread_communicator.h"
+#include "tests/unit/dataio/corpus_fixture.h"
+
+namespace sluice::train {
+
+void make_corpus(const std::filesystem::path& directory) {
+  std::filesystem::create_directories(directory);
+  const auto tokenizer = dataio::make_byte_tokenizer();
+  dataio::testing::write_corpus(directory, {{"train", {350, 250}}, {"valid", {77}}},
+                                tokenizer->vocabulary_size());
+  tokenizer->save(directory);
+}
+
+RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem::path& run) {
+  RunOptions options;
+  options.run.dir = run.string();
+  options.data.corpus = corpus.string();
+  options.data.reader_threads = 2;
+  options.model.layers = 2;
+  options.model.d_model = 8;
+  options.model.d_ffn = 16;
+  options.model.seq_len = 8;
+  options.model.embedding_std = 0.5;
+  options.model.init_std = 0.3;
+  options.train.steps = 20;
+  options.train.global_batch = 8;
+  options.train.micro_batch = 2;
+  options.train.threads = 1;
+  options.train.ledger = (run.parent_path() / (run.filename().string() + "-ledger.jsonl")).string();
+  options.optim.lr = 1e-2;
+  options.optim.warmup_steps = 3;
+  options.eval.every = 10;
+  options.checkpoint.every = 5;
+  options.parallel.bucket_mb = 1e-3;  // several buckets
+  options.parallel.check_replicas_every = 4;
+  return options;
+}
+
+RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const RunTricks& tricks) {
+  RanksResult result;
+  std::mutex mutex;
+  parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
+    const bool last = world.rank() + 1 == world.size();
+    std::int64_t step = 0;
+    SessionContext context;
+    context.texts = {.resolved_ini = "[train]\nsteps = " + std::to_string(options.train.steps) + "\n",
+                     .build = "test\n"};
+    context.compare = [&](const std::string&, std::int64_t) { return tricks.verdict; };
+    context.stop_wish = [&] {
+      return last && ++step == tricks.stop_in_step ? StopWish::kStop : StopWish::kGoOn;
+    };
+    context.sink = &result.told;
+    Session session(options, context, world);
+    step = session.state().step;
+    const TrainOutcome outcome = session.run();
+    if (world.rank() == 0) {
+      result.parameters = session.replica().parameters().clone();
+      result.first_moment = session.optimizer().first_moment().clone();
+      result.second_moment = session.optimizer().second_moment().clone();
+      result.outcome = outcome;
+    }
+    world.barrier();
+    const std::lock_guard lock(mutex);
+    result.replicas_equal =
+        result.replicas_equal && at::equal(session.replica().parameters(), result.parameters);
+  });
+  return result;
+}
+
+}  // namespace sluice::train

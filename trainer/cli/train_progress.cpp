@@ -1,0 +1,111 @@
+#include "trainer/cli/train_progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+namespace sluice::cli {
+
+namespace {
+
+constexpr std::chrono::seconds kBetweenLines{5};
+constexpr std::chrono::milliseconds kBetweenRewrites{100};
+constexpr double kSmoothing = 0.1;  ///< weight of the newest step in the step time shown
+
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<std::int64_t>(seconds);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+std::string count_text(double value) {
+  if (value >= 1e9) return fmt::format("{:.2f}G", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.2f}M", value / 1e6);
+  if (value >= 1e4) return fmt::format("{:.1f}k", value / 1e3);
+  return fmt::format("{:.0f}", value);
+}
+
+std::string count_text(std::int64_t value) { return count_text(static_cast<double>(value)); }
+
+}  // namespace
+
+TrainProgress::TrainProgress()
+    : display_(::isatty(STDOUT_FILENO) != 0 ? Display::kInPlace : Display::kLines),
+      start_(Clock::now()),
+      last_line_(start_) {}
+
+void TrainProgress::show(const std::string& line) {
+  std::printf("\r%s\x1b[K", line.c_str());
+  std::fflush(stdout);
+  in_place_ = true;
+}
+
+void TrainProgress::say(const std::string& line) {
+  std::printf("%s%s\n", in_place_ ? "\n" : "", line.c_str());
+  std::fflush(stdout);
+  in_place_ = false;
+}
+
+void TrainProgress::warned(const std::string& message) { say("warning: " + message); }
+
+void TrainProgress::started(const train::RunSummary& summary) {
+  summary_ = summary;
+  say(fmt::format("run {}: {} parameters, {} rank{} of {} thread{}", summary.directory.string(),
+                  count_text(summary.parameters), summary.world_size, summary.world_size == 1 ? "" : "s",
+                  summary.threads, summary.threads == 1 ? "" : "s"));
+  say(fmt::format(
+      "data: {} tokens, {} samples an epoch, {} tokens dropped at the end; {} tokens a step, {} steps",
+      count_text(summary.train_tokens), summary.samples_per_epoch, summary.dropped_tokens,
+      count_text(summary.tokens_per_step), summary.total_steps));
+  if (summary.first_step > 0) say(fmt::format("resuming after step {}", summary.first_step));
+  start_ = Clock::now();
+}
+
+std::string TrainProgress::step_line(std::int64_t steps, const train::StepResult& result) const {
+  const std::chrono::duration<double> elapsed = Clock::now() - start_;
+  const auto done = static_cast<double>(steps - summary_.first_step);
+  const auto left = static_cast<double>(summary_.total_steps - steps);
+  return fmt::format("step {}/{}  loss {:.4f}  lr {:.2e}  {} tokens/s  ETA {}", steps, summary_.total_steps,
+                     result.loss, result.lr,
+                     count_text(static_cast<double>(summary_.tokens_per_step) / step_s_),
+                     clock_text(elapsed.count() / done * left));
+}
+
+void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result) {
+  step_s_ = step_s_ == 0 ? result.step_s : (1 - kSmoothing) * step_s_ + kSmoothing * result.step_s;
+  const bool edge = steps == summary_.first_step + 1 || steps == summary_.total_steps;
+  const auto now = Clock::now();
+  const auto pause =
+      display_ == Display::kInPlace ? kBetweenRewrites : std::chrono::milliseconds(kBetweenLines);
+  if (!edge && now - last_line_ < pause) return;
+  last_line_ = now;
+  if (display_ == Display::kInPlace) {
+    show(step_line(steps, result));
+  } else {
+    say(step_line(steps, result));
+  }
+}
+
+void TrainProgress::evaluated(std::int64_t steps, const train::EvaluationResult& result) {
+  say(fmt::format("step {}: validation loss {:.4f} over {} tokens", steps, result.loss,
+                  count_text(result.tokens)));
+}
+
+void TrainProgress::checkpointed(std::int64_t steps, const std::filesystem::path& directory) {
+  if (steps == summary_.total_steps || display_ == Display::kLines)
+    say(fmt::format("step {}: wrote {}", steps, directory.string()));
+}
+
+void TrainProgress::ended(train::TrainOutcome outcome, std::int64_t steps) {
+  const std::chrono::duration<double> elapsed = Clock::now() - start_;
+  if (outcome == train::TrainOutcome::kStoppedEarly) {
+    say(fmt::format(
+        "stopped by a signal after step {}, checkpoint written; the same command goes on from there", steps));
+  } else if (steps == summary_.first_step) {
+    say(fmt::format("all {} steps were done before; nothing to do", steps));
+  } else {
+    say(fmt::format("done: {} steps in {}", steps - summary_.first_step, clock_text(elapsed.count())));
+  }
+}
+
+}  // namespace sluice::cli
