@@ -59,7 +59,6 @@ struct RunTricks {
 };
 
 /// A whole session on threads as ranks.
-RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options,
-                                       const RunTricks& tricks = {});
+RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const RunTricks& tricks = {});
 
 }  // namespace sluice::train
