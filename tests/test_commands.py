@@ -27,8 +27,8 @@ class Commands(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory()
-        cls.run = Path(cls.scratch.name) / "run"
-        done = sluice("train", *SETTINGS, f"--run.dir={cls.run}", f"--data.corpus={CORPUS}")
+        cls.trained = Path(cls.scratch.name) / "run"
+        done = sluice("train", *SETTINGS, f"--run.dir={cls.trained}", f"--data.corpus={CORPUS}")
         if done.returncode != 0:
             raise RuntimeError(f"train exited {done.returncode}: {done.stderr}")
 
@@ -47,7 +47,7 @@ class Commands(unittest.TestCase):
         return done.stderr
 
     def evaluation(self, *words, ranks=1):
-        return json.loads(self.ok("eval", "--checkpoint", self.run, "--corpus", CORPUS, "--json", "--threads", 1, *words,
+        return json.loads(self.ok("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--json", "--threads", 1, *words,
                                   ranks=ranks))
 
     def test_eval_counts_the_whole_split_in_every_unit(self):
@@ -66,23 +66,23 @@ class Commands(unittest.TestCase):
             self.assertEqual(self.evaluation(ranks=ranks), alone)
 
     def test_eval_takes_a_checkpoint_itself_and_another_split(self):
-        checkpoint = self.run / "checkpoints" / "step-000024"
+        checkpoint = self.trained / "checkpoints" / "step-000024"
         direct = json.loads(self.ok("eval", "--checkpoint", checkpoint, "--corpus", CORPUS, "--json", "--threads", 1))
         self.assertEqual(direct["loss"], self.evaluation()["loss"])
         self.assertNotEqual(self.evaluation("--split", "train")["loss"], direct["loss"])
-        self.assertIn("nats per token", self.ok("eval", "--checkpoint", self.run, "--corpus", CORPUS))
+        self.assertIn("nats per token", self.ok("eval", "--checkpoint", self.trained, "--corpus", CORPUS))
 
     def test_eval_refuses_what_does_not_fit(self):
-        other = self.refused("eval", "--checkpoint", self.run, "--corpus", OTHER_CORPUS)
+        other = self.refused("eval", "--checkpoint", self.trained, "--corpus", OTHER_CORPUS)
         self.assertIn("chars with 117 ids", other)
         self.assertIn("sentencepiece with 420 ids", other)
-        self.assertIn("nowhere", self.refused("eval", "--checkpoint", self.run, "--corpus", CORPUS, "--split", "nowhere"))
+        self.assertIn("nowhere", self.refused("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--split", "nowhere"))
         self.assertIn("nowhere", self.refused("eval", "--checkpoint", "/nowhere", "--corpus", CORPUS))
-        self.assertIn("--corpus", self.refused("eval", "--checkpoint", self.run))
-        self.refused("eval", "--checkpoint", self.run, "--corpus", OTHER_CORPUS, ranks=2)
+        self.assertIn("--corpus", self.refused("eval", "--checkpoint", self.trained))
+        self.refused("eval", "--checkpoint", self.trained, "--corpus", OTHER_CORPUS, ranks=2)
 
     def generated(self, *words):
-        return self.ok("generate", "--checkpoint", self.run, "--prompt", "the ", "--tokens", 80, "--threads", 1, *words)
+        return self.ok("generate", "--checkpoint", self.trained, "--prompt", "the ", "--tokens", 80, "--threads", 1, *words)
 
     def test_generate_goes_on_from_the_prompt_by_seed(self):
         text = self.generated("--seed", 1)
@@ -99,13 +99,13 @@ class Commands(unittest.TestCase):
         self.assertEqual(self.generated("--top-p", 1e-9), greedy)
 
     def test_generate_starts_a_document_without_a_prompt(self):
-        self.assertGreater(len(self.ok("generate", "--checkpoint", self.run, "--tokens", 40)), 10)
+        self.assertGreater(len(self.ok("generate", "--checkpoint", self.trained, "--tokens", 40)), 10)
 
     def test_generate_refuses_bad_flags_by_name(self):
-        base = ["generate", "--checkpoint", self.run, "--prompt", "a", "--tokens", 4]
+        base = ["generate", "--checkpoint", self.trained, "--prompt", "a", "--tokens", 4]
         for flag, value in (("--temperature", "-1"), ("--top-p", "0"), ("--top-k", "-3"), ("--slide", "33"), ("--slide", "0")):
             self.assertIn(flag, self.refused(*base, flag, value))
-        self.assertIn("U+1F600", self.refused("generate", "--checkpoint", self.run, "--prompt", "\U0001F600", "--tokens", 4))
+        self.assertIn("U+1F600", self.refused("generate", "--checkpoint", self.trained, "--prompt", "\U0001F600", "--tokens", 4))
 
     def test_bench_step_measures_every_phase_with_and_without_a_corpus(self):
         for words in ([], [f"--data.corpus={CORPUS}"]):
@@ -134,7 +134,7 @@ class Commands(unittest.TestCase):
         self.assertIn("--seq-len", self.refused("bench", "loader", "--corpus", CORPUS, "--seq-len", 100000))
 
     def test_bench_generate_stands_beside_a_full_forward(self):
-        for words in (["--checkpoint", self.run], SETTINGS):
+        for words in (["--checkpoint", self.trained], SETTINGS):
             result = json.loads(self.ok("bench", "generate", *words, "--json"))
             self.assertEqual(result["seq_len"], 32)
             for key in ("incremental_tokens_per_s", "full_tokens_per_s", "sliding_tokens_per_s"):
@@ -145,15 +145,15 @@ class Commands(unittest.TestCase):
         self.assertIn("step, loader, generate", self.refused("bench"))
 
     def test_report_is_one_well_formed_page_with_the_evaluation_and_the_sample(self):
-        (self.run / "eval.json").write_text(json.dumps(self.evaluation()))
-        (self.run / "sample.txt").write_text(self.generated())
-        self.ok("report", self.run)
-        page = (self.run / "report.html").read_text()
+        (self.trained / "eval.json").write_text(json.dumps(self.evaluation()))
+        (self.trained / "sample.txt").write_text(self.generated())
+        self.ok("report", self.trained)
+        page = (self.trained / "report.html").read_text()
         xml.fromstring(page.split("\n", 1)[1])
         for title in ("Loss", "Speed", "Where the time went", "Sample", "Evaluation", "Settings", "Build"):
             self.assertIn(f"<h2>{title}</h2>", page)
         out = Path(self.scratch.name) / "elsewhere.html"
-        self.ok("report", self.run, "--out", out)
+        self.ok("report", self.trained, "--out", out)
         self.assertEqual(out.read_text(), page)
         self.assertIn("no metrics.jsonl", self.refused("report", CORPUS))
 

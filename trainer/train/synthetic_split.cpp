@@ -1,5 +1,6 @@
 #include "trainer/train/synthetic_split.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <random>
