@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cmath>
@@ -47,8 +48,9 @@ struct Canvas {
   int width;
   int height;
   int font_px;
+  int x_tics;  ///< labels at most, the zero's not counted: as many as do not touch
 };
-constexpr std::array<Canvas, 2> kCanvases = {{{"wide", 800, 330, 13}, {"narrow", 360, 290, 12}}};
+constexpr std::array<Canvas, 2> kCanvases = {{{"wide", 800, 330, 13, 10}, {"narrow", 360, 290, 12, 5}}};
 
 // Colours are drawn as #0000NN and turned into classes afterwards; NN from 1 are the series.
 constexpr int kInk = 101;
@@ -119,6 +121,19 @@ std::string plot_element(const Series& series, const std::string& data) {
   throw std::invalid_argument(fmt::format("unknown mark {}", static_cast<int>(series.mark)));
 }
 
+/// The least of 1, 2, 5 times a power of ten that cuts the chart's x axis into at most `pieces`.
+double tic_step(const Chart& chart, int pieces) {
+  double end = 0.0;
+  for (const auto& series : chart.series)
+    for (const double x : series.x) end = std::max(end, x);
+  if (end <= 0.0) return 1.0;
+  const double least = end / pieces;
+  const double power = std::pow(10.0, std::floor(std::log10(least)));
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (factor * power >= least) return factor * power;
+  return 10.0 * power;
+}
+
 std::string plot_script(const Chart& chart, std::size_t index, const Canvas& canvas) {
   const auto bound = [](const std::optional<double>& value) {
     return value ? fmt::format("{:.10g}", *value) : std::string("*");
@@ -128,7 +143,8 @@ std::string plot_script(const Chart& chart, std::size_t index, const Canvas& can
       canvas.width, canvas.height, canvas.font_px, canvas.suffix, index);
   script += fmt::format("set border 1 lc {}\nset tics nomirror scale 0.5 textcolor {}\nset ytics scale 0\n",
                         colour(kInk), colour(kInk));
-  script += fmt::format("set grid ytics lc {} lt 1 lw 1\nunset key\nset xtics autofreq\n", colour(kGrid));
+  script += fmt::format("set grid ytics lc {} lt 1 lw 1\nunset key\nset xtics {:.10g}\n", colour(kGrid),
+                        tic_step(chart, canvas.x_tics));
   script += fmt::format("set xlabel {} tc {}\nset ylabel {} tc {}\n", gnuplot_text(chart.x_label),
                         colour(kInk), gnuplot_text(chart.y_label), colour(kInk));
   script += fmt::format("set yrange [{}:{}]\nset xrange [0:*]\nset autoscale xfixmax\n", bound(chart.y_low),
