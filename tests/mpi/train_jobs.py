@@ -244,6 +244,39 @@ def case_golden(place, options):
             assert abs(mine - want) <= 1e-4 * want, f"{kind} loss {step}: {mine}, golden {want}"
 
 
+def case_fixture(place, _):
+    """Runs and checkpoints of format version 1 are read, and go on, in every later version."""
+    fixture = REPOSITORY / "tests" / "fixtures" / "v1"
+    for name in ("corpus-chars", "run"):
+        shutil.copytree(fixture / name, place.directory / "v1" / name, symlinks=True)
+    run = place.directory / "v1" / "run"
+    place.check([place.sluice, "verify", str(run)])
+    shutil.rmtree(run / "checkpoints" / "step-000010")
+    (run / "checkpoints" / "latest").unlink()
+    done = subprocess.run([place.sluice, "train", "--config", "run/resolved.ini"], cwd=run.parent, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60)
+    assert done.returncode == 0 and "resuming after step 5" in done.stdout, done.stdout
+    assert (run / "ledger.jsonl").read_text() == (fixture / "run" / "ledger.jsonl").read_text()
+    for kind in ("train", "valid"):
+        pairs = zip(place.losses("v1/run", kind), place.losses(fixture / "run", kind), strict=True)
+        assert all(abs(mine - want) <= 1e-4 * want for mine, want in pairs), place.losses("v1/run", kind)
+    want, found = place.tensors(fixture / "run"), place.tensors("v1/run")
+    assert all(relative(found[name], want[name]) <= 1e-3 for name in want)
+
+
+def case_safetensors(place, _):
+    """Checkpoints open with the safetensors package, names, shapes and values."""
+    from safetensors.numpy import load_file  # of the tests' environment
+
+    place.train("run", 0, "train.steps=5", "train.precision=fp64")
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        found = load_file(place.directory / "run" / "checkpoints" / "latest" / file)
+        expected = place.tensors("run", file)
+        assert found.keys() == expected.keys()
+        assert all(found[name].ravel().tolist() == list(expected[name]) for name in expected)
+    assert found["first_moment.blocks.1.sgu.weight"].shape == (16, 16)
+
+
 def main():
     cases = {name[5:]: function for name, function in globals().items() if name.startswith("case_")}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -5,6 +5,8 @@
 
 #include <cstdio>
 
+#include "trainer/cli/terminal.h"
+
 namespace sluice::cli {
 
 namespace {
@@ -13,19 +15,7 @@ constexpr std::chrono::seconds kBetweenLines{5};
 constexpr std::chrono::milliseconds kBetweenRewrites{100};
 constexpr double kSmoothing = 0.1;  ///< weight of the newest step in the step time shown
 
-std::string clock_text(double seconds) {
-  const auto whole = static_cast<std::int64_t>(seconds);
-  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
-}
-
-std::string count_text(double value) {
-  if (value >= 1e9) return fmt::format("{:.2f}G", value / 1e9);
-  if (value >= 1e6) return fmt::format("{:.2f}M", value / 1e6);
-  if (value >= 1e4) return fmt::format("{:.1f}k", value / 1e3);
-  return fmt::format("{:.0f}", value);
-}
-
-std::string count_text(std::int64_t value) { return count_text(static_cast<double>(value)); }
+std::string count_text(std::int64_t value) { return short_count(static_cast<double>(value)); }
 
 }  // namespace
 
@@ -67,7 +57,7 @@ std::string TrainProgress::step_line(std::int64_t steps, const train::StepResult
   const auto left = static_cast<double>(summary_.total_steps - steps);
   return fmt::format("step {}/{}  loss {:.4f}  lr {:.2e}  {} tokens/s  ETA {}", steps, summary_.total_steps,
                      result.loss, result.lr,
-                     count_text(static_cast<double>(summary_.tokens_per_step) / step_s_),
+                     short_count(static_cast<double>(summary_.tokens_per_step) / step_s_),
                      clock_text(elapsed.count() / done * left));
 }
 
