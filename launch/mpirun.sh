@@ -54,6 +54,10 @@ if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
     echo "launch/mpirun.sh: $ranks ranks share $cores cores: right, but slow" >&2
   fi
 fi
+# Open MPI gives the ranks terminals of its own: they are told what this one writes to.
+if [ -z "${SLUICE_PROGRESS:-}" ]; then
+  if [ -t 1 ]; then export SLUICE_PROGRESS=place; else export SLUICE_PROGRESS=lines; fi
+fi
 version=$("$mpirun" --version 2>&1)
 if [[ "$version" == *"Open MPI"* ]]; then
   # By default each rank is bound to one core, and its threads (operators, loader) with it.
@@ -64,6 +68,7 @@ if [[ "$version" == *"Open MPI"* ]]; then
     options+=(--bind-to none)
   fi
   [ -n "$hostfile" ] || options+=(--oversubscribe)
+  [ -z "$hostfile" ] || options+=(-x SLUICE_PROGRESS)
   [ -z "$hostfile" ] || [ -z "${OMP_NUM_THREADS:-}" ] || options+=(-x OMP_NUM_THREADS)
   [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
 fi

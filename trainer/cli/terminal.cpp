@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 namespace sluice::cli {
 namespace {
@@ -38,7 +40,12 @@ std::string clock_text(double seconds) {
   return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }
 
-ProgressBar::ProgressBar() : on_terminal_(::isatty(STDERR_FILENO) != 0) {}
+bool can_rewrite_lines(int stream) {
+  if (const char* const told = std::getenv("SLUICE_PROGRESS")) return std::string_view(told) == "place";
+  return std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr && ::isatty(stream) != 0;
+}
+
+ProgressBar::ProgressBar() : on_terminal_(can_rewrite_lines(STDERR_FILENO)) {}
 
 ProgressBar::~ProgressBar() {
   if (!phase_.empty() && done_ >= total_) {

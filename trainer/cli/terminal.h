@@ -13,6 +13,11 @@ namespace sluice::cli {
 /// "0:02:05"
 [[nodiscard]] std::string clock_text(double seconds);
 
+/// Whether a line on this stream can be rewritten in place: it is a terminal. A launcher gives its ranks
+/// terminals of its own, whatever it writes to itself: launch/mpirun.sh says so in SLUICE_PROGRESS ("place"
+/// or "lines"), and under a bare mpirun the answer is no.
+[[nodiscard]] bool can_rewrite_lines(int stream);
+
 /// How far a long step is, on the standard error stream: one line with a bar and the time left, rewritten in
 /// place on a terminal; elsewhere a plain line every few seconds.
 class ProgressBar {

@@ -15,12 +15,10 @@ constexpr std::chrono::seconds kBetweenLines{5};
 constexpr std::chrono::milliseconds kBetweenRewrites{100};
 constexpr double kSmoothing = 0.1;  ///< weight of the newest step in the step time shown
 
-std::string count_text(std::int64_t value) { return short_count(static_cast<double>(value)); }
-
 }  // namespace
 
 TrainProgress::TrainProgress()
-    : display_(::isatty(STDOUT_FILENO) != 0 ? Display::kInPlace : Display::kLines),
+    : display_(can_rewrite_lines(STDOUT_FILENO) ? Display::kInPlace : Display::kLines),
       start_(Clock::now()),
       last_line_(start_) {}
 
@@ -41,12 +39,13 @@ void TrainProgress::warned(const std::string& message) { say("warning: " + messa
 void TrainProgress::started(const train::RunSummary& summary) {
   summary_ = summary;
   say(fmt::format("run {}: {} parameters, {} rank{} of {} thread{}", summary.directory.string(),
-                  count_text(summary.parameters), summary.world_size, summary.world_size == 1 ? "" : "s",
-                  summary.threads, summary.threads == 1 ? "" : "s"));
+                  short_count(static_cast<double>(summary.parameters)), summary.world_size,
+                  summary.world_size == 1 ? "" : "s", summary.threads, summary.threads == 1 ? "" : "s"));
   say(fmt::format(
       "data: {} tokens, {} samples an epoch, {} tokens dropped at the end; {} tokens a step, {} steps",
-      count_text(summary.train_tokens), summary.samples_per_epoch, summary.dropped_tokens,
-      count_text(summary.tokens_per_step), summary.total_steps));
+      short_count(static_cast<double>(summary.train_tokens)), summary.samples_per_epoch,
+      summary.dropped_tokens, short_count(static_cast<double>(summary.tokens_per_step)),
+      summary.total_steps));
   if (summary.first_step > 0) say(fmt::format("resuming after step {}", summary.first_step));
   start_ = Clock::now();
 }
@@ -78,7 +77,7 @@ void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result)
 
 void TrainProgress::evaluated(std::int64_t steps, const train::EvaluationResult& result) {
   say(fmt::format("step {}: validation loss {:.4f} over {} tokens", steps, result.loss,
-                  count_text(result.tokens)));
+                  short_count(static_cast<double>(result.tokens))));
 }
 
 void TrainProgress::checkpointed(std::int64_t steps, const std::filesystem::path& directory) {
