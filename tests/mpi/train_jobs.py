@@ -228,6 +228,18 @@ def case_fault(place, _):
     assert "train-00003.h5" in process.stdout and "rank" in process.stdout, process.stdout
 
 
+def case_refusals(place, _):
+    """What all ranks agree on is told once: a loss that is not finite (exit 1), settings that cannot be (exit 2)."""
+    wild = ("optim.lr=1e4", "optim.clip=0", "optim.warmup_steps=0", "model.init_std=100", "train.steps=500")
+    output = place.check(place.command("wild", 3, *wild), code=1)
+    assert output.count("not finite") == 1 and "on samples" in output, output
+    place.train("run", 2, "train.steps=5")
+    output = place.check(place.command("run", 2, "train.steps=5", "model.layers=3"), code=2)
+    assert output.count("model.layers") == 1, output
+    mixed = place.command("mixed", 1)
+    place.check(mixed + [":", "-n", "1"] + mixed[mixed.index("--") + 1:] + ["--optim.lr=0.5"], code=2)
+
+
 def case_golden(place, options):
     """The losses of configs/experiments/tiny.ini are those of the golden file."""
     place.check([place.sluice, "train", "--config", str(REPOSITORY / "configs/experiments/tiny.ini"), f"--run.dir={place.directory / 'tiny'}",
