@@ -14,6 +14,9 @@ static_assert(sizeof(hid_t) == sizeof(std::int64_t), "h5::File keeps a hid_t as 
 class Session {
  public:
   Session() : lock_(mutex()) {
+    // Files are closed by their owners; HDF5's own clean-up at exit loops and prints after a damaged file.
+    static const herr_t no_clean_up_at_exit = H5dont_atexit();
+    static_cast<void>(no_clean_up_at_exit);
     H5Eget_auto2(H5E_DEFAULT, &print_, &print_data_);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   }

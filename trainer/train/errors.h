@@ -19,8 +19,15 @@ class InputError : public std::runtime_error {
  private:
   static std::string join(const std::vector<std::string>& faults) {
     std::string text;
-    for (const auto& fault : faults) text += (text.empty() ? "" : "\n") + fault;
+    for (const auto& fault : faults) text += (text.empty() ? "" : "\n") + printable(fault);
     return text;
+  }
+  /// Faults quote files as they are: a control character would garble the terminal, a NUL end the message.
+  static std::string printable(std::string fault) {
+    for (char& c : fault) {
+      if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') c = '?';
+    }
+    return fault;
   }
   std::vector<std::string> faults_;
 };
