@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -63,6 +64,13 @@ void LineFile::append(std::string line) {
 void LineFile::sync() {
   if (::fsync(descriptor_) != 0) fail("fsync", path_);
 }
+
+DirectoryLock::DirectoryLock(const std::filesystem::path& directory)
+    : descriptor_(open_or_fail(directory, O_RDONLY | O_DIRECTORY)) {
+  held_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
+
+DirectoryLock::~DirectoryLock() { ::close(descriptor_); }
 
 void sync_path(const std::filesystem::path& path) {
   const int descriptor = open_or_fail(path, O_RDONLY);

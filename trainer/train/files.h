@@ -47,6 +47,23 @@ class LineFile {
   int descriptor_ = -1;
 };
 
+/// Keeps other processes from writing to a directory, until it is destroyed or the process ends, however that
+/// ends. Where the file system knows no locks, nothing is locked.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::filesystem::path& directory);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+  /// False: another process holds it.
+  [[nodiscard]] bool held() const { return held_; }
+
+ private:
+  int descriptor_ = -1;
+  bool held_ = true;
+};
+
 /// fsync of a file, or of a directory's entries.
 void sync_path(const std::filesystem::path& path);
 /// Content under a temporary name beside `path`, fsync, rename: readers see the old file or the new one.

@@ -93,6 +93,15 @@ void refuse_used_ledger(const std::string& ledger) {
       "train.ledger: {} exists and belongs to another run; name another file, or remove it", ledger));
 }
 
+/// Two jobs on one run, a requeued one beside one that still ends say, would interleave their records.
+std::unique_ptr<DirectoryLock> lock_run(const fs::path& directory) {
+  auto lock = std::make_unique<DirectoryLock>(directory);
+  if (lock->held()) return lock;
+  throw InputError(fmt::format(
+      "run.dir: {} is being written to by another job; wait for it to end, or name another directory",
+      directory.string()));
+}
+
 }  // namespace
 
 OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const dataio::Corpus& corpus,
@@ -103,6 +112,7 @@ OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const datai
                                  directory.string(), kResolvedIni));
   }
   OpenedRun run;
+  if (is_run(directory)) run.lock = lock_run(directory);
   if (is_run(directory) && options.run.new_run) {
     move_aside(directory);
     if (!options.train.ledger.empty()) move_aside(options.train.ledger);
@@ -115,6 +125,7 @@ OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const datai
   } else {
     refuse_used_ledger(options.train.ledger);
     fs::create_directories(directory);
+    run.lock = lock_run(directory);
     prepare_ledger(options.train.ledger, 0);
   }
   replace_file(directory / "build.txt", texts.build);

@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "dataio/corpus.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/files.h"
 #include "trainer/train/options.h"
 
 namespace sluice::train {
@@ -32,13 +34,15 @@ struct OpenedRun {
   std::optional<CheckpointInfo> checkpoint;  ///< where to go on from; none: from the start
   std::int64_t last_valid_step = -1;         ///< newest evaluation that the metrics hold
   std::vector<std::string> warnings;
+  std::unique_ptr<DirectoryLock> lock;  ///< to be kept while the run is written to
 };
 
 /// Makes options.run.dir ready to be written to. An absent or empty one is created. One that holds a run is
 /// resumed: metrics and ledger are cut back to its newest good checkpoint; with run.new it is moved to NAME.1
 /// (2, ...) instead, its ledger likewise. Then resolved.ini and build.txt are written. Rank 0 alone calls it.
 /// Throws InputError for a directory that is neither empty nor a run, a run whose checkpoints are all bad,
-/// another corpus, a ledger that belongs to something else, and refusals of `compare`.
+/// a directory that another job writes to, another corpus, a ledger that belongs to something else, and
+/// refusals of `compare`.
 [[nodiscard]] OpenedRun open_run(const RunOptions& options, const RunTexts& texts,
                                  const dataio::Corpus& corpus, const CompareForResume& compare);
 

@@ -69,6 +69,7 @@ void Session::open_on_rank_zero() {
     last_checkpointed_ = state_.step;
   }
   last_evaluated_ = run.last_valid_step;
+  lock_ = std::move(run.lock);
   resumed_from_ = std::move(run.checkpoint);
   records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, make_order());
 }

@@ -69,6 +69,7 @@ class Session {
   std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone
   std::unique_ptr<dataio::Tokenizer> tokenizer_;  ///< rank 0 alone
   std::unique_ptr<RunRecords> records_;           ///< rank 0 alone
+  std::unique_ptr<DirectoryLock> lock_;           ///< rank 0 alone
   TrainingState state_;
   std::int64_t last_evaluated_ = -1;  ///< steps done at the newest evaluation
   std::int64_t last_checkpointed_ = -1;

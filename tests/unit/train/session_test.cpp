@@ -222,6 +222,10 @@ TEST_F(SessionTest, ForeignDirectoriesCorporaLedgersAndSettingsAreRefused) {
   EXPECT_THAT(fault(run, {.stop_in_step = -1,
                           .verdict = {.warnings = {}, .refusals = {"optim.kind: cannot change"}}}),
               HasSubstr("optim.kind"));
+  {
+    const DirectoryLock other_job(run.run.dir);
+    EXPECT_THAT(fault(run), HasSubstr("another job"));
+  }
   RunOptions batch = run;
   batch.train.global_batch = 4;
   EXPECT_THAT(fault(batch), HasSubstr("train.global_batch"));
