@@ -13,7 +13,7 @@ namespace sluice::train {
 
 namespace {
 
-using Json = nlohmann::ordered_json;  // lines keep the documented order
+using OrderedJson = nlohmann::ordered_json;  // lines keep the documented order
 
 }  // namespace
 
@@ -25,7 +25,7 @@ LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
   std::string line;
   while (std::getline(in, line)) {
     const bool whole = !in.eof();  // a line without its newline was torn
-    const Json json = Json::parse(line, nullptr, false);
+    const OrderedJson json = OrderedJson::parse(line, nullptr, false);
     const bool has_step = json.is_object() && json.contains("step") && json["step"].is_number_integer();
     if (!whole) break;
     if (!has_step) {
@@ -51,34 +51,34 @@ RunRecords::RunRecords(const std::filesystem::path& run_directory, const TrainOp
 
 void RunRecords::step(std::int64_t steps, std::int64_t tokens, std::int64_t step_tokens,
                       const StepResult& result) {
-  const Json line = {{"kind", "train"},
-                     {"step", steps},
-                     {"tokens", tokens},
-                     {"loss", result.loss},
-                     {"lr", result.lr},
-                     {"grad_norm", result.grad_norm},
-                     {"tokens_per_s", static_cast<double>(step_tokens) / result.step_s},
-                     {"step_s", result.step_s},
-                     {"data_wait_s", result.data_wait_s},
-                     {"comm_exposed_s", result.comm_exposed_s},
-                     {"forward_s", result.forward_s},
-                     {"backward_s", result.backward_s},
-                     {"optimizer_s", result.optimizer_s}};
+  const OrderedJson line = {{"kind", "train"},
+                            {"step", steps},
+                            {"tokens", tokens},
+                            {"loss", result.loss},
+                            {"lr", result.lr},
+                            {"grad_norm", result.grad_norm},
+                            {"tokens_per_s", static_cast<double>(step_tokens) / result.step_s},
+                            {"step_s", result.step_s},
+                            {"data_wait_s", result.data_wait_s},
+                            {"comm_exposed_s", result.comm_exposed_s},
+                            {"forward_s", result.forward_s},
+                            {"backward_s", result.backward_s},
+                            {"optimizer_s", result.optimizer_s}};
   metrics_.append(line.dump());
 }
 
 void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result) {
-  const Json line = {{"kind", "valid"},
-                     {"step", steps},
-                     {"tokens", tokens},
-                     {"loss", result.loss},
-                     {"eval_tokens", result.tokens}};
+  const OrderedJson line = {{"kind", "valid"},
+                            {"step", steps},
+                            {"tokens", tokens},
+                            {"loss", result.loss},
+                            {"eval_tokens", result.tokens}};
   metrics_.append(line.dump());
 }
 
 void RunRecords::consumed(std::int64_t steps, const dataio::SampleRange& samples) {
   if (!ledger_) return;
-  Json line = {{"step", steps}, {"first", samples.first}, {"count", samples.count}};
+  OrderedJson line = {{"step", steps}, {"first", samples.first}, {"count", samples.count}};
   if (options_.ledger_detail == "full") {
     std::vector<std::int64_t> begins;
     std::vector<std::int64_t> ends;

@@ -17,7 +17,7 @@ namespace sluice::train {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors are little endian, and are written as they lie in memory");
@@ -35,7 +35,7 @@ std::string dtype_name(at::ScalarType dtype) {
 }
 
 std::string make_header(const std::vector<NamedTensor>& tensors) {
-  Json header = Json::object();
+  OrderedJson header = OrderedJson::object();
   std::int64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "safetensors: ", name,
@@ -54,7 +54,7 @@ std::string make_header(const std::vector<NamedTensor>& tensors) {
   return bytes + text;
 }
 
-StoredTensor parse_entry(const std::string& name, const Json& entry, std::int64_t data_start) {
+StoredTensor parse_entry(const std::string& name, const OrderedJson& entry, std::int64_t data_start) {
   StoredTensor stored;
   stored.name = name;
   const auto dtype = entry.at("dtype").get<std::string>();
@@ -115,7 +115,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path file) : file_(std::move(f
     if (!in) throw InputError("ends within its header");
     header_digest_ = digest_of(bytes);
     const auto data_start = static_cast<std::int64_t>(bytes.size());
-    const Json header = Json::parse(bytes.substr(kLengthBytes));
+    const OrderedJson header = OrderedJson::parse(bytes.substr(kLengthBytes));
     for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") tensors_.push_back(parse_entry(name, entry, data_start));
     }
