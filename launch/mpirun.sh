@@ -47,7 +47,7 @@ fi
 options=()
 [ -z "$ranks" ] || options+=(-n "$ranks")
 [ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc)  # nproc would answer with OMP_NUM_THREADS
 if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > ranks ? cores / ranks : 1))}
   if [ "$ranks" -gt "$cores" ]; then
