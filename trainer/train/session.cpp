@@ -97,12 +97,12 @@ void Session::build() {
   replica_ = std::make_unique<Replica>(options_.model, vocabulary, dtype, ReplicaUse::kTraining);
   const auto bucket_elements = static_cast<std::int64_t>(options_.parallel.bucket_mb * 1e6 /
                                                          static_cast<double>(c10::elementSize(dtype)));
-  step_ = std::make_unique<TrainStep>(*replica_,
-                                      StepPlan{.slicing = slicing,
-                                               .optim = options_.optim,
-                                               .total_steps = options_.train.steps,
-                                               .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
-                                      world_);
+  step_ = make_train_step(*replica_,
+                          {.slicing = slicing,
+                           .optim = options_.optim,
+                           .total_steps = options_.train.steps,
+                           .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
+                          world_);
   if (is_rank_zero()) {
     if (resumed_from_) {
       load_checkpoint(*resumed_from_, replica_->layout(),
@@ -145,21 +145,37 @@ TrainOutcome Session::run() {
                             .total_steps = options_.train.steps});
   }
   TrainOutcome outcome = TrainOutcome::kDone;
-  if (state_.step > 0 && evaluation_due()) evaluate_now();  // stopped before it could be made
-  while (state_.step < options_.train.steps) {
-    const StepResult result = step_->run(state_.step, *loader_, context_.stop_wish);
-    finish_step(result);
-    const bool stop = result.stop == StopWish::kStop && state_.step < options_.train.steps;
-    if (!stop && evaluation_due()) evaluate_now();
-    if (stop || checkpoint_due()) checkpoint_now();
-    if (stop) {
+  if (state_.step > 0 && evaluation_due(state_.step)) evaluate_now();  // stopped before it could be made
+  for (std::int64_t begun = state_.step; state_.step < options_.train.steps;) {
+    step_->begin(begun++, *loader_, context_.stop_wish);
+    if (finish_steps(begun) == StopWish::kStop && begun < options_.train.steps) {
+      checkpoint_now();
       outcome = TrainOutcome::kStoppedEarly;
       break;
     }
+    if (state_.step < begun) continue;
+    if (check_due(begun)) check_replicas_now();
+    if (evaluation_due(begun)) evaluate_now();
+    if (checkpoint_due(begun)) checkpoint_now();
   }
   world_.barrier();  // nobody leaves before the last checkpoint is on disk
   if (is_rank_zero()) context_.sink->ended(outcome, state_.step);
   return outcome;
+}
+
+/// Finishes all steps of `begun` but those that may lag; all where something is due that looks at the
+/// parameters, or somebody wishes to stop.
+StopWish Session::finish_steps(std::int64_t begun) {
+  const bool look =
+      begun == options_.train.steps || check_due(begun) || evaluation_due(begun) || checkpoint_due(begun);
+  StopWish wish = StopWish::kGoOn;
+  const auto allowed = [&] { return look || wish == StopWish::kStop ? 0 : step_->lag(); };
+  while (begun - state_.step > allowed()) {
+    const StepResult result = step_->finish();
+    finish_step(result);
+    if (result.stop == StopWish::kStop) wish = StopWish::kStop;
+  }
+  return wish;
 }
 
 void Session::finish_step(const StepResult& result) {
@@ -173,8 +189,6 @@ void Session::finish_step(const StepResult& result) {
     records_->consumed(state_.step, samples);
     context_.sink->stepped(state_.step, result);
   }
-  const std::int64_t every = options_.parallel.check_replicas_every;
-  if (every > 0 && state_.step % every == 0) check_replicas_now();
 }
 
 void Session::check_replicas_now() {
@@ -186,16 +200,21 @@ void Session::check_replicas_now() {
   }
 }
 
-bool Session::evaluation_due() const {
-  const std::int64_t every = options_.eval.every;
-  if (every == 0 || last_evaluated_ == state_.step) return false;
-  return state_.step % every == 0 || state_.step == options_.train.steps;
+bool Session::check_due(std::int64_t steps) const {
+  const std::int64_t every = options_.parallel.check_replicas_every;
+  return every > 0 && steps % every == 0;
 }
 
-bool Session::checkpoint_due() const {
+bool Session::evaluation_due(std::int64_t steps) const {
+  const std::int64_t every = options_.eval.every;
+  if (every == 0 || last_evaluated_ == steps) return false;
+  return steps % every == 0 || steps == options_.train.steps;
+}
+
+bool Session::checkpoint_due(std::int64_t steps) const {
   const std::int64_t every = options_.checkpoint.every;
-  if (last_checkpointed_ == state_.step) return false;
-  return (every > 0 && state_.step % every == 0) || state_.step == options_.train.steps;
+  if (last_checkpointed_ == steps) return false;
+  return (every > 0 && steps % every == 0) || steps == options_.train.steps;
 }
 
 void Session::evaluate_now() {

@@ -52,12 +52,15 @@ class Session {
   void build();
   void share_state();
 
+  StopWish finish_steps(std::int64_t begun);
   void finish_step(const StepResult& result);
   void check_replicas_now();
   void evaluate_now();
   void checkpoint_now();
-  [[nodiscard]] bool evaluation_due() const;
-  [[nodiscard]] bool checkpoint_due() const;
+  // What is due when `steps` are done.
+  [[nodiscard]] bool check_due(std::int64_t steps) const;
+  [[nodiscard]] bool evaluation_due(std::int64_t steps) const;
+  [[nodiscard]] bool checkpoint_due(std::int64_t steps) const;
   [[nodiscard]] bool is_rank_zero() const { return world_.rank() == 0; }
   [[nodiscard]] dataio::Order make_order() const;
 

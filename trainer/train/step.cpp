@@ -1,128 +1,18 @@
 #include "trainer/train/step.h"
 
-#include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <utility>
-
-#include "trainer/optim/schedule.h"
-#include "trainer/train/errors.h"
+#include "trainer/train/host_step.h"
 
 namespace sluice::train {
 
-namespace {
-
-/// Seconds between laps.
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
-}  // namespace
-
-TrainStep::TrainStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator)
-    : replica_(replica),
-      plan_(plan),
-      communicator_(communicator),
-      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges()),
-      reducer_(replica.layout(), replica.gradients(), communicator, plan.bucket_elements),
-      tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
-      targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
-      gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * replica.options().seq_len)) {
-  replica_.on_gradient_ready([this](std::int64_t entry) {
-    if (reducing_) reducer_.mark_ready(entry);
-  });
+StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,
+                    const std::function<StopWish()>& wish) {
+  train_step.begin(step, loader, wish);
+  return train_step.finish();
 }
 
-StepResult TrainStep::run(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) {
-  StepResult result;
-  Stopwatch whole;
-  replica_.gradients().zero_();
-  double loss_sum = 0;
-  const std::int64_t micro_batches = plan_.slicing.micro_batches();
-  for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
-    Stopwatch watch;
-    const dataio::Batch batch = loader.next();
-    result.data_wait_s += watch.lap();
-    TORCH_CHECK(batch.step == step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
-                " of step ", batch.step, ", expected ", micro, " of ", step);
-    reducing_ = micro + 1 == micro_batches;
-    if (reducing_) reducer_.start();
-    loss_sum += accumulate(batch, result);
-  }
-  Stopwatch watch;
-  reducer_.finish();
-  reducing_ = false;
-  result.comm_exposed_s = watch.lap();
-  result.grad_norm = optim::global_norm(replica_.gradients());
-  result.optimizer_s = watch.lap();
-  agree(step, loss_sum, wish(), result);
-  result.comm_exposed_s += watch.lap();
-  update(step, result);
-  result.optimizer_s += watch.lap();
-  result.step_s = whole.lap();
-  return result;
-}
-
-void TrainStep::fill_tokens(const dataio::Batch& batch) {
-  const std::int64_t length = tokens_BT_.size(1);
-  auto* const tokens = tokens_BT_.mutable_data_ptr<std::int64_t>();
-  auto* const targets = targets_BT_.mutable_data_ptr<std::int64_t>();
-  for (std::int64_t row = 0; row < tokens_BT_.size(0); ++row) {
-    const auto ids = batch.tokens.subspan(static_cast<std::size_t>(row * (length + 1)),
-                                          static_cast<std::size_t>(length + 1));
-    std::copy(ids.begin(), ids.end() - 1, tokens + row * length);
-    if (row < batch.rows) {
-      std::copy(ids.begin() + 1, ids.end(), targets + row * length);
-    } else {
-      std::fill_n(targets + row * length, length, model::kIgnore);
-    }
-  }
-}
-
-double TrainStep::accumulate(const dataio::Batch& batch, StepResult& result) {
-  Stopwatch watch;
-  fill_tokens(batch);
-  const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
-  const double loss_sum = loss.item().toDouble();
-  result.forward_s += watch.lap();
-  loss.backward(at::full({}, gradient_scale_, loss.options()));
-  result.backward_s += watch.lap();
-  return loss_sum;
-}
-
-void TrainStep::agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result) {
-  const at::Tensor summed = at::zeros({3}, at::kDouble);
-  auto* const values = summed.mutable_data_ptr<double>();
-  values[0] = loss_sum;
-  values[1] = std::isfinite(loss_sum) && std::isfinite(result.grad_norm) ? 0 : 1;
-  values[2] = wish == StopWish::kStop ? 1 : 0;
-  communicator_.all_reduce(summed, parallel::ReduceOp::kSum);
-  result.loss = values[0] * gradient_scale_;
-  result.stop = values[2] > 0 ? StopWish::kStop : StopWish::kGoOn;
-  if (values[1] > 0) {
-    const std::int64_t first = step * plan_.slicing.global_batch;
-    throw AgreedError(
-        fmt::format("step {}: loss {} and gradient norm {} are not finite, on samples {} to {}; nothing was "
-                    "updated, the last checkpoint stands (a smaller optim.lr or optim.clip may help)",
-                    step + 1, result.loss, result.grad_norm, first, first + plan_.slicing.global_batch - 1));
-  }
-}
-
-void TrainStep::update(std::int64_t step, StepResult& result) {
-  result.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
-  optimizer_.step(replica_.gradients(), result.lr, optim::clip_scale(result.grad_norm, plan_.optim.clip),
-                  step + 1);
+std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
+                                           parallel::Communicator& communicator) {
+  return std::make_unique<HostStep>(replica, plan, communicator);
 }
 
 }  // namespace sluice::train

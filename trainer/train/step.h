@@ -1,14 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "dataio/loader.h"
 #include "dataio/order.h"
 #include "parallel/communicator.h"
-#include "parallel/gradient_reducer.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/options.h"
 #include "trainer/train/replica.h"
@@ -41,38 +39,35 @@ struct StepResult {
 
 /// The training step of one data-parallel rank: forward and backward of its micro-batches, reduction of the
 /// gradients over ranks while the last backward runs, clip, AdamW. The loss is the sum over all ranks divided
-/// by the global token count.
+/// by the global token count. Steps are begun and finished apart, so that a device need never wait for the
+/// host: lag() steps may be in flight while another one is begun.
 class TrainStep {
  public:
-  /// `replica` and `communicator` outlive the step; one step at a time for a replica.
-  TrainStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator);
+  virtual ~TrainStep() = default;
   TrainStep(const TrainStep&) = delete;
   TrainStep& operator=(const TrainStep&) = delete;
 
-  /// Step `step` (0-based) on the loader's next micro-batches, which must be that step's. Collective. Throws
-  /// AgreedError, before any parameter changed, where loss or gradient is not finite. `wish` is asked once,
-  /// when the gradients are there.
-  StepResult run(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish);
+  /// Begins step `step` (0-based) on the loader's next micro-batches, which must be that step's. Collective.
+  /// `wish` is asked once.
+  virtual void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) = 0;
+  /// Waits for the oldest step that was begun and not finished.
+  virtual StepResult finish() = 0;
+  /// How many unfinished steps there may be when one is begun.
+  [[nodiscard]] virtual std::int64_t lag() const = 0;
+  /// The moments belong to the step as long as any is unfinished, as do the replica's parameters.
+  [[nodiscard]] virtual const optim::AdamW& optimizer() const = 0;
 
-  [[nodiscard]] const optim::AdamW& optimizer() const { return optimizer_; }
-
- private:
-  /// Adds the micro-batch's gradients to the arena; returns its loss sum in nats.
-  double accumulate(const dataio::Batch& batch, StepResult& result);
-  void fill_tokens(const dataio::Batch& batch);
-  /// Sums what one number each says of a step over ranks: loss, faults, wishes to stop.
-  void agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result);
-  void update(std::int64_t step, StepResult& result);
-
-  Replica& replica_;
-  StepPlan plan_;
-  parallel::Communicator& communicator_;
-  optim::AdamW optimizer_;
-  parallel::GradientReducer reducer_;
-  at::Tensor tokens_BT_;
-  at::Tensor targets_BT_;
-  double gradient_scale_;  ///< 1 / tokens of the global batch
-  bool reducing_ = false;
+ protected:
+  TrainStep() = default;
 };
+
+/// begin() and finish().
+[[nodiscard]] StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,
+                                  const std::function<StopWish()>& wish);
+
+/// The step for the replica's device. `replica` and `communicator` outlive it; one step at a time for a
+/// replica.
+[[nodiscard]] std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
+                                                         parallel::Communicator& communicator);
 
 }  // namespace sluice::train

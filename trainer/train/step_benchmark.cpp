@@ -62,19 +62,19 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       order_of(options, split), slicing, loader_options, 0);
   Replica replica(options.model, vocabulary_size, dtype, ReplicaUse::kTraining);
   replica.initialise(options.model.seed);
-  TrainStep step(replica,
-                 {.slicing = slicing,
-                  .optim = options.optim,
-                  .total_steps = options.train.steps,
-                  .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
-                 world);
+  const auto step = make_train_step(replica,
+                                    {.slicing = slicing,
+                                     .optim = options.optim,
+                                     .total_steps = options.train.steps,
+                                     .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
+                                    world);
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,
                           .steps = {}};
   world.barrier();
   for (std::int64_t i = 0; i < plan.warm_up + plan.steps; ++i) {
     const double before = process_cpu_s();
-    const StepResult result = step.run(i, loader, [] { return StopWish::kGoOn; });
+    const StepResult result = run_step(*step, i, loader, [] { return StopWish::kGoOn; });
     if (i >= plan.warm_up) benchmark.steps.push_back({result, process_cpu_s() - before});
   }
   return benchmark;

@@ -29,8 +29,9 @@ struct Rig {
         slicing{
             .global_batch = kGlobalBatch, .micro_batch = 2, .world_size = world.size(), .rank = world.rank()},
         replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kTraining),
-        step(replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10, .bucket_elements = 300},
-             world),
+        step(make_train_step(
+            replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10, .bucket_elements = 300},
+            world)),
         reader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
                                                      dataio::ReaderOptions{})),
         loader(reader, order, slicing, {}, 0) {
@@ -64,7 +65,7 @@ struct Rig {
   dataio::Order order;
   dataio::Slicing slicing;
   Replica replica;
-  TrainStep step;
+  std::unique_ptr<TrainStep> step;
   std::shared_ptr<dataio::SplitReader> reader;
   dataio::Loader loader;
 };
@@ -86,7 +87,7 @@ TEST_F(StepTest, LossAndGradientAreThoseOfTheGlobalBatch) {
       Rig rig(corpus(), world);
       const at::Tensor before = rig.replica.parameters().clone();
       const double loss = rig.plain_loss();
-      const StepResult result = rig.step.run(0, rig.loader, go_on);
+      const StepResult result = run_step(*rig.step, 0, rig.loader, go_on);
       const at::Tensor gradient = rig.replica.gradients().clone();
       EXPECT_NEAR(result.loss, loss, 1e-12 * loss) << "ranks " << ranks;
       EXPECT_NEAR(result.grad_norm, std::sqrt(gradient.square().sum().item().toDouble()), 1e-12);
@@ -111,21 +112,21 @@ TEST_F(StepTest, LossAndGradientAreThoseOfTheGlobalBatch) {
 TEST_F(StepTest, OneRanksWishStopsAll) {
   parallel::run_thread_ranks(3, [&](parallel::Communicator& world) {
     Rig rig(corpus(), world);
-    EXPECT_EQ(rig.step.run(0, rig.loader, go_on).stop, StopWish::kGoOn);
+    EXPECT_EQ(run_step(*rig.step, 0, rig.loader, go_on).stop, StopWish::kGoOn);
     const auto wish = [&] { return world.rank() == 1 ? StopWish::kStop : StopWish::kGoOn; };
-    EXPECT_EQ(rig.step.run(1, rig.loader, wish).stop, StopWish::kStop);
+    EXPECT_EQ(run_step(*rig.step, 1, rig.loader, wish).stop, StopWish::kStop);
   });
 }
 
 TEST_F(StepTest, ANanIsNamedByAllRanksAndNothingIsUpdated) {
   parallel::run_thread_ranks(2, [&](parallel::Communicator& world) {
     Rig rig(corpus(), world);
-    rig.step.run(0, rig.loader, go_on);
+    (void)run_step(*rig.step, 0, rig.loader, go_on);
     const at::Tensor last = rig.replica.layout().view(rig.replica.parameters(), 1);
     last.fill_(std::numeric_limits<double>::quiet_NaN());
     const at::Tensor before = rig.replica.layout().view(rig.replica.parameters(), 0).clone();
     try {
-      rig.step.run(1, rig.loader, go_on);
+      (void)run_step(*rig.step, 1, rig.loader, go_on);
       ADD_FAILURE() << "rank " << world.rank() << " went on";
     } catch (const AgreedError& error) {
       EXPECT_NE(std::string(error.what()).find("step 2: loss nan"), std::string::npos) << error.what();

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "parallel/gradient_reducer.h"
+#include "trainer/train/step.h"
+
+namespace sluice::train {
+
+/// The step on CPU ranks: begin() does all of it.
+class HostStep final : public TrainStep {
+ public:
+  HostStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator);
+
+  void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
+  StepResult finish() override;
+  [[nodiscard]] std::int64_t lag() const override { return 0; }
+  [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
+
+ private:
+  StepResult compute(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish);
+  /// Adds the micro-batch's gradients to the arena; returns its loss sum in nats.
+  double accumulate(const dataio::Batch& batch, StepResult& result);
+  void fill_tokens(const dataio::Batch& batch);
+  /// Sums what one number each says of a step over ranks: loss, faults, wishes to stop.
+  void agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result);
+  void update(std::int64_t step, StepResult& result);
+
+  Replica& replica_;
+  StepPlan plan_;
+  parallel::Communicator& communicator_;
+  optim::AdamW optimizer_;
+  parallel::GradientReducer reducer_;
+  at::Tensor tokens_BT_;
+  at::Tensor targets_BT_;
+  double gradient_scale_;  ///< 1 / tokens of the global batch
+  bool reducing_ = false;
+  std::optional<StepResult> result_;  ///< of the step begun
+};
+
+}  // namespace sluice::train
