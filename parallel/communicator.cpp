@@ -26,6 +26,16 @@ std::string describe(const at::Tensor& tensor) {
   return text.str();
 }
 
+/// Of two contiguous tensors of one size.
+void check_apart(const at::Tensor& send, const at::Tensor& receive) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(send.const_data_ptr());
+  const auto other = reinterpret_cast<std::uintptr_t>(receive.const_data_ptr());
+  const std::uintptr_t apart = begin > other ? begin - other : other - begin;
+  TORCH_CHECK(send.nbytes() == 0 || apart >= send.nbytes(),
+              "all_to_all_async: the buffers overlap, they begin ", apart, " bytes apart and have ",
+              send.nbytes());
+}
+
 /// A fault seen here stays with the communicator (see Work), so the destructor need not carry it.
 void finish_quietly(std::unique_ptr<Work::Handle> handle) noexcept {
   if (!handle) return;
@@ -59,24 +69,17 @@ void Work::wait() {
   if (const auto handle = std::move(handle_)) handle->wait();
 }
 
-/// Marks the communicator as blocked in an operation for as long as it lives.
-class Communicator::Blocking {
- public:
-  Blocking(Communicator& communicator, std::string name, std::int64_t sequence)
-      : communicator_(communicator) {
-    const std::lock_guard lock(communicator_.pending_mutex_);
-    communicator_.pending_ = PendingOperation{std::move(name), sequence, std::chrono::steady_clock::now()};
-  }
-  ~Blocking() {
-    const std::lock_guard lock(communicator_.pending_mutex_);
-    communicator_.pending_.reset();
-  }
-  Blocking(const Blocking&) = delete;
-  Blocking& operator=(const Blocking&) = delete;
+Communicator::Blocking::Blocking(Communicator& communicator, std::string name, std::int64_t sequence)
+    : trace_(communicator.trace()) {
+  const std::lock_guard lock(trace_.pending_mutex_);
+  outer_ = std::exchange(trace_.pending_,
+                         PendingOperation{std::move(name), sequence, std::chrono::steady_clock::now()});
+}
 
- private:
-  Communicator& communicator_;
-};
+Communicator::Blocking::~Blocking() {
+  const std::lock_guard lock(trace_.pending_mutex_);
+  trace_.pending_ = std::move(outer_);
+}
 
 /// An asynchronous operation whose wait() is traced like any blocking one.
 class Communicator::TracedHandle : public Work::Handle {
@@ -101,15 +104,22 @@ void Communicator::check_tensor(const char* operation, const at::Tensor& tensor)
   TORCH_CHECK(tensor.defined(), operation, ": the tensor is undefined");
   TORCH_CHECK(tensor.layout() == at::kStrided && tensor.is_contiguous(), operation,
               ": needs a contiguous tensor, got sizes ", tensor.sizes(), " layout ", tensor.layout());
-  TORCH_CHECK(size() == 1 || tensor.device().is_cpu(), operation, ": the ", name(),
-              " communicator exchanges CPU tensors, got device ", tensor.device());
+  TORCH_CHECK(size() == 1 || takes(tensor.device()), operation, ": the ", name(), " communicator of rank ",
+              rank(), " exchanges no tensors of device ", tensor.device());
 }
 
-void Communicator::check_reducible(const at::Tensor& tensor) const {
-  check_tensor("all_reduce", tensor);
+void Communicator::check_reducible(const char* operation, const at::Tensor& tensor) const {
+  check_tensor(operation, tensor);
   const auto type = tensor.scalar_type();
-  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kLong || type == at::kInt,
-              "all_reduce: allowed types are float32, float64, int64, int32, got ", type);
+  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kLong || type == at::kInt ||
+                  (type == at::kBFloat16 && tensor.is_cuda()),
+              operation, ": allowed types are float32, float64, int64, int32, on a GPU bfloat16, got ", type,
+              " on ", tensor.device());
+}
+
+void Communicator::check_chunks(const char* operation, const at::Tensor& tensor) const {
+  TORCH_CHECK(tensor.numel() % size() == 0, operation, ": ", tensor.numel(),
+              " elements are not a multiple of ", size(), " ranks");
 }
 
 void Communicator::check_root(const char* operation, std::int64_t root) const {
@@ -117,29 +127,65 @@ void Communicator::check_root(const char* operation, std::int64_t root) const {
               size());
 }
 
+std::int64_t Communicator::count_operation() {
+  Communicator& counter = trace();
+  counter.do_publish(++counter.sequence_);
+  return counter.sequence_;
+}
+
 std::int64_t Communicator::enter(const std::string& signature) {
-  do_publish(++sequence_);
-  if (cross_check_ == CrossCheck::kOff || size() == 1) return sequence_;
-  const Blocking blocking(*this, "cross check of " + signature, sequence_);
+  const std::int64_t sequence = count_operation();
+  if (cross_check_ == CrossCheck::kOff || size() == 1) return sequence;
+  const Blocking blocking(*this, "cross check of " + signature, sequence);
   const auto all = do_all_gather(signature);
   for (std::size_t other = 0; other < all.size(); ++other)
     TORCH_CHECK(all[other] == all[0], "ranks called different operations: rank 0 ", all[0], ", rank ", other,
                 " ", all[other]);
-  return sequence_;
+  return sequence;
 }
 
 void Communicator::all_reduce(const at::Tensor& tensor, ReduceOp op) {
-  check_reducible(tensor);
+  check_reducible("all_reduce", tensor);
   const std::string name = std::string("all_reduce ") + op_name(op) + " " + describe(tensor);
   const Blocking blocking(*this, name, enter(name));
   do_all_reduce(tensor, op)->wait();
 }
 
 Work Communicator::all_reduce_async(const at::Tensor& tensor, ReduceOp op) {
-  check_reducible(tensor);
+  check_reducible("all_reduce_async", tensor);
   std::string name = std::string("all_reduce_async ") + op_name(op) + " " + describe(tensor);
   const std::int64_t sequence = enter(name);
   return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_all_reduce(tensor, op)));
+}
+
+Work Communicator::reduce_scatter_async(const at::Tensor& tensor) {
+  check_reducible("reduce_scatter_async", tensor);
+  check_chunks("reduce_scatter_async", tensor);
+  std::string name = "reduce_scatter_async " + describe(tensor);
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_reduce_scatter(tensor)));
+}
+
+Work Communicator::all_gather_async(const at::Tensor& tensor) {
+  check_tensor("all_gather_async", tensor);
+  check_chunks("all_gather_async", tensor);
+  std::string name = "all_gather_async " + describe(tensor);
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_all_gather_tensor(tensor)));
+}
+
+Work Communicator::all_to_all_async(const at::Tensor& send, const at::Tensor& receive) {
+  check_tensor("all_to_all_async", send);
+  check_tensor("all_to_all_async", receive);
+  check_chunks("all_to_all_async", send);
+  TORCH_CHECK(send.sizes() == receive.sizes() && send.scalar_type() == receive.scalar_type() &&
+                  send.device() == receive.device(),
+              "all_to_all_async: sends ", describe(send), " on ", send.device(), ", but receives into ",
+              describe(receive), " on ", receive.device());
+  check_apart(send, receive);
+  std::string name = "all_to_all_async " + describe(send);
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_all_to_all(send, receive)));
 }
 
 void Communicator::broadcast(const at::Tensor& tensor, std::int64_t root) {
@@ -169,14 +215,19 @@ void Communicator::barrier() {
   do_barrier();
 }
 
+Communicator::Blocking Communicator::blocking(std::string name) {
+  return {*this, std::move(name), count_operation()};
+}
+
 std::optional<PendingOperation> Communicator::pending() const {
-  const std::lock_guard lock(pending_mutex_);
-  return pending_;
+  const Communicator& traced = trace();
+  const std::lock_guard lock(traced.pending_mutex_);
+  return traced.pending_;
 }
 
 std::vector<std::int64_t> Communicator::missing_ranks(std::int64_t sequence) const {
   std::vector<std::int64_t> missing;
-  const auto published = do_published();
+  const auto published = trace().do_published();
   for (std::size_t other = 0; other < published.size(); ++other)
     if (published[other] >= 0 && published[other] < sequence)
       missing.push_back(static_cast<std::int64_t>(other));

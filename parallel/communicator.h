@@ -25,7 +25,9 @@ struct PendingOperation {
 
 /// A running collective. Finishes in its destructor at the latest, so an exchange never outlives its buffer.
 /// Must not outlive its communicator. A fault that only the destructor sees is not lost: every later
-/// operation of the communicator throws it.
+/// operation of the communicator throws it. Of CUDA tensors it is stream-ordered: the exchange follows what
+/// the current stream held when it was started, wait() makes the then current stream wait (not the host),
+/// and test() is true at once.
 class [[nodiscard]] Work {
  public:
   /// What a back end gives: test() makes progress and says whether the operation is done; wait() blocks until
@@ -55,7 +57,7 @@ class [[nodiscard]] Work {
 /// A fixed group of ranks that exchange flat buffers. The front door checks the contract (TORCH_CHECK naming
 /// the values) and keeps the trace that the watchdog reads; back ends only move bytes. All ranks call the
 /// same operations in the same order, one thread at a time. A group of one is complete: every operation is
-/// the identity.
+/// the identity. Every group takes CPU tensors; one made by make_nccl_communicator also those of its GPU.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -66,13 +68,23 @@ class Communicator {
   [[nodiscard]] virtual std::int64_t size() const = 0;
   [[nodiscard]] virtual std::string name() const = 0;  ///< "local", "thread", "mpi", "nccl"
 
-  /// In place, blocking. `tensor`: contiguous; float32, float64, int64 or int32; same shape and type on all
-  /// ranks (checked across ranks in debug builds). Each element is folded over ranks in rank order, ((x0 +
-  /// x1) + x2) + ..., whatever the back end: the bits are the same on every rank and in every run. kMin and
-  /// kMax keep NaN.
+  /// In place, blocking. `tensor`: contiguous; float32, float64, int64 or int32, on a GPU also bfloat16; same
+  /// shape and type on all ranks (checked across ranks in debug builds). Each element of a CPU tensor is
+  /// folded over ranks in rank order, ((x0 + x1) + x2) + ..., whatever the back end: the bits are the same on
+  /// every rank and in every run. NCCL promises the same bits on every rank only. kMin and kMax keep NaN.
   void all_reduce(const at::Tensor& tensor, ReduceOp op);
   /// In place, not blocking; `tensor` belongs to the exchange until the Work is done.
   Work all_reduce_async(const at::Tensor& tensor, ReduceOp op);
+  // The next three cut flat tensors into size() equal chunks, by rank: contiguous, numel % size() == 0, same
+  // shape and type on all ranks. The tensors belong to the exchange until the Work is done.
+  /// In place: chunk rank() becomes its sum over ranks, with the bits of all_reduce (CPU); the other chunks
+  /// are unspecified afterwards. Types as for all_reduce.
+  Work reduce_scatter_async(const at::Tensor& tensor);
+  /// In place, any type: chunk r becomes what rank r holds there.
+  Work all_gather_async(const at::Tensor& tensor);
+  /// Any type: chunk j of `send` goes to rank j, chunk i of `receive` comes from rank i. Same type, shape and
+  /// device; the two do not overlap.
+  Work all_to_all_async(const at::Tensor& send, const at::Tensor& receive);
   /// In place, blocking. `tensor`: contiguous, of any type; same shape and type on all ranks.
   void broadcast(const at::Tensor& tensor, std::int64_t root);
   /// Any bytes, of any length on the root; all get the root's.
@@ -82,6 +94,16 @@ class Communicator {
   void barrier();
   /// Ends the whole job with this exit code, without waiting for other ranks.
   [[noreturn]] virtual void abort(int exit_code) = 0;
+
+  /// Throws when the group has met a fault that no call has shown yet (NcclError of a peer that is gone).
+  /// What waits for a GPU by other means than Work polls it. Any thread.
+  virtual void check() {}
+
+  class Blocking;
+  /// Names what this rank waits for outside of the calls above (the GPU at the end of a step) as long as the
+  /// object lives: pending() shows it, the watchdog ends the job over it. Counts as an operation: all ranks
+  /// enter the same ones in the same order.
+  [[nodiscard]] Blocking blocking(std::string name);
 
   /// Compare operation, shape and type over ranks before each operation. On by default in debug builds only:
   /// it costs an exchange each. All ranks must agree on it.
@@ -94,12 +116,16 @@ class Communicator {
 
  protected:
   Communicator() = default;
+  /// Shares the trace of `host`, to which it hands some operations on; `host` outlives it.
+  explicit Communicator(Communicator& host) : host_(&host) {}
 
  private:
-  class Blocking;
   class TracedHandle;
 
   virtual std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) = 0;
+  virtual std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor& tensor) = 0;
+  virtual std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) = 0;
+  virtual std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) = 0;
   virtual void do_broadcast(const at::Tensor& tensor, std::int64_t root) = 0;
   virtual std::string do_broadcast_bytes(std::string bytes, std::int64_t root) = 0;
   virtual std::vector<std::string> do_all_gather(std::string_view bytes) = 0;
@@ -109,11 +135,19 @@ class Communicator {
   /// How many operations each rank has started, -1 where unknown; empty: all unknown. Any thread.
   [[nodiscard]] virtual std::vector<std::int64_t> do_published() const { return {}; }
 
-  void check_tensor(const char* operation, const at::Tensor& tensor) const;
-  void check_reducible(const at::Tensor& tensor) const;
-  void check_root(const char* operation, std::int64_t root) const;
-  std::int64_t enter(const std::string& signature);
+  /// Which tensors a group of more than one exchanges.
+  [[nodiscard]] virtual bool takes(at::Device device) const { return device.is_cpu(); }
 
+  void check_tensor(const char* operation, const at::Tensor& tensor) const;
+  void check_reducible(const char* operation, const at::Tensor& tensor) const;
+  void check_chunks(const char* operation, const at::Tensor& tensor) const;
+  void check_root(const char* operation, std::int64_t root) const;
+  std::int64_t count_operation();
+  std::int64_t enter(const std::string& signature);
+  [[nodiscard]] Communicator& trace() { return host_ ? host_->trace() : *this; }
+  [[nodiscard]] const Communicator& trace() const { return host_ ? host_->trace() : *this; }
+
+  Communicator* host_ = nullptr;
   mutable std::mutex pending_mutex_;
   std::optional<PendingOperation> pending_;
   std::int64_t sequence_ = 0;
@@ -122,6 +156,21 @@ class Communicator {
 #else
   CrossCheck cross_check_ = CrossCheck::kOn;
 #endif
+};
+
+/// Marks its communicator as blocked for as long as it lives.
+class [[nodiscard]] Communicator::Blocking {
+ public:
+  ~Blocking();
+  Blocking(const Blocking&) = delete;
+  Blocking& operator=(const Blocking&) = delete;
+
+ private:
+  friend class Communicator;
+  Blocking(Communicator& communicator, std::string name, std::int64_t sequence);
+
+  Communicator& trace_;
+  std::optional<PendingOperation> outer_;  ///< one may wait within another
 };
 
 /// The group of one.

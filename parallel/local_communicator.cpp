@@ -27,6 +27,16 @@ class LocalCommunicator final : public Communicator {
   std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor&, ReduceOp) override {
     return std::make_unique<Done>();
   }
+  std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor&) override {
+    return std::make_unique<Done>();
+  }
+  std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor&) override {
+    return std::make_unique<Done>();
+  }
+  std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
+    receive.copy_(send);
+    return std::make_unique<Done>();
+  }
   void do_broadcast(const at::Tensor&, std::int64_t) override {}
   std::string do_broadcast_bytes(std::string bytes, std::int64_t) override { return bytes; }
   std::vector<std::string> do_all_gather(std::string_view bytes) override { return {std::string(bytes)}; }

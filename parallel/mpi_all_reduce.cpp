@@ -18,15 +18,15 @@ constexpr std::int64_t kOneStepBytes = 4096;
 
 class Base : public MpiOperation {
  public:
-  Base(at::Tensor tensor, ReduceOp op, std::int64_t rank, std::int64_t size, MpiMessages messages, int tag)
+  Base(at::Tensor tensor, ReduceOp op, MpiPlace place)
       : tensor_(std::move(tensor)),
         data_(static_cast<std::byte*>(tensor_.data_ptr())),
         element_(tensor_.element_size()),
         op_(op),
-        rank_(rank),
-        size_(size),
-        messages_(std::move(messages)),
-        tag_(tag) {}
+        rank_(place.rank),
+        size_(place.size),
+        messages_(std::move(place.messages)),
+        tag_(place.tag) {}
 
  protected:
   /// Scratch for `bytes` from every rank (own room unused), and the messages that fill it.
@@ -79,10 +79,11 @@ class OneStep final : public Base {
   }
 };
 
-class TwoSteps final : public Base {
+/// Every rank sums the slice that it owns; the others' slices keep what they held.
+class ReduceScatter : public Base {
  public:
   template <typename... Arguments>
-  explicit TwoSteps(Arguments&&... arguments) : Base(std::forward<Arguments>(arguments)...) {
+  explicit ReduceScatter(Arguments&&... arguments) : Base(std::forward<Arguments>(arguments)...) {
     receive_from_all(length(rank_));
     for (std::int64_t peer = 0; peer < size_; ++peer)
       if (peer != rank_) messages_.send(data_ + begin(peer), length(peer), peer, tag_);
@@ -90,10 +91,29 @@ class TwoSteps final : public Base {
 
   bool advance() override {
     if (!messages_.test()) return false;
-    if (std::exchange(folded_, true)) return true;
-    // Other ranks' slices are overwritten from here on: their messages have left.
     fold_received(data_ + begin(rank_), length(rank_));
     received_.reset();
+    return true;
+  }
+
+ protected:
+  /// The slice that rank `owner` folds, in bytes; slices differ by at most one element.
+  [[nodiscard]] std::int64_t begin(std::int64_t owner) const {
+    const std::int64_t count = tensor_.numel();
+    return (count / size_ * owner + std::min(owner, count % size_)) * element_;
+  }
+  [[nodiscard]] std::int64_t length(std::int64_t owner) const { return begin(owner + 1) - begin(owner); }
+};
+
+class TwoSteps final : public ReduceScatter {
+ public:
+  using ReduceScatter::ReduceScatter;
+
+  bool advance() override {
+    if (folded_) return messages_.test();
+    if (!ReduceScatter::advance()) return false;
+    folded_ = true;
+    // Other ranks' slices are overwritten from here on: their messages have left.
     for (std::int64_t peer = 0; peer < size_; ++peer) {
       if (peer == rank_) continue;
       messages_.receive(data_ + begin(peer), length(peer), peer, tag_ + 1);
@@ -103,23 +123,19 @@ class TwoSteps final : public Base {
   }
 
  private:
-  /// The slice that rank `owner` folds, in bytes; slices differ by at most one element.
-  [[nodiscard]] std::int64_t begin(std::int64_t owner) const {
-    const std::int64_t count = tensor_.numel();
-    return (count / size_ * owner + std::min(owner, count % size_)) * element_;
-  }
-  [[nodiscard]] std::int64_t length(std::int64_t owner) const { return begin(owner + 1) - begin(owner); }
-
   bool folded_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<MpiOperation> start_mpi_all_reduce(const at::Tensor& tensor, ReduceOp op, std::int64_t rank,
-                                                   std::int64_t size, MpiMessages messages, int tag) {
+std::unique_ptr<MpiOperation> start_mpi_all_reduce(const at::Tensor& tensor, ReduceOp op, MpiPlace place) {
   if (tensor.numel() * tensor.element_size() <= kOneStepBytes)
-    return std::make_unique<OneStep>(tensor, op, rank, size, std::move(messages), tag);
-  return std::make_unique<TwoSteps>(tensor, op, rank, size, std::move(messages), tag);
+    return std::make_unique<OneStep>(tensor, op, std::move(place));
+  return std::make_unique<TwoSteps>(tensor, op, std::move(place));
+}
+
+std::unique_ptr<MpiOperation> start_mpi_reduce_scatter(const at::Tensor& tensor, MpiPlace place) {
+  return std::make_unique<ReduceScatter>(tensor, ReduceOp::kSum, std::move(place));
 }
 
 }  // namespace sluice::parallel

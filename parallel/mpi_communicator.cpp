@@ -96,7 +96,18 @@ class MpiCommunicator final : public Communicator {
  private:
   class Handle;
 
-  std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override;
+  std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override {
+    return start([&](MpiPlace place) { return start_mpi_all_reduce(tensor, op, std::move(place)); });
+  }
+  std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor& tensor) override {
+    return start([&](MpiPlace place) { return start_mpi_reduce_scatter(tensor, std::move(place)); });
+  }
+  std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) override {
+    return start([&](MpiPlace place) { return start_mpi_all_gather(tensor, std::move(place)); });
+  }
+  std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
+    return start([&](MpiPlace place) { return start_mpi_all_to_all(send, receive, std::move(place)); });
+  }
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
     broadcast_bytes(tensor.data_ptr(), static_cast<std::int64_t>(tensor.nbytes()), root);
   }
@@ -168,6 +179,10 @@ class MpiCommunicator final : public Communicator {
   /// Two tags for each operation: ranks are at most a few operations apart, far fewer than there are tags.
   int next_tag() { return static_cast<int>(2 * (operations_++ % 16000)); }
 
+  /// An operation on tensors, from what `make` makes of an MpiPlace.
+  template <typename Make>
+  std::unique_ptr<Work::Handle> start(Make make);
+
   /// Runs messages that `fill` starts until they are done.
   template <typename Fill>
   void run(Fill fill) {
@@ -238,12 +253,12 @@ class MpiCommunicator::Handle : public Work::Handle {
   std::shared_ptr<MpiOperation> operation_;
 };
 
-std::unique_ptr<Work::Handle> MpiCommunicator::do_all_reduce(const at::Tensor& tensor, ReduceOp op) {
+template <typename Make>
+std::unique_ptr<Work::Handle> MpiCommunicator::start(Make make) {
   std::shared_ptr<MpiOperation> operation;
   const int tag = next_tag();
   guarded([&] {
-    operation =
-        start_mpi_all_reduce(tensor, op, rank_, size_, MpiMessages(communicator_, message_bytes_), tag);
+    operation = make(MpiPlace{rank_, size_, MpiMessages(communicator_, message_bytes_), tag});
     active_.push_back(operation);
   });
   return std::make_unique<Handle>(*this, std::move(operation));

@@ -49,9 +49,22 @@ class MpiOperation {
   virtual bool advance() = 0;
 };
 
-/// Sums over ranks in rank order, in two phases (see mpi_all_reduce.cpp). Uses tags `tag` and `tag + 1`.
+/// What an operation on tensors needs of its communicator.
+struct MpiPlace {
+  std::int64_t rank = 0;
+  std::int64_t size = 1;
+  MpiMessages messages;
+  int tag = 0;  ///< it may use this one and the next
+};
+
+/// Sums over ranks in rank order, in two phases (see mpi_all_reduce.cpp).
 [[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_all_reduce(const at::Tensor& tensor, ReduceOp op,
-                                                                 std::int64_t rank, std::int64_t size,
-                                                                 MpiMessages messages, int tag);
+                                                                 MpiPlace place);
+/// The first of these phases: the own chunk is summed.
+[[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_reduce_scatter(const at::Tensor& tensor,
+                                                                     MpiPlace place);
+[[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_all_gather(const at::Tensor& tensor, MpiPlace place);
+[[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_all_to_all(const at::Tensor& send,
+                                                                 const at::Tensor& receive, MpiPlace place);
 
 }  // namespace sluice::parallel

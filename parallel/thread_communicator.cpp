@@ -29,6 +29,7 @@ struct Post {
   std::string signature;  ///< equal on all ranks, or they are out of step
   at::Tensor tensor;
   std::string bytes;
+  at::Tensor receive{};  ///< all_to_all alone
 };
 
 /// One operation of all ranks.
@@ -135,6 +136,47 @@ void sum_up(Exchange& exchange, ReduceOp op) {
     std::memcpy(exchange.posts[rank]->tensor.data_ptr(), first.data_ptr(), first.nbytes());
 }
 
+/// Where chunk `index` of a tensor of `ranks` chunks begins.
+std::byte* chunk_of(const at::Tensor& tensor, std::size_t ranks, std::size_t index) {
+  return static_cast<std::byte*>(tensor.data_ptr()) + tensor.nbytes() / ranks * index;
+}
+
+void sum_up_chunks(Exchange& exchange) {
+  const std::size_t ranks = exchange.posts.size();
+  const at::Tensor first = exchange.posts[0]->tensor;
+  const std::int64_t count = first.numel() / static_cast<std::int64_t>(ranks);
+  if (count == 0) return;
+  for (std::size_t owner = 0; owner < ranks; ++owner) {
+    std::byte* sum = chunk_of(first, ranks, owner);
+    for (std::size_t rank = 1; rank < ranks; ++rank)
+      fold(sum, chunk_of(exchange.posts[rank]->tensor, ranks, owner), count, first.scalar_type(),
+           ReduceOp::kSum);
+    if (owner > 0)
+      std::memcpy(chunk_of(exchange.posts[owner]->tensor, ranks, owner), sum, first.nbytes() / ranks);
+  }
+}
+
+void gather_chunks(Exchange& exchange) {
+  const std::size_t ranks = exchange.posts.size();
+  const std::size_t bytes = exchange.posts[0]->tensor.nbytes() / ranks;
+  if (bytes == 0) return;
+  for (std::size_t owner = 0; owner < ranks; ++owner)
+    for (std::size_t rank = 0; rank < ranks; ++rank)
+      if (rank != owner)
+        std::memcpy(chunk_of(exchange.posts[rank]->tensor, ranks, owner),
+                    chunk_of(exchange.posts[owner]->tensor, ranks, owner), bytes);
+}
+
+void transpose_chunks(Exchange& exchange) {
+  const std::size_t ranks = exchange.posts.size();
+  const std::size_t bytes = exchange.posts[0]->tensor.nbytes() / ranks;
+  if (bytes == 0) return;
+  for (std::size_t from = 0; from < ranks; ++from)
+    for (std::size_t to = 0; to < ranks; ++to)
+      std::memcpy(chunk_of(exchange.posts[to]->receive, ranks, from),
+                  chunk_of(exchange.posts[from]->tensor, ranks, to), bytes);
+}
+
 class ThreadHandle : public Work::Handle {
  public:
   ThreadHandle(Group& group, std::shared_ptr<Exchange> exchange)
@@ -169,10 +211,20 @@ class ThreadCommunicator final : public Communicator {
 
  private:
   std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override {
-    return std::make_unique<ThreadHandle>(
-        group_,
-        group_.join(rank_, {signature("all_reduce", tensor, static_cast<std::int64_t>(op)), tensor, {}},
-                    [op](Exchange& exchange) { sum_up(exchange, op); }));
+    return start({signature("all_reduce", tensor, static_cast<std::int64_t>(op)), tensor, {}},
+                 [op](Exchange& exchange) { sum_up(exchange, op); });
+  }
+
+  std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor& tensor) override {
+    return start({signature("reduce_scatter", tensor, 0), tensor, {}}, sum_up_chunks);
+  }
+
+  std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) override {
+    return start({signature("all_gather", tensor, 0), tensor, {}}, gather_chunks);
+  }
+
+  std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
+    return start({signature("all_to_all", send, 0), send, {}, receive}, transpose_chunks);
   }
 
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
@@ -190,7 +242,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   std::vector<std::string> do_all_gather(std::string_view bytes) override {
-    const auto exchange = run({"all_gather", {}, std::string(bytes)});
+    const auto exchange = run({"all_gather of bytes", {}, std::string(bytes)});
     std::vector<std::string> all;
     for (const auto& post : exchange->posts) all.push_back(post->bytes);
     return all;
@@ -199,6 +251,10 @@ class ThreadCommunicator final : public Communicator {
   void do_barrier() override { run({"barrier", {}, {}}); }
   void do_publish(std::int64_t sequence) override { group_.publish(rank_, sequence); }
   [[nodiscard]] std::vector<std::int64_t> do_published() const override { return group_.published(); }
+
+  std::unique_ptr<Work::Handle> start(Post post, const Complete& complete) {
+    return std::make_unique<ThreadHandle>(group_, group_.join(rank_, std::move(post), complete));
+  }
 
   std::shared_ptr<Exchange> run(
       Post post, const Complete& complete = [](Exchange&) {}) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 
 #include "parallel/agree.h"
 #include "parallel/replica_check.h"
+#include "tests/support/rank_values.h"
 
 namespace sluice::tests {
 namespace {
@@ -23,43 +25,6 @@ using parallel::Work;
 
 constexpr std::int64_t kSizes[] = {0, 1, 2, 3, 7, 31, 511, 513, 1024, 1025, 2049, 40961, 300007};
 constexpr ReduceOp kOps[] = {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax};
-
-/// A value of rank `rank` at `index`: floats that round when they are added, so that the order of addition
-/// shows.
-template <typename T>
-T value(std::int64_t rank, std::int64_t index) {
-  const std::int64_t mixed = (index + 1) * 2654435761 + rank * 40503 * 65537;
-  const auto small = static_cast<double>(mixed % 20011 - 10005);
-  if constexpr (std::is_floating_point_v<T>)
-    return static_cast<T>(small * 0.1 + static_cast<double>(rank) * 1e4);
-  return static_cast<T>(small);
-}
-
-template <typename T>
-T fold_of(T a, T b, ReduceOp op) {
-  if (op == ReduceOp::kSum) return static_cast<T>(a + b);
-  return op == ReduceOp::kMin ? std::min(a, b) : std::max(a, b);
-}
-
-template <typename T>
-void fill(const at::Tensor& tensor, std::int64_t rank) {
-  T* data = tensor.mutable_data_ptr<T>();
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) data[i] = value<T>(rank, i);
-}
-
-/// Bit for bit what a loop over ranks gives.
-template <typename T>
-::testing::AssertionResult is_folded(const at::Tensor& tensor, std::int64_t ranks, ReduceOp op) {
-  const T* data = tensor.const_data_ptr<T>();
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    T expected = value<T>(0, i);
-    for (std::int64_t rank = 1; rank < ranks; ++rank) expected = fold_of(expected, value<T>(rank, i), op);
-    if (std::memcmp(&data[i], &expected, sizeof(T)) != 0)
-      return ::testing::AssertionFailure() << "element " << i << " of " << tensor.numel() << " is " << data[i]
-                                           << ", a loop over ranks gives " << expected;
-  }
-  return ::testing::AssertionSuccess();
-}
 
 template <typename T>
 void reduces_type(Communicator& ranks, at::ScalarType type) {
@@ -222,7 +187,20 @@ void contract_is_checked(Communicator& ranks) {
   EXPECT_THAT(message_of([&] { ranks.broadcast(square, ranks.size()); }),
               HasSubstr("root " + std::to_string(ranks.size())));
   EXPECT_THAT(message_of([&] { (void)ranks.broadcast(std::string("x"), -1); }), HasSubstr("root -1"));
+  EXPECT_THAT(message_of([&] { (void)ranks.reduce_scatter_async(at::zeros({8}, at::kBFloat16)); }),
+              HasSubstr("BFloat16"));
+  const at::Tensor flat = at::zeros({4 * ranks.size()}, at::kFloat);
+  EXPECT_THAT(message_of([&] { (void)ranks.all_to_all_async(flat, flat); }), HasSubstr("overlap"));
+  EXPECT_THAT(
+      message_of([&] { (void)ranks.all_to_all_async(flat, at::zeros({4 * ranks.size()}, at::kInt)); }),
+      HasSubstr("Int"));
   if (ranks.size() > 1) {
+    const at::Tensor uneven = at::zeros({4 * ranks.size() + 1}, at::kFloat);
+    const std::string count = std::to_string(uneven.numel()) + " elements";
+    EXPECT_THAT(message_of([&] { (void)ranks.reduce_scatter_async(uneven); }), HasSubstr(count));
+    EXPECT_THAT(message_of([&] { (void)ranks.all_gather_async(uneven); }), HasSubstr(count));
+    EXPECT_THAT(message_of([&] { (void)ranks.all_to_all_async(uneven, at::zeros_like(uneven)); }),
+                HasSubstr(count));
     const at::Tensor meta = at::empty({2}, at::TensorOptions().dtype(at::kFloat).device(at::kMeta));
     EXPECT_THAT(message_of([&] { ranks.all_reduce(meta, ReduceOp::kSum); }), HasSubstr("meta"));
   }
@@ -284,21 +262,26 @@ void replicas_that_drift_are_named(Communicator& ranks) {
 }  // namespace
 
 const std::vector<ConformanceCase>& conformance_cases() {
-  static const std::vector<ConformanceCase> cases = {
-      {"AllReduceIsALoopOverRanks", all_reduce_is_a_loop_over_ranks},
-      {"AllReduceKeepsShapeAndViews", all_reduce_keeps_shape_and_views},
-      {"ExtremesKeepNan", extremes_keep_nan},
-      {"AsyncOverlaps", async_overlaps},
-      {"AsyncFinishesByTestingAlone", async_finishes_by_testing_alone},
-      {"BlockingOperationsPassRunningOnes", blocking_operations_pass_running_ones},
-      {"WorkFinishesInItsDestructor", work_finishes_in_its_destructor},
-      {"BroadcastFromEachRoot", broadcast_from_each_root},
-      {"BytesOfAnyLength", bytes_of_any_length},
-      {"ContractIsChecked", contract_is_checked},
-      {"CrossCheckNamesBothCalls", cross_check_names_both_calls},
-      {"FaultsAreAgreed", faults_are_agreed},
-      {"ReplicasThatDriftAreNamed", replicas_that_drift_are_named},
-  };
+  static const std::vector<ConformanceCase> cases = [] {
+    std::vector<ConformanceCase> all = {
+        {"AllReduceIsALoopOverRanks", all_reduce_is_a_loop_over_ranks},
+        {"AllReduceKeepsShapeAndViews", all_reduce_keeps_shape_and_views},
+        {"ExtremesKeepNan", extremes_keep_nan},
+        {"AsyncOverlaps", async_overlaps},
+        {"AsyncFinishesByTestingAlone", async_finishes_by_testing_alone},
+        {"BlockingOperationsPassRunningOnes", blocking_operations_pass_running_ones},
+        {"WorkFinishesInItsDestructor", work_finishes_in_its_destructor},
+        {"BroadcastFromEachRoot", broadcast_from_each_root},
+        {"BytesOfAnyLength", bytes_of_any_length},
+        {"ContractIsChecked", contract_is_checked},
+        {"CrossCheckNamesBothCalls", cross_check_names_both_calls},
+        {"FaultsAreAgreed", faults_are_agreed},
+        {"ReplicasThatDriftAreNamed", replicas_that_drift_are_named},
+    };
+    const auto& chunks = chunk_conformance_cases();
+    all.insert(all.end(), chunks.begin(), chunks.end());
+    return all;
+  }();
   return cases;
 }
 

@@ -16,5 +16,7 @@ struct ConformanceCase {
 
 /// What every communicator has to fulfil at every size.
 const std::vector<ConformanceCase>& conformance_cases();
+/// Those of them that are about tensors cut into chunks.
+const std::vector<ConformanceCase>& chunk_conformance_cases();
 
 }  // namespace sluice::tests

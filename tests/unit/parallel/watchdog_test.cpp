@@ -89,6 +89,40 @@ TEST(Watchdog, SeesTheWaitForAnAsynchronousOperation) {
   EXPECT_THAT(report->missing, ElementsAre(1));
 }
 
+TEST(Watchdog, SeesAWaitThatItsCallerNames) {
+  std::optional<HangReport> report;
+  Gate reported;
+  EXPECT_THROW(run_thread_ranks(2,
+                                [&](Communicator& ranks) {
+                                  if (ranks.rank() == 1) return reported.pass();
+                                  const Watchdog watchdog(ranks, {.limit = milliseconds(20)},
+                                                          [&](const HangReport& hang) {
+                                                            report = hang;
+                                                            reported.open();
+                                                          });
+                                  const auto blocking = ranks.blocking("step 12");
+                                  ranks.barrier();
+                                }),
+               PeerError);
+  ASSERT_TRUE(report.has_value());
+  EXPECT_THAT(report->missing, ElementsAre(1));
+}
+
+TEST(Communicator, ShowsTheOuterWaitAgainAfterAnInnerOne) {
+  const auto alone = make_local_communicator();
+  {
+    const auto blocking = alone->blocking("step 12");
+    ASSERT_TRUE(alone->pending().has_value());
+    const PendingOperation first = *alone->pending();
+    EXPECT_EQ(first.name, "step 12");
+    alone->barrier();
+    ASSERT_TRUE(alone->pending().has_value());
+    EXPECT_EQ(alone->pending()->name, "step 12");
+    EXPECT_EQ(alone->pending()->since, first.since);
+  }
+  EXPECT_FALSE(alone->pending().has_value());
+}
+
 TEST(Watchdog, LetsRanksWorkThatDoNotHang) {
   int reports = 0;
   run_thread_ranks(2, [&](Communicator& ranks) {
