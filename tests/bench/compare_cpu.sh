@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# compare_cpu.sh [ROUNDS] [STEPS]: one training step of sluice beside eager PyTorch (peer_step.py), one thread each, the same
+# compare_cpu.sh [ROUNDS] [STEPS]: one training step of sluice beside eager PyTorch (peer_torch.py), one thread each, the same
 # size: 4 layers, d_model 128, d_ffn 512, 128 positions, 256 ids, 8 sequences, fp32. The two take turns, ROUNDS times (5), of
 # STEPS steps each (20); medians over the rounds and their ratio are printed, by wall clock and by CPU time. On a machine that
 # others use too, only the CPU-time ratio means much.
@@ -12,10 +12,11 @@ sluice=${SLUICE:-$root/build/release/sluice}
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+words=(--json --steps "$steps" --vocabulary 256 --model.layers=4 --model.d_model=128 --model.d_ffn=512 --model.seq_len=128
+  --train.global_batch=8 --train.micro_batch=8 --train.threads=1)
 for ((round = 1; round <= rounds; ++round)); do
-  "$python" "$root/tests/bench/peer_step.py" --threads 1 --steps "$steps" | sed 's/^/peer /' >>"$results"
-  "$sluice" bench step --json --steps "$steps" --vocabulary 256 --model.layers=4 --model.d_model=128 --model.d_ffn=512 \
-    --model.seq_len=128 --train.global_batch=8 --train.micro_batch=8 --train.threads=1 | sed 's/^/sluice /' >>"$results"
+  "$python" "$root/tests/bench/peer_torch.py" --device cpu "${words[@]}" | sed 's/^/peer /' >>"$results"
+  "$sluice" bench step "${words[@]}" | sed 's/^/sluice /' >>"$results"
 done
 "$python" - "$results" <<'END'
 import json, statistics, sys

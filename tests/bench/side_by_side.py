@@ -1,0 +1,166 @@
+"""What the scripts of this folder share: the sizes, and programs run under a time limit that hand back one JSON line."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VOCABULARY = 32000
+
+
+@dataclass(frozen=True)
+class Size:
+    name: str
+    model: str  # configs/models/MODEL.ini
+    batch: int  # sequences a GPU
+
+    def words(self, ranks=1, precision="bf16"):
+        """Settings for `sluice bench step` and for the peer alike."""
+        return ["--config", str(ROOT / f"configs/models/{self.model}.ini"), f"--train.micro_batch={self.batch}",
+                f"--train.global_batch={self.batch * ranks}", f"--train.precision={precision}",
+                "--vocabulary", str(VOCABULARY)]
+
+
+SIZES = {size.name: size for size in (Size("base", "base", 64), Size("base16", "base", 16), Size("n128", "n128", 256),
+                                      Size("large", "large", 32), Size("wide", "wide", 32), Size("n4096", "n4096", 8),
+                                      Size("n16384", "n16384", 2))}
+
+
+def size_named(text):
+    """A size of the table, or MODEL:BATCH."""
+    if text in SIZES:
+        return SIZES[text]
+    model, _, batch = text.partition(":")
+    if not batch.isdigit() or not (ROOT / f"configs/models/{model}.ini").exists():
+        raise SystemExit(f"{text}: no size; there are {', '.join(SIZES)}, and MODEL:BATCH of configs/models")
+    return Size(text, model, int(batch))
+
+
+def find_sluice():
+    """$SLUICE, else sluice in PATH, else this checkout's build."""
+    found = os.environ.get("SLUICE") or shutil.which("sluice") or str(ROOT / "build/release/sluice")
+    if not os.access(found, os.X_OK):
+        raise SystemExit(f"{found} is no program: build sluice, or name it in SLUICE")
+    return found
+
+
+def peer_command(words, ranks=1, port=29501):
+    peer = str(ROOT / "tests/bench/peer_torch.py")
+    if ranks == 1:
+        return [sys.executable, peer, *words]
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--master-port={port}", peer, *words]
+
+
+def sluice_command(words, ranks=1, part="step"):
+    run = [find_sluice(), "bench", part, "--json", *words]
+    return run if ranks == 1 else [str(ROOT / "launch/mpirun.sh"), "-n", str(ranks), "--", *run]
+
+
+class Clock:
+    """Seconds left of a budget for everything together."""
+
+    def __init__(self, budget_s):
+        self.end = time.monotonic() + budget_s
+
+    def left(self):
+        return max(0.0, self.end - time.monotonic())
+
+
+class Job:
+    """A program with its log; `result()` is the last JSON line that it printed, or {"failed": why}."""
+
+    def __init__(self, command, log, environment=None):
+        self.log = pathlib.Path(log)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        with open(self.log, "wb") as out:
+            out.write(("$ " + " ".join(map(str, command)) + "\n").encode())
+            out.flush()
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                            env={**os.environ, **(environment or {})}, start_new_session=True)
+
+    def running(self):
+        return self.process.poll() is None
+
+    def end(self):
+        if self.running():
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+    def result(self, limit_s):
+        try:
+            self.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return {"failed": f"not done within {limit_s:.0f} s", "log": str(self.log)}
+        return self._parsed()
+
+    def _parsed(self):
+        lines = self.log.read_text(errors="replace").splitlines()[1:]
+        for line in reversed(lines):
+            if line.startswith("{") and self.process.returncode == 0:
+                try:
+                    return {**json.loads(line), "wall_s": round(time.monotonic() - self.began, 1)}
+                except json.JSONDecodeError:
+                    break
+        last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
+        return {"failed": f"exit code {self.process.returncode}: {last.strip()[:200]}", "log": str(self.log)}
+
+
+def run(command, log, limit_s, environment=None):
+    if limit_s < 5:
+        return {"failed": "not begun: the time was up"}
+    job = Job(command, log, environment)
+    try:
+        return job.result(limit_s)
+    except BaseException:
+        job.end()
+        raise
+
+
+def first_of(result, *keys, scale=1.0):
+    """The first of these keys that the result has, times `scale`; "a.b" goes into an object. None where it has none."""
+    for key in keys:
+        value = result
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, (int, float)):
+            return value * scale
+    return None
+
+
+def table(heads, rows):
+    """Columns side by side; the first one to the left."""
+    cells = [heads] + [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+             for row in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Lines:
+    """JSON lines in a file, and a sign of life on the terminal."""
+
+    def __init__(self, file):
+        self.file = pathlib.Path(file)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("")
+        self.began = time.monotonic()
+
+    def add(self, what, result):
+        with open(self.file, "a", encoding="utf-8") as out:
+            out.write(json.dumps({**what, **result}) + "\n")
+        name = " ".join(str(value) for value in what.values())
+        told = result.get("failed") or f"{first_of(result, 'tokens_per_s') or 0:.0f} tokens/s"
+        print(f"[{time.monotonic() - self.began:5.0f} s] {name}: {told}", flush=True)
+        return result
