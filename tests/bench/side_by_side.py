@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -113,8 +114,14 @@ class Job:
                     return {**json.loads(line), "wall_s": round(time.monotonic() - self.began, 1)}
                 except json.JSONDecodeError:
                     break
-        last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
-        return {"failed": f"exit code {self.process.returncode}: {last.strip()[:200]}", "log": str(self.log)}
+        return {"failed": f"exit code {self.process.returncode}: {last_words(lines)}", "log": str(self.log)}
+
+
+def last_words(lines):
+    """The line that says what went wrong: the last one that speaks of an error or of sluice, else the last with letters."""
+    spoken = [line.strip()[:200] for line in lines if re.search(r"[a-z]", line)]
+    return next((line for line in reversed(spoken) if re.search(r"Error\b|^sluice", line)),
+                spoken[-1] if spoken else "it printed nothing")
 
 
 def run(command, log, limit_s, environment=None):

@@ -54,6 +54,12 @@ class Programs(unittest.TestCase):
         self.assertIn("exit code 3: no such thing",
                       self.run_python("import sys; print('{\"a\": 1}'); print('no such thing'); sys.exit(3)")["failed"])
 
+    def test_of_many_last_words_the_error_is_told(self):
+        self.assertEqual(side_by_side.last_words(["torch.OutOfMemoryError: full", "-----", "mpirun detected that", "--"]),
+                         "torch.OutOfMemoryError: full")
+        self.assertEqual(side_by_side.last_words(["a", "b", "---"]), "b")
+        self.assertEqual(side_by_side.last_words([]), "it printed nothing")
+
     def test_a_program_that_hangs_is_ended(self):
         began = time.monotonic()
         self.assertIn("not done within", self.run_python("import time; time.sleep(600)", limit_s=5.5)["failed"])
