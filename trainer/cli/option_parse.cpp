@@ -40,6 +40,12 @@ std::string unknown_key(const std::string& key, const std::string& place) {
                      near.empty() ? "" : "; did you mean " + near + "?");
 }
 
+/// --device is short for --train.device: the one setting that belongs to the machine, not to the run.
+std::string spell_out(const std::string& word) {
+  const bool is_short = word == "--device" || word.starts_with("--device=");
+  return is_short ? "--train." + word.substr(2) : word;
+}
+
 /// Collects what all sources say, then applies it in the order of precedence.
 class Collector {
  public:
@@ -77,7 +83,9 @@ class Collector {
     for (const auto& row : option_table()) {
       known.push_back({row.key, row.type == "true|false" ? Takes::kOptional : Takes::kOne});
     }
-    const auto parsed = parse_words(known, words);
+    std::vector<std::string> spelled_out;
+    for (const auto& word : words) spelled_out.push_back(spell_out(word));
+    const auto parsed = parse_words(known, spelled_out);
     for (const auto& word : parsed) {
       if (word.kind != WordKind::kKnown || word.name != "config") continue;
       for (const auto& file : word.values) add_file(file);

@@ -110,8 +110,21 @@ std::vector<OptionRow> train_rows() {
       integer("train.micro_batch", &R::train, &S::micro_batch, {1, 1e6},
               {"sequences", "sequences that a rank computes at once; gradients accumulate over the rest",
                kFree, ""}),
-      choice("train.precision", &R::train, &S::precision, {"fp32", "fp64"},
-             {"", "type of weights and sums", kRefuse, ""}),
+      choice("train.device", &R::train, &S::device, {"auto", "cpu", "cuda"},
+             {"", "what computes: auto takes GPUs where every rank has one; also as --device", kFree, ""}),
+      choice(
+          "train.precision", &R::train, &S::precision, {"fp32", "tf32", "bf16", "fp64"},
+          {"",
+           "type of products and activations; weights and sums are fp32 but for fp64 (CPU: fp32, fp64; GPU: "
+           "fp32, tf32, bf16)",
+           kWarn, ""}),
+      choice("train.reduce_dtype", &R::train, &S::reduce_dtype, {"fp32", "bf16"},
+             {"", "type in which gradients travel between ranks; bf16 is still summed in fp32", kWarn, ""}),
+      choice(
+          "train.recompute", &R::train, &S::recompute, {"none", "gate", "block"},
+          {"", "activations of each block that are computed again in backward instead of kept", kFree, ""}),
+      choice("train.cuda_graph", &R::train, &S::cuda_graph, {"on", "off"},
+             {"", "capture a GPU's step once and replay it; off: for debugging, the same bits", kFree, ""}),
       text("train.ledger", &R::train, &S::ledger, "a path, or empty for none",
            {"", "file that lists the samples of each step", kWarn, "none"}),
       choice("train.ledger_detail", &R::train, &S::ledger_detail, {"range", "full"},

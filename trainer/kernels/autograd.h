@@ -13,6 +13,10 @@ namespace sluice::kernels {
 /// create_graph). Throws c10::Error if the two do not match.
 [[nodiscard]] at::Tensor make_leaf(const at::Tensor& value, const at::Tensor& gradient);
 
+/// A leaf of lower precision than its gradient: a backward's gradient comes in the leaf's dtype and is added
+/// to `gradient` (float32, the leaf's shape and device) at once, then dropped. Otherwise as above.
+[[nodiscard]] at::Tensor make_rounded_leaf(const at::Tensor& value, const at::Tensor& gradient);
+
 /// Calls `ready` each time a backward has finished accumulating into the leaf's gradient: once for each
 /// backward that reaches the leaf, however often forward used it. Runs on the thread of the backward. One
 /// callback for each leaf; throws c10::Error for a tensor that is no leaf, or that has a callback already.

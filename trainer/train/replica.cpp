@@ -15,17 +15,23 @@ std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::Paramete
 
 }  // namespace
 
-Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, at::ScalarType dtype,
+Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
                  ReplicaUse use)
     : options_(options),
       vocabulary_size_(vocabulary_size),
       specs_(model::parameter_specs(options, vocabulary_size)),
       layout_(tensor_specs(specs_)),
-      parameters_(layout_.allocate(dtype, at::kCPU)) {
-  if (use == ReplicaUse::kTraining) gradients_ = layout_.allocate(dtype, at::kCPU);
+      parameters_(layout_.allocate(placement.master, placement.device)) {
+  const bool rounds = placement.compute != placement.master;
+  if (rounds) rounded_ = layout_.allocate(placement.compute, placement.device);
+  if (use == ReplicaUse::kTraining) gradients_ = layout_.allocate(placement.master, placement.device);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(specs_.size()); ++i) {
-    const at::Tensor value = layout_.view(parameters_, i);
-    leaves_.push_back(gradients_.defined() ? kernels::make_leaf(value, layout_.view(gradients_, i)) : value);
+    at::Tensor value = layout_.view(rounds ? rounded_ : parameters_, i);
+    if (gradients_.defined()) {
+      const at::Tensor gradient = layout_.view(gradients_, i);
+      value = rounds ? kernels::make_rounded_leaf(value, gradient) : kernels::make_leaf(value, gradient);
+    }
+    leaves_.push_back(value);
   }
   model_ = model::make_model(options_, vocabulary_size_, leaves_);
 }
@@ -35,6 +41,11 @@ void Replica::initialise(std::uint64_t seed) {
     layout_.view(parameters_, static_cast<std::int64_t>(i))
         .copy_(model::initial_value(specs_[i], seed, parameters_.scalar_type()));
   }
+  round_parameters();
+}
+
+void Replica::round_parameters() {
+  if (rounded_.defined()) rounded_.copy_(parameters_);
 }
 
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }
@@ -56,10 +67,12 @@ void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& r
   }
 }
 
-std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, at::ScalarType dtype) {
-  auto replica = std::make_unique<Replica>(info.model, info.vocabulary_size, dtype, ReplicaUse::kInference);
+std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement) {
+  auto replica =
+      std::make_unique<Replica>(info.model, info.vocabulary_size, placement, ReplicaUse::kInference);
   load_checkpoint(info, replica->layout(),
                   {.parameters = replica->parameters(), .first_moment = {}, .second_moment = {}});
+  replica->round_parameters();
   return replica;
 }
 

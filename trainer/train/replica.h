@@ -12,17 +12,19 @@
 #include "trainer/model/parameters.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/placement.h"
 
 namespace sluice::train {
 
 enum class ReplicaUse { kTraining, kInference };
 
 /// One rank's copy of a model: its parameters in a flat arena, for training their gradients in a second one,
-/// and the model that computes over views of the first. On the CPU.
+/// and the model that computes over views of the first, or of a third that holds the parameters rounded to
+/// the type in which it computes.
 class Replica {
  public:
-  /// All parameters are zero until initialise() or load_checkpoint(). `dtype`: float32 or float64.
-  Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, at::ScalarType dtype,
+  /// All parameters are zero until initialise() or load_checkpoint().
+  Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
           ReplicaUse use);
 
   Replica(const Replica&) = delete;
@@ -30,12 +32,16 @@ class Replica {
 
   /// Initial values, a pure function of (parameter names, seed).
   void initialise(std::uint64_t seed);
+  /// Brings what the model computes with up to date with parameters(), after somebody else wrote to them.
+  void round_parameters();
 
   [[nodiscard]] const model::LanguageModel& model() const { return *model_; }
   [[nodiscard]] const model::ModelOptions& options() const { return options_; }
   [[nodiscard]] std::int64_t vocabulary_size() const { return vocabulary_size_; }
   [[nodiscard]] const parallel::ArenaLayout& layout() const { return layout_; }
   [[nodiscard]] const at::Tensor& parameters() const { return parameters_; }  ///< flat
+  /// Flat, bfloat16: what the model computes with; undefined where that is parameters() itself.
+  [[nodiscard]] const at::Tensor& rounded() const { return rounded_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
   [[nodiscard]] std::int64_t parameter_count() const;
   /// The slices of the arena that take weight decay.
@@ -49,12 +55,13 @@ class Replica {
   std::vector<model::ParameterSpec> specs_;
   parallel::ArenaLayout layout_;
   at::Tensor parameters_;
+  at::Tensor rounded_;
   at::Tensor gradients_;
   std::vector<at::Tensor> leaves_;
   std::unique_ptr<model::LanguageModel> model_;
 };
 
-/// The model of a checkpoint, its weights converted to `dtype`, for inference. Throws InputError.
-[[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, at::ScalarType dtype);
+/// The model of a checkpoint, its weights converted, for inference. Throws InputError.
+[[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement);
 
 }  // namespace sluice::train

@@ -56,7 +56,7 @@ TEST(OptionResume, EachKeyIsTreatedAsItsRowSays) {
 
 TEST(OptionResume, WhatBitExactResumeAndTheDataOrderNeedIsRefused) {
   for (const std::string key :
-       {"data.seed", "data.window", "train.global_batch", "train.precision", "model.seq_len", "model.layers",
+       {"data.seed", "data.window", "train.global_batch", "model.seq_len", "model.layers",
         "optim.kind", "optim.betas", "optim.schedule", "optim.warmup_steps"}) {
     for (const auto& row : option_table()) {
       if (row.key == key) {
