@@ -13,8 +13,8 @@ import tempfile
 import time
 
 import settings
-from side_by_side import (ROOT, SIZES, VOCABULARY, Clock, Job, Lines, first_of, peer_command, run, size_named,
-                          sluice_command, table)
+from side_by_side import (ROOT, SIZES, VOCABULARY, Clock, Job, Lines, end_children_when_told_to, first_of, peer_command,
+                          run, size_named, sluice_command, table)
 
 
 def parse_arguments():
@@ -48,15 +48,17 @@ def chosen(text, size):
 class HeldPeers:
     """Compiled peers after their first step, waiting for their turn."""
 
-    def __init__(self, own, sizes, folder, clock):
+    def __init__(self, own, folder):
         self.own, self.folder = own, folder
         self.jobs = {}
+
+    def compile(self, sizes, clock):
         todo = sorted(sizes, key=lambda size: -int(settings.read(size.words())["model.layers"]))  # the slowest first
         while (todo or any(self._compiling(size) for size in self.jobs)) and clock.left() > 60:
-            while todo and sum(self._compiling(size) for size in self.jobs) < own.jobs:
+            while todo and sum(self._compiling(size) for size in self.jobs) < self.own.jobs:
                 size = todo.pop(0)
-                words = peer_words(own, size, "compile") + ["--wait-for", str(self._go(size))]
-                self.jobs[size] = Job(peer_command(words), folder / f"peer-{size.model}-{size.batch}-compile.log",
+                words = peer_words(self.own, size, "compile") + ["--wait-for", str(self._go(size))]
+                self.jobs[size] = Job(peer_command(words), self.folder / f"peer-{size.model}-{size.batch}-compile.log",
                                       {"TORCHINDUCTOR_COMPILE_THREADS": "4"})
             time.sleep(0.2)
 
@@ -87,9 +89,11 @@ def peer_words(own, size, mode):
 
 def measure(own, folder, lines, clock):
     """{(size, who): [result of each round]}"""
-    held = HeldPeers(own, [size for size in own.sizes if chosen(own.compile, size)] if own.hold else [], folder, clock)
+    held = HeldPeers(own, folder)
     results = {}
     try:
+        if own.hold:
+            held.compile([size for size in own.sizes if chosen(own.compile, size)], clock)
         while own.when and not own.when.exists() and clock.left() > 0:
             time.sleep(0.1)
         # What waits keeps parameters and moments on the GPU: the largest go first.
@@ -167,6 +171,7 @@ def print_table(own, results, peak):
 
 def main():
     own = parse_arguments()
+    end_children_when_told_to()
     lines = Lines(own.out)
     clock = Clock(own.budget)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="compare-"))

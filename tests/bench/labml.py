@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from side_by_side import ROOT, Clock, Job, find_sluice, table
+from side_by_side import ROOT, Clock, Job, end_children_when_told_to, find_sluice, table
 
 SETTINGS = ROOT / "configs/experiments/labml_shakespeare.ini"
 REFERENCE = (1.514, 1.521, 1.526, 1.528, 1.530, 1.533)
@@ -153,6 +153,7 @@ def report(own, seconds, faults):
 
 def main():
     own = parse_arguments()
+    end_children_when_told_to()
     clock = Clock(own.limit)
     corpus = prepare(own)
     seconds, faults = train_all(own, corpus, clock)

@@ -63,6 +63,11 @@ def sluice_command(words, ranks=1, part="step"):
     return run if ranks == 1 else [str(ROOT / "launch/mpirun.sh"), "-n", str(ranks), "--", *run]
 
 
+def end_children_when_told_to():
+    """SIGTERM unwinds as an exception does, so that programs begun here end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 class Clock:
     """Seconds left of a budget for everything together."""
 

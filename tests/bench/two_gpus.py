@@ -8,7 +8,8 @@ import os
 import pathlib
 import tempfile
 
-from side_by_side import ROOT, Clock, Lines, Size, first_of, peer_command, run, sluice_command, table
+from side_by_side import (ROOT, Clock, Lines, Size, end_children_when_told_to, first_of, peer_command, run, sluice_command,
+                          table)
 
 
 def parse_arguments():
@@ -80,6 +81,7 @@ def rows_of(own, best):
 
 def main():
     own = parse_arguments()
+    end_children_when_told_to()
     lines = Lines(own.out)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="two-gpus-"))
     print(f"results: {lines.file}, logs: {folder}", flush=True)
