@@ -13,7 +13,7 @@ import tempfile
 import time
 
 import settings
-from side_by_side import (ROOT, SIZES, VOCABULARY, Clock, Job, Lines, end_children_when_told_to, first_of, peer_command,
+from side_by_side import (ROOT, SIZES, VOCABULARY, Clock, Job, Lines, end_children_when_told_to, number, peer_command,
                           run, size_named, sluice_command, table)
 
 
@@ -98,13 +98,13 @@ def measure(own, folder, lines, clock):
             time.sleep(0.1)
         # What waits keeps parameters and moments on the GPU: the largest go first.
         order = sorted(own.sizes, key=parameters, reverse=True) if own.hold else own.sizes
-        for number in range(own.rounds):
+        for turn in range(own.rounds):
             for size in order:
                 for who in ("sluice", "eager", "compile"):
                     if who != "sluice" and not chosen(getattr(own, who), size):
                         continue
                     limit = min(own.limit, clock.left())
-                    log = folder / f"{size.model}-{size.batch}-{who}-{number}.log"
+                    log = folder / f"{size.model}-{size.batch}-{who}-{turn}.log"
                     if who == "compile" and own.hold:
                         result = held.result(size, limit)
                     elif who == "sluice":
@@ -113,7 +113,7 @@ def measure(own, folder, lines, clock):
                     else:
                         result = run(peer_command(peer_words(own, size, who)), log, limit)
                     results.setdefault((size, who), []).append(
-                        lines.add({"size": size.name, "who": who, "round": number}, result))
+                        lines.add({"size": size.name, "who": who, "round": turn}, result))
     finally:
         held.end()
     return results
@@ -125,8 +125,8 @@ def parameters(size):
     return values["layers"] * (1.5 * d * f + n * n) + VOCABULARY * d
 
 
-def middle(results, *keys, scale=1.0):
-    values = [first_of(result, *keys, scale=scale) for result in results]
+def middle(results, key, scale=1.0):
+    values = [number(result, key, scale=scale) for result in results]
     values = [value for value in values if value is not None]
     return statistics.median(values) if values else None
 
@@ -135,12 +135,8 @@ def shown(value, form):
     return None if value is None else format(value, form)
 
 
-MEMORY = ("peak_memory_gib", "memory.peak_gib")
-FIRST = ("start_to_first_step_s", "first_step_s")
-
-
 def print_table(own, results, peak):
-    heads = ["size", "B", "who", "tokens/s", "ratio", "free-run", "step ms", "TFLOP/s", "MFU %", "GiB", "first step s"]
+    heads = ["size", "B", "who", "tokens/s", "ratio", "free-run", "step ms", "TFLOP/s", "MFU %", "HFU %", "GiB", "first step s"]
     rows = []
     for size in own.sizes:
         useful = settings.flops_per_token(settings.read(size.words()), VOCABULARY)
@@ -151,18 +147,24 @@ def print_table(own, results, peak):
                 continue
             speed = middle(some, "tokens_per_s")
             free = middle(some, "tokens_per_s_free_running")
-            memory = middle(some, *MEMORY)
+            memory = middle(some, "memory.peak_gib")
             flops = speed and speed * useful
             rows.append([size.name, size.batch, who, shown(speed, ".0f"),
                          shown(ours and speed and who != "sluice" and ours / speed or None, ".3f"),
                          shown(ours and free and ours / free, ".3f"),
                          shown(middle(some, "step_s.median", scale=1e3), ".2f"), shown(flops and flops / 1e12, ".1f"),
-                         shown(flops and peak and 100 * flops / peak, ".1f"), shown(memory, ".1f"),
-                         shown(middle(some, *FIRST), ".1f")])
+                         shown(flops and peak and 100 * flops / peak, ".1f"),
+                         shown(middle(some, "hfu", scale=100), ".1f"), shown(memory, ".1f"),
+                         shown(middle(some, "start_to_first_step_s"), ".1f")])
     print(table(heads, rows))
     print("ratio: tokens/s of sluice over those of this line; free-run: over this peer's without a synchronisation a step.")
     print("TFLOP/s and MFU count useful work (causal triangle)"
           + (f"; MFU of the GEMM peak measured in this run, {peak / 1e12:.0f} TFLOP/s." if peak else "; no measured peak."))
+    for size in own.sizes:
+        counts = {result["parameters"] for who in ("sluice", "eager", "compile") for result in results.get((size, who), [])
+                  if "parameters" in result}
+        if len(counts) > 1:
+            print(f"NOT ALIKE {size.name}: models of {sorted(counts)} parameters")
     for (size, who), some in results.items():
         for result in some:
             if "failed" in result:
@@ -179,14 +181,9 @@ def main():
     results = measure(own, folder, lines, clock)
     measured = run(sluice_command([], part="peak"), folder / "peak.log", min(60, clock.left()))
     lines.add({"who": "peak"}, measured)
-    print_table(own, results, peak_flops(measured))
+    print_table(own, results, number(measured, f"{own.precision}.tflops", scale=1e12))
     failed = any("failed" in result for some in results.values() for result in some)
     return 1 if failed else 0
-
-
-def peak_flops(measured):
-    """FLOP/s of the largest product that `sluice bench peak` measured in bf16."""
-    return first_of(measured, "bf16.tflops", "bf16_tflops", "measured_tflops", "tflops", scale=1e12)
 
 
 if __name__ == "__main__":

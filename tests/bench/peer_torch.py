@@ -198,12 +198,12 @@ def main():
         "parameters": sum(p.numel() for p in step.parameters), "tokens_per_step": step.tokens, "steps": own.steps,
         **measure(own, step),
     }
-    result["tokens_per_s_per_rank"] = result["tokens_per_s"] / world
+    result["tokens_per_s_per_gpu"] = result["tokens_per_s"] / world
     result["tokens_per_cpu_s"] /= world
-    result["tflops_per_rank"] = result["tokens_per_s_per_rank"] * settings.flops_per_token(values, own.vocabulary) / 1e12
+    result["tflops"] = result["tokens_per_s_per_gpu"] * settings.flops_per_token(values, own.vocabulary) / 1e12
     if cuda:
-        result["peak_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        result["peak_reserved_gib"] = torch.cuda.max_memory_reserved(device) / 2**30
+        result["memory"] = {"peak_gib": torch.cuda.max_memory_allocated(device) / 2**30,
+                            "reserved_peak_gib": torch.cuda.max_memory_reserved(device) / 2**30}
     if rank == 0:
         print(json.dumps(result), flush=True)
     if world > 1:

@@ -140,15 +140,12 @@ def run(command, log, limit_s, environment=None):
         raise
 
 
-def first_of(result, *keys, scale=1.0):
-    """The first of these keys that the result has, times `scale`; "a.b" goes into an object. None where it has none."""
-    for key in keys:
-        value = result
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if isinstance(value, (int, float)):
-            return value * scale
-    return None
+def number(result, key, scale=1.0):
+    """The number of this key times `scale`; "a.b" goes into an object. None where the result has none."""
+    value = result
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value * scale if isinstance(value, (int, float)) else None
 
 
 def table(heads, rows):
@@ -173,6 +170,6 @@ class Lines:
         with open(self.file, "a", encoding="utf-8") as out:
             out.write(json.dumps({**what, **result}) + "\n")
         name = " ".join(str(value) for value in what.values())
-        told = result.get("failed") or f"{first_of(result, 'tokens_per_s') or 0:.0f} tokens/s"
+        told = result.get("failed") or f"{number(result, 'tokens_per_s') or 0:.0f} tokens/s"
         print(f"[{time.monotonic() - self.began:5.0f} s] {name}: {told}", flush=True)
         return result

@@ -47,7 +47,8 @@ class Programs(unittest.TestCase):
 
     def test_the_last_json_line_is_the_result(self):
         result = self.run_python("print('{\"a\": 1}'); print('{\"step_s\": {\"median\": 3}}'); print('bye')")
-        self.assertEqual(side_by_side.first_of(result, "nothing", "step_s.median", scale=2), 6)
+        self.assertEqual(side_by_side.number(result, "step_s.median", scale=2), 6)
+        self.assertIsNone(side_by_side.number(result, "step_s.nothing"))
         self.assertNotIn("failed", result)
 
     def test_a_program_that_fails_is_told_with_its_last_words(self):

@@ -8,8 +8,8 @@ import os
 import pathlib
 import tempfile
 
-from side_by_side import (ROOT, Clock, Lines, Size, end_children_when_told_to, first_of, peer_command, run, sluice_command,
-                          table)
+from side_by_side import (ROOT, Clock, Lines, Size, end_children_when_told_to, number, peer_command, run,
+                          sluice_command, table)
 
 
 def parse_arguments():
@@ -47,7 +47,7 @@ def programs(own, batch):
 
 
 def better(a, b):
-    speeds = [first_of(result, "tokens_per_s") or 0 for result in (a, b)]
+    speeds = [number(result, "tokens_per_s") or 0 for result in (a, b)]
     return a if speeds[0] >= speeds[1] else b
 
 
@@ -69,10 +69,10 @@ def measure(own, folder, lines, clock):
 
 def rows_of(own, best):
     for (batch, name, ranks), result in best.items():
-        speed = first_of(result, "tokens_per_s")
-        alone = first_of(best.get((batch, name.removesuffix(" ZeRO-1"), 1), {}), "tokens_per_s")
-        step = first_of(result, "step_s.median", scale=1e3)
-        exposed = first_of(result, "phases_s.comm_exposed", scale=1e3)
+        speed = number(result, "tokens_per_s")
+        alone = number(best.get((batch, name.removesuffix(" ZeRO-1"), 1), {}), "tokens_per_s")
+        step = number(result, "step_s.median", scale=1e3)
+        exposed = number(result, "phases_s.comm_exposed", scale=1e3)
         yield [f"{own.model} B{batch}", name, ranks, f"{speed:.0f}" if speed else "failed",
                f"{speed / ranks:.0f}" if speed else None,
                f"{speed / (ranks * alone):.3f}" if speed and alone and ranks > 1 else None,
