@@ -21,18 +21,15 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-GradientReducer::GradientReducer(const ArenaLayout& layout, at::Tensor gradients, Communicator& communicator,
-                                 std::int64_t bucket_elements, ReducerProgress progress)
+GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients,
+                                 Communicator& communicator, const ReducerOptions& options)
     : layout_(layout),
       communicator_(communicator),
-      progress_(communicator.size() == 1 ? ReducerProgress::kCaller : progress),
-      buckets_(plan_buckets(layout, bucket_elements)),
+      progress_(communicator.size() == 1 ? ReducerProgress::kCaller : options.progress),
       bucket_of_entry_(layout.entries().size()) {
-  TORCH_CHECK(gradients.dim() == 1 && gradients.size(0) == layout.size(), "the gradient arena has ",
-              layout.size(), " elements, got sizes ", gradients.sizes());
-  for (std::size_t index = 0; index < buckets_.size(); ++index) {
-    const Bucket& bucket = buckets_[index];
-    slices_.push_back(gradients.narrow(0, bucket.begin, bucket.end - bucket.begin));
+  for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
+    const Bucket& bucket = layout.buckets()[index];
+    tensors_.push_back(layout.bucket_view(gradients, static_cast<std::int64_t>(index)));
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
@@ -46,7 +43,7 @@ void GradientReducer::start() {
   running_.clear();
   ready_.assign(layout_.entries().size(), false);
   missing_.clear();
-  for (const Bucket& bucket : buckets_) missing_.push_back(bucket.last_entry - bucket.first_entry);
+  for (const Bucket& bucket : layout_.buckets()) missing_.push_back(bucket.last_entry - bucket.first_entry);
   if (progress_ == ReducerProgress::kThread)
     helper_ = std::jthread([this](const std::stop_token& stop) { help(stop); });
 }
@@ -61,7 +58,7 @@ void GradientReducer::mark_ready(std::int64_t entry) {
   --missing_[at_index(bucket_of_entry_[at_index(entry)])];
   {
     const std::lock_guard lock(mutex_);
-    while (startable_ < buckets_.size() && missing_[startable_] == 0) ++startable_;
+    while (startable_ < tensors_.size() && missing_[startable_] == 0) ++startable_;
   }
   changed_.notify_all();
   progress();
@@ -101,7 +98,7 @@ GradientReducer::State GradientReducer::advance() {
     startable = startable_;
   }
   while (running_.size() < startable)
-    running_.push_back(communicator_.all_reduce_async(slices_[running_.size()], ReduceOp::kSum));
+    running_.push_back(communicator_.all_reduce_async(tensors_[running_.size()], ReduceOp::kSum));
   State state = State::kDone;
   for (Work& work : running_)
     if (!work.test()) state = State::kRunning;

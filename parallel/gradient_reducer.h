@@ -17,14 +17,18 @@ namespace sluice::parallel {
 /// mark_ready(), or one of the reducer's own. README has what was measured.
 enum class ReducerProgress { kCaller, kThread };
 
+struct ReducerOptions {
+  ReducerProgress progress = ReducerProgress::kThread;
+};
+
 /// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
-/// in the plan's order on every rank, whatever order gradients become ready in: bucket k starts when it and
+/// in the layout's order on every rank, whatever order gradients become ready in: bucket k starts when it and
 /// all before it are ready. Between start() and finish() the communicator belongs to the reducer.
 class GradientReducer {
  public:
   /// `layout` and `communicator` outlive the reducer; `gradients`: a flat buffer of that layout.
-  GradientReducer(const ArenaLayout& layout, at::Tensor gradients, Communicator& communicator,
-                  std::int64_t bucket_elements, ReducerProgress progress = ReducerProgress::kThread);
+  GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& communicator,
+                  const ReducerOptions& options = {});
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
@@ -39,8 +43,6 @@ class GradientReducer {
   /// Between start() and finish(): makes progress on running reductions; nothing to do for kThread.
   void progress();
 
-  [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
-
  private:
   enum class State { kRunning, kDone };
 
@@ -50,8 +52,7 @@ class GradientReducer {
   const ArenaLayout& layout_;
   Communicator& communicator_;
   ReducerProgress progress_;
-  std::vector<Bucket> buckets_;
-  std::vector<at::Tensor> slices_;  ///< of the gradients, by bucket
+  std::vector<at::Tensor> tensors_;  ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet
   std::vector<bool> ready_;
@@ -61,7 +62,7 @@ class GradientReducer {
 
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::size_t startable_ = 0;  ///< buckets that are ready, counted in the plan's order
+  std::size_t startable_ = 0;  ///< buckets that are ready, counted in the layout's order
   std::exception_ptr fault_;   ///< of the helper
   std::jthread helper_;        ///< last: joined before what it uses goes
 };

@@ -71,10 +71,11 @@ void measure(Communicator& world, const Settings& settings, Manner manner, const
   std::vector<TensorSpec> specs;
   for (int entry = 0; entry < kEntries; ++entry)
     specs.push_back({"entry" + std::to_string(entry), {settings.elements / kEntries}});
-  const ArenaLayout layout(specs);
+  const ArenaLayout layout(specs, {.bucket_elements = settings.bucket_elements, .world = world.size()});
   const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
-  GradientReducer reducer(layout, gradients, world, settings.bucket_elements,
-                          manner == Manner::kThread ? ReducerProgress::kThread : ReducerProgress::kCaller);
+  GradientReducer reducer(
+      layout, gradients, world,
+      {.progress = manner == Manner::kThread ? ReducerProgress::kThread : ReducerProgress::kCaller});
   std::vector<double> steps;
   std::vector<double> exposed;
   for (int step = 0; step < kSteps; ++step) {

@@ -1,3 +1,5 @@
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -58,7 +60,7 @@ void fill_gradients(const at::Tensor& gradients, std::int64_t rank) {
               std::exp(static_cast<float>((i * 7 + rank * 3) % 23 - 11));
 }
 
-parallel::ArenaLayout model_like_layout() {
+parallel::ArenaLayout model_like_layout(std::int64_t bucket_elements, std::int64_t world) {
   std::vector<parallel::TensorSpec> specs;
   for (int layer = 0; layer < 6; ++layer) {
     const std::string name = "layer" + std::to_string(layer);
@@ -67,33 +69,54 @@ parallel::ArenaLayout model_like_layout() {
     specs.push_back({name + ".bias", {64}});
     specs.push_back({name + ".out", {150, 96}});
   }
-  return parallel::ArenaLayout(specs);
+  return parallel::ArenaLayout(specs, {.bucket_elements = bucket_elements, .world = world});
+}
+
+/// The tensors of a flat buffer one after another, without its padding.
+at::Tensor content(const parallel::ArenaLayout& layout, const at::Tensor& flat) {
+  std::vector<at::Tensor> tensors;
+  for (std::int64_t entry = 0; entry < static_cast<std::int64_t>(layout.entries().size()); ++entry)
+    tensors.push_back(layout.view(flat, entry).flatten());
+  return at::cat(tensors);
+}
+
+/// Fills the tensors alike, wherever they lie.
+void fill_content(const parallel::ArenaLayout& layout, const at::Tensor& flat, std::int64_t rank) {
+  at::Tensor values = content(layout, flat);
+  fill_gradients(values, rank);
+  std::int64_t begin = 0;
+  for (std::int64_t entry = 0; entry < static_cast<std::int64_t>(layout.entries().size()); ++entry) {
+    const at::Tensor view = layout.view(flat, entry);
+    view.copy_(values.narrow(0, begin, view.numel()).view(view.sizes()));
+    begin += view.numel();
+  }
 }
 
 TEST(MpiGradientReducer, GivesTheSameBitsOnAllRanksAndInEveryRun) {
   Communicator& world = mpi_world();
-  const auto layout = model_like_layout();
-  const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
   std::uint64_t first_run = 0;
   // Bucket sizes move the borders of what is exchanged at once; the sum must not notice.
   for (const std::int64_t bucket_elements : {1, 20000, 20000, 1 << 30}) {
     const auto progress =
         first_run == 0 ? parallel::ReducerProgress::kCaller : parallel::ReducerProgress::kThread;
-    parallel::GradientReducer reducer(layout, gradients, world, bucket_elements, progress);
-    fill_gradients(gradients, world.rank());
+    const auto layout = model_like_layout(bucket_elements, world.size());
+    const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
+    parallel::GradientReducer reducer(layout, gradients, world, {.progress = progress});
+    fill_content(layout, gradients, world.rank());
     reducer.start();
     for (auto entry = static_cast<std::int64_t>(layout.entries().size()) - 1; entry >= 0; --entry) {
       reducer.mark_ready(entry);
       reducer.progress();
     }
     EXPECT_GE(reducer.finish(), 0.0);
-    const std::uint64_t digest = parallel::buffer_digest(gradients);
+    const std::uint64_t digest = parallel::buffer_digest(content(layout, gradients));
     if (first_run == 0) first_run = digest;
     EXPECT_EQ(digest, first_run) << "bucket of " << bucket_elements;
     EXPECT_NO_THROW(parallel::check_replicas(world, gradients, "gradients"));
   }
-  at::Tensor expected = layout.allocate(at::kFloat, at::kCPU);
-  const at::Tensor part = layout.allocate(at::kFloat, at::kCPU);
+  const auto layout = model_like_layout(1, 1);
+  at::Tensor expected = content(layout, layout.allocate(at::kFloat, at::kCPU));
+  const at::Tensor part = at::zeros_like(expected);
   fill_gradients(expected, 0);
   for (std::int64_t rank = 1; rank < world.size(); ++rank) {
     fill_gradients(part, rank);

@@ -35,7 +35,7 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       plan_(plan),
       communicator_(communicator),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges()),
-      reducer_(replica.layout(), replica.gradients(), communicator, plan.bucket_elements),
+      reducer_(replica.layout(), replica.gradients(), communicator),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * replica.options().seq_len)) {

@@ -1,5 +1,7 @@
 #include "trainer/train/replica.h"
 
+#include <algorithm>
+
 #include "trainer/kernels/autograd.h"
 
 namespace sluice::train {
@@ -16,11 +18,11 @@ std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::Paramete
 }  // namespace
 
 Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
-                 ReplicaUse use)
+                 ReplicaUse use, const parallel::BucketPlan& buckets)
     : options_(options),
       vocabulary_size_(vocabulary_size),
       specs_(model::parameter_specs(options, vocabulary_size)),
-      layout_(tensor_specs(specs_)),
+      layout_(tensor_specs(specs_), buckets),
       parameters_(layout_.allocate(placement.master, placement.device)) {
   const bool rounds = placement.compute != placement.master;
   if (rounds) rounded_ = layout_.allocate(placement.compute, placement.device);
@@ -65,6 +67,11 @@ void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& r
   for (std::size_t i = 0; i < leaves_.size(); ++i) {
     kernels::on_gradient_ready(leaves_[i], [ready, entry = static_cast<std::int64_t>(i)] { ready(entry); });
   }
+}
+
+parallel::BucketPlan bucket_plan(const ParallelOptions& options, at::ScalarType dtype, std::int64_t world) {
+  const double elements = options.bucket_mb * 1e6 / static_cast<double>(c10::elementSize(dtype));
+  return {.bucket_elements = std::max<std::int64_t>(1, static_cast<std::int64_t>(elements)), .world = world};
 }
 
 std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement) {

@@ -23,9 +23,10 @@ enum class ReplicaUse { kTraining, kInference };
 /// the type in which it computes.
 class Replica {
  public:
-  /// All parameters are zero until initialise() or load_checkpoint().
+  /// All parameters are zero until initialise() or load_checkpoint(). `buckets`: how the arena is cut for
+  /// exchange; inference needs none.
   Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
-          ReplicaUse use);
+          ReplicaUse use, const parallel::BucketPlan& buckets = {});
 
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
@@ -60,6 +61,10 @@ class Replica {
   std::vector<at::Tensor> leaves_;
   std::unique_ptr<model::LanguageModel> model_;
 };
+
+/// How a training replica's arena is cut: buckets of at least parallel.bucket_mb, for `world` ranks.
+[[nodiscard]] parallel::BucketPlan bucket_plan(const ParallelOptions& options, at::ScalarType dtype,
+                                               std::int64_t world);
 
 /// The model of a checkpoint, its weights converted, for inference. Throws InputError.
 [[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement);

@@ -94,15 +94,10 @@ void Session::build() {
                                 .rank = world_.rank()};
   const at::ScalarType dtype = options_.train.precision == "fp64" ? at::kDouble : at::kFloat;
   const std::int64_t vocabulary = corpus_->vocabulary_size();
-  replica_ = std::make_unique<Replica>(options_.model, vocabulary, dtype, ReplicaUse::kTraining);
-  const auto bucket_elements = static_cast<std::int64_t>(options_.parallel.bucket_mb * 1e6 /
-                                                         static_cast<double>(c10::elementSize(dtype)));
-  step_ = make_train_step(*replica_,
-                          {.slicing = slicing,
-                           .optim = options_.optim,
-                           .total_steps = options_.train.steps,
-                           .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
-                          world_);
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary, dtype, ReplicaUse::kTraining,
+                                       bucket_plan(options_.parallel, dtype, world_.size()));
+  step_ = make_train_step(
+      *replica_, {.slicing = slicing, .optim = options_.optim, .total_steps = options_.train.steps}, world_);
   if (is_rank_zero()) {
     if (resumed_from_) {
       load_checkpoint(*resumed_from_, replica_->layout(),

@@ -18,7 +18,6 @@ struct StepPlan {
   dataio::Slicing slicing;
   optim::OptimOptions optim;
   std::int64_t total_steps = 0;
-  std::int64_t bucket_elements = 0;  ///< gradient bucket of the reducer
 };
 
 enum class StopWish { kGoOn, kStop };

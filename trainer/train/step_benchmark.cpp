@@ -53,21 +53,16 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
                               parallel::Communicator& world) {
   const dataio::Slicing slicing = slicing_of(options, world);
   const at::ScalarType dtype = options.train.precision == "fp64" ? at::kDouble : at::kFloat;
-  const auto bucket_elements = static_cast<std::int64_t>(options.parallel.bucket_mb * 1e6 /
-                                                         static_cast<double>(c10::elementSize(dtype)));
   dataio::LoaderOptions loader_options;
   loader_options.reader_threads = options.data.reader_threads;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       order_of(options, split), slicing, loader_options, 0);
-  Replica replica(options.model, vocabulary_size, dtype, ReplicaUse::kTraining);
+  Replica replica(options.model, vocabulary_size, dtype, ReplicaUse::kTraining,
+                  bucket_plan(options.parallel, dtype, world.size()));
   replica.initialise(options.model.seed);
-  const auto step = make_train_step(replica,
-                                    {.slicing = slicing,
-                                     .optim = options.optim,
-                                     .total_steps = options.train.steps,
-                                     .bucket_elements = std::max<std::int64_t>(1, bucket_elements)},
-                                    world);
+  const auto step = make_train_step(
+      replica, {.slicing = slicing, .optim = options.optim, .total_steps = options.train.steps}, world);
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,
                           .steps = {}};

@@ -16,8 +16,9 @@
 namespace sluice::parallel {
 namespace {
 
-ArenaLayout small_layout() {
-  return ArenaLayout({{"a", {5}}, {"b", {40, 3}}, {"c", {}}, {"d", {33}}, {"e", {64}}, {"f", {7, 7}}});
+ArenaLayout small_layout(std::int64_t bucket_elements, std::int64_t world = 1) {
+  return ArenaLayout({{"a", {5}}, {"b", {40, 3}}, {"c", {}}, {"d", {33}}, {"e", {64}}, {"f", {7, 7}}},
+                     {.bucket_elements = bucket_elements, .world = world});
 }
 
 RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
@@ -28,9 +29,9 @@ RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
   std::mutex faults_mutex;
   std::vector<std::string> faults;
   run_thread_ranks(ranks, [&](Communicator& communicator) {
-    const ArenaLayout layout = small_layout();
+    const ArenaLayout layout = small_layout(bucket_elements, ranks);
     const at::Tensor gradients = layout.allocate(at::kDouble, at::kCPU);
-    GradientReducer reducer(layout, gradients, communicator, bucket_elements, progress);
+    GradientReducer reducer(layout, gradients, communicator, {.progress = progress});
     std::mt19937 random(seed + static_cast<std::uint32_t>(communicator.rank()));
     std::vector<std::int64_t> order(layout.entries().size());
     std::iota(order.begin(), order.end(), 0);
@@ -62,10 +63,10 @@ RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
 
 TEST(GradientReducer, RefusesMisuse) {
   const auto local = make_local_communicator();
-  const ArenaLayout layout = small_layout();
+  const ArenaLayout layout = small_layout(10);
   const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
-  EXPECT_THROW(GradientReducer(layout, gradients.narrow(0, 0, 32), *local, 10), c10::Error);
-  GradientReducer reducer(layout, gradients, *local, 10);
+  EXPECT_THROW(GradientReducer(layout, gradients.narrow(0, 0, 32), *local), c10::Error);
+  GradientReducer reducer(layout, gradients, *local);
   EXPECT_THROW(reducer.mark_ready(0), c10::Error);
   EXPECT_THROW(reducer.progress(), c10::Error);
   EXPECT_THROW((void)reducer.finish(), c10::Error);
@@ -86,9 +87,9 @@ TEST(GradientReducer, ThrowsTheFaultOfItsThread) {
   for (const auto progress : {ReducerProgress::kCaller, ReducerProgress::kThread}) {
     bool waiting_rank_threw = false;
     const auto reduce = [&](Communicator& communicator) {
-      const ArenaLayout layout = small_layout();
+      const ArenaLayout layout = small_layout(1);
       const at::Tensor gradients = layout.allocate(at::kFloat, at::kCPU);
-      GradientReducer reducer(layout, gradients, communicator, 1, progress);
+      GradientReducer reducer(layout, gradients, communicator, {.progress = progress});
       reducer.start();
       for (std::int64_t entry = 5; entry >= 0; --entry) {
         if (communicator.rank() == 1 && entry == 3) throw std::domain_error("tilt");

@@ -85,7 +85,7 @@ TEST(Watchdog, SeesTheWaitForAnAsynchronousOperation) {
                    }),
                PeerError);
   ASSERT_TRUE(report.has_value());
-  EXPECT_THAT(report->operation, HasSubstr("all_reduce_async max Float[32]"));
+  EXPECT_THAT(report->operation, HasSubstr("all_reduce_async max Float[1024]"));
   EXPECT_THAT(report->missing, ElementsAre(1));
 }
 

@@ -28,10 +28,10 @@ struct Rig {
               kSeed),
         slicing{
             .global_batch = kGlobalBatch, .micro_batch = 2, .world_size = world.size(), .rank = world.rank()},
-        replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kTraining),
-        step(make_train_step(
-            replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10, .bucket_elements = 300},
-            world)),
+        replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kTraining,
+                {.bucket_elements = 300, .world = world.size()}),
+        step(
+            make_train_step(replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10}, world)),
         reader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
                                                      dataio::ReaderOptions{})),
         loader(reader, order, slicing, {}, 0) {

@@ -43,6 +43,16 @@ RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem:
   return options;
 }
 
+at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& flat) {
+  std::vector<parallel::TensorSpec> specs;
+  for (const auto& entry : layout.entries()) specs.push_back({entry.name, entry.shape});
+  const parallel::ArenaLayout plain(specs);
+  const at::Tensor result = plain.allocate(flat.scalar_type(), at::kCPU);
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(specs.size()); ++i)
+    plain.view(result, i).copy_(layout.view(flat, i));
+  return result;
+}
+
 RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const RunTricks& tricks) {
   RanksResult result;
   std::mutex mutex;
@@ -61,15 +71,17 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
     step = session.state().step;
     const TrainOutcome outcome = session.run();
     if (world.rank() == 0) {
-      result.parameters = session.replica().parameters().clone();
-      result.first_moment = session.optimizer().first_moment().clone();
-      result.second_moment = session.optimizer().second_moment().clone();
+      const parallel::ArenaLayout& layout = session.replica().layout();
+      result.parameters = in_one_bucket(layout, session.replica().parameters());
+      result.first_moment = in_one_bucket(layout, session.optimizer().first_moment());
+      result.second_moment = in_one_bucket(layout, session.optimizer().second_moment());
       result.outcome = outcome;
     }
     world.barrier();
     const std::lock_guard lock(mutex);
-    result.replicas_equal =
-        result.replicas_equal && at::equal(session.replica().parameters(), result.parameters);
+    result.replicas_equal = result.replicas_equal && at::equal(in_one_bucket(session.replica().layout(),
+                                                                             session.replica().parameters()),
+                                                               result.parameters);
   });
   return result;
 }

@@ -42,7 +42,10 @@ class RecordingSink : public TrainSink {
   std::vector<TrainOutcome> outcomes;
 };
 
-/// What a run left in memory: flat buffers of rank 0, and whether every rank held the same bits.
+/// The tensors of a flat buffer in the layout without a plan, whatever layout they lie in.
+[[nodiscard]] at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& flat);
+
+/// What a run left in memory: buffers of rank 0, in one bucket, and whether every rank held the same bits.
 struct RanksResult {
   at::Tensor parameters;
   at::Tensor first_moment;

@@ -1,0 +1,38 @@
+#include "parallel/bucket_gather.h"
+
+#include <c10/util/Exception.h>
+
+namespace sluice::parallel {
+
+BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator)
+    : layout_(layout),
+      flat_(flat),
+      communicator_(communicator),
+      running_(layout.buckets().size()),
+      bucket_of_entry_(layout.entries().size()) {
+  TORCH_CHECK(layout.world() == communicator.size(), "the arena has slices for ", layout.world(),
+              " ranks, the communicator has ", communicator.size());
+  for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
+    const Bucket& bucket = layout.buckets()[index];
+    for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
+      bucket_of_entry_[static_cast<std::size_t>(entry)] = index;
+  }
+}
+
+void BucketGather::start() {
+  for (std::size_t index = running_.size(); index-- > 0;)
+    running_[index] =
+        communicator_.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
+}
+
+void BucketGather::wait(std::int64_t entry) {
+  TORCH_CHECK(entry >= 0 && entry < static_cast<std::int64_t>(bucket_of_entry_.size()), "there are ",
+              bucket_of_entry_.size(), " entries, got ", entry);
+  running_[bucket_of_entry_[static_cast<std::size_t>(entry)]].wait();
+}
+
+void BucketGather::finish() {
+  for (Work& work : running_) work.wait();
+}
+
+}  // namespace sluice::parallel
