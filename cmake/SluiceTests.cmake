@@ -2,6 +2,8 @@
 #   add_unit_test(NAME SOURCES a.cpp ... LIBRARIES dataio ... [TIMEOUT s] [LABELS slow])    one GoogleTest program
 #   add_mpi_test(NAME RANKS 1 2 3 SOURCES ... LIBRARIES ... [TIMEOUT s] [LABELS slow])      one ctest for each rank count
 #   add_gpu_test(NAME SOURCES ... LIBRARIES ... [TIMEOUT s] [LABELS slow])                  skips visibly without a GPU
+#   add_gpu_mpi_test(NAME RANKS 2 4 SOURCES ... LIBRARIES ... [TIMEOUT s] [LABELS slow])    the same under mpirun; ranks share
+#                                                                                           a GPU where there are too few
 #   add_script_test(NAME COMMAND words ... [TIMEOUT s] [LABELS slow])                       a script; exit code 77 skips
 # One compute thread for each process: tests run side by side, and are the same on any number of cores.
 find_package(GTest REQUIRED)
@@ -54,6 +56,19 @@ function(add_gpu_test name)
   add_test(NAME ${name} COMMAND ${name})
   _sluice_test_properties(${name} 300 "${ARG_TIMEOUT}" gpu ${ARG_LABELS})
   set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" RUN_SERIAL ON)
+endfunction()
+
+function(add_gpu_mpi_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
+  set(support ${PROJECT_SOURCE_DIR}/tests/support)
+  _sluice_test_program(${name} "${ARG_SOURCES};${support}/mpi_main.cpp;${support}/gpu_ranks.cpp;${support}/share_gpus.cpp"
+                       "${ARG_LIBRARIES};MPI::MPI_C;parallel")
+  foreach(ranks ${ARG_RANKS})
+    add_test(NAME ${name}_${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none
+                                           $<TARGET_FILE:${name}>)
+    _sluice_test_properties(${name}_${ranks} 300 "${ARG_TIMEOUT}" gpu mpi ${ARG_LABELS})
+    set_tests_properties(${name}_${ranks} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" RUN_SERIAL ON)
+  endforeach()
 endfunction()
 
 function(add_script_test name)

@@ -55,13 +55,15 @@ Work& Work::operator=(Work&& other) noexcept {
   if (this != &other) {
     finish_quietly(std::move(handle_));
     handle_ = std::move(other.handle_);
+    done_ = other.done_;
   }
   return *this;
 }
 
 bool Work::test() {
-  if (handle_ && handle_->test()) handle_.reset();
-  return handle_ == nullptr;
+  // The handle stays: of a stream-ordered exchange only wait() makes the current stream wait.
+  done_ = done_ || handle_ == nullptr || handle_->test();
+  return done_;
 }
 
 void Work::wait() {

@@ -16,6 +16,12 @@ namespace sluice::parallel {
 enum class ReduceOp { kSum, kMin, kMax };
 enum class CrossCheck { kOff, kOn };
 
+/// Where a rank is among those of its host.
+struct Place {
+  std::int64_t local_rank = 0;
+  std::int64_t local_size = 1;
+};
+
 /// The blocking operation that a rank is in: what a watchdog looks at.
 struct PendingOperation {
   std::string name;
@@ -52,6 +58,7 @@ class [[nodiscard]] Work {
 
  private:
   std::unique_ptr<Handle> handle_;
+  bool done_ = false;
 };
 
 /// A fixed group of ranks that exchange flat buffers. The front door checks the contract (TORCH_CHECK naming
@@ -67,11 +74,12 @@ class Communicator {
   [[nodiscard]] virtual std::int64_t rank() const = 0;
   [[nodiscard]] virtual std::int64_t size() const = 0;
   [[nodiscard]] virtual std::string name() const = 0;  ///< "local", "thread", "mpi", "nccl"
+  [[nodiscard]] virtual Place place() const { return {rank(), size()}; }
 
   /// In place, blocking. `tensor`: contiguous; float32, float64, int64 or int32, on a GPU also bfloat16; same
   /// shape and type on all ranks (checked across ranks in debug builds). Each element of a CPU tensor is
   /// folded over ranks in rank order, ((x0 + x1) + x2) + ..., whatever the back end: the bits are the same on
-  /// every rank and in every run. NCCL promises the same bits on every rank only. kMin and kMax keep NaN.
+  /// every rank and in every run, and kMin and kMax keep NaN. NCCL promises the same bits on every rank only.
   void all_reduce(const at::Tensor& tensor, ReduceOp op);
   /// In place, not blocking; `tensor` belongs to the exchange until the Work is done.
   Work all_reduce_async(const at::Tensor& tensor, ReduceOp op);

@@ -1,17 +1,44 @@
 #include "parallel/mpi_arrivals.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cerrno>
 
 namespace sluice::parallel {
 
+namespace {
+
+bool lives(std::int64_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
+
+}  // namespace
+
 MpiArrivals::MpiArrivals(MPI_Comm communicator) {
   int rank = 0;
-  int node_size = 0;
+  int number = 0;
   check_mpi(MPI_Comm_rank(communicator, &rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_split_type(communicator, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node_),
             "MPI_Comm_split_type");
   check_mpi(MPI_Comm_set_errhandler(node_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  check_mpi(MPI_Comm_size(node_, &node_size), "MPI_Comm_size");
+  check_mpi(MPI_Comm_rank(node_, &number), "MPI_Comm_rank");
+  place_.local_rank = number;
+  check_mpi(MPI_Comm_size(node_, &number), "MPI_Comm_size");
+  place_.local_size = number;
+  find_processes(rank);
+  share_counters(rank);
+}
+
+void MpiArrivals::find_processes(int rank) {
+  const Process own{rank, getpid()};
+  std::vector<Process> all(static_cast<std::size_t>(place_.local_size));
+  check_mpi(MPI_Allgather(&own, sizeof(own), MPI_BYTE, all.data(), sizeof(own), MPI_BYTE, node_),
+            "MPI_Allgather");
+  for (const Process& process : all)
+    if (process.rank != rank && lives(process.pid)) processes_.push_back(process);
+}
+
+void MpiArrivals::share_counters(int rank) {
   std::int64_t* own = nullptr;
   int made = MPI_Win_allocate_shared(sizeof(std::int64_t), sizeof(std::int64_t), MPI_INFO_NULL, node_,
                                      static_cast<void*>(&own), &window_) == MPI_SUCCESS;
@@ -20,9 +47,9 @@ MpiArrivals::MpiArrivals(MPI_Comm communicator) {
   if (!made) return;
   own_ = own;
   publish(0);
-  std::vector<int> ranks(static_cast<std::size_t>(node_size));
+  std::vector<int> ranks(static_cast<std::size_t>(place_.local_size));
   check_mpi(MPI_Allgather(&rank, 1, MPI_INT, ranks.data(), 1, MPI_INT, node_), "MPI_Allgather");
-  for (int seat = 0; seat < node_size; ++seat) {
+  for (int seat = 0; seat < place_.local_size; ++seat) {
     MPI_Aint bytes = 0;
     int unit = 0;
     std::int64_t* counter = nullptr;
@@ -47,6 +74,13 @@ std::vector<std::int64_t> MpiArrivals::published(std::int64_t size) const {
     counts[static_cast<std::size_t>(seat.rank)] =
         std::atomic_ref(*seat.counter).load(std::memory_order_relaxed);
   return counts;
+}
+
+std::vector<std::int64_t> MpiArrivals::gone() const {
+  std::vector<std::int64_t> ranks;
+  for (const Process& process : processes_)
+    if (!lives(process.pid)) ranks.push_back(process.rank);
+  return ranks;
 }
 
 void MpiArrivals::forget() {

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "parallel/agree.h"
 #include "parallel/mpi_arrivals.h"
 #include "parallel/mpi_internal.h"
 
@@ -81,6 +82,15 @@ class MpiCommunicator final : public Communicator {
   [[nodiscard]] std::int64_t rank() const override { return rank_; }
   [[nodiscard]] std::int64_t size() const override { return size_; }
   [[nodiscard]] std::string name() const override { return "mpi"; }
+  [[nodiscard]] Place place() const override { return arrivals_->place(); }
+
+  void check() override {
+    const auto gone = arrivals_->gone();
+    if (gone.empty()) return;
+    const auto waiting = pending();
+    throw PeerError("the process of rank " + std::to_string(gone.front()) + " has ended" +
+                    (waiting ? ", while this rank waits in " + waiting->name : ""));
+  }
 
   [[noreturn]] void abort(int exit_code) override {
     abort_code_ = exit_code;  // a thread that polls sees it and makes the call itself

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "parallel/device.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mpi_environment.h"
 #include "parallel/replica_check.h"
@@ -51,6 +52,15 @@ TEST(Mpi, SeesWhichRanksOfThisHostDidNotArrive) {
   EXPECT_TRUE(world.missing_ranks(1).empty());
   EXPECT_EQ(world.missing_ranks(std::int64_t{1} << 40).size(), static_cast<std::size_t>(world.size()));
 }
+
+TEST(Mpi, KnowsItsPlaceOnTheHost) {
+  Communicator& world = mpi_world();
+  const parallel::Place place = parallel::find_place(world);  // compares it with the launcher's
+  EXPECT_EQ(place.local_rank, world.rank());
+  EXPECT_EQ(place.local_size, world.size());
+}
+
+TEST(Mpi, ACheckIsQuietWhileAllProcessesLive) { EXPECT_NO_THROW(mpi_world().check()); }
 
 /// Gradients whose sum depends on the order of addition, from a fixed recipe.
 void fill_gradients(const at::Tensor& gradients, std::int64_t rank) {

@@ -5,6 +5,7 @@
 
 #include "dataio/error.h"
 #include "parallel/agree.h"
+#include "parallel/device.h"
 #include "parallel/mpi_environment.h"
 #include "trainer/cli/command.h"
 #include "trainer/train/errors.h"
@@ -31,6 +32,8 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   try {
     return cli::dispatch(words, world);
   } catch (const train::InputError& error) {
+    return report(world, error.what(), Where::kEverywhere, cli::kBadInput);
+  } catch (const parallel::DeviceError& error) {
     return report(world, error.what(), Where::kEverywhere, cli::kBadInput);
   } catch (const parallel::PeerError& error) {
     return report(world, error.what(), Where::kEverywhere, cli::kBadInput);

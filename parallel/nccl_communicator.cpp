@@ -1,0 +1,246 @@
+#include "parallel/nccl_communicator.h"
+
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <c10/util/Exception.h>
+#include <cuda_runtime_api.h>
+
+#include <exception>
+#include <vector>
+
+#include "parallel/nccl_group.h"
+
+namespace sluice::parallel {
+namespace {
+
+ncclDataType_t nccl_type(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return ncclFloat32;
+    case at::kDouble:
+      return ncclFloat64;
+    case at::kBFloat16:
+      return ncclBfloat16;
+    case at::kLong:
+      return ncclInt64;
+    case at::kInt:
+      return ncclInt32;
+    default:
+      TORCH_CHECK(false, "NCCL: no sums of type ", type);
+  }
+}
+
+ncclRedOp_t nccl_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return ncclSum;
+    case ReduceOp::kMin:
+      return ncclMin;
+    case ReduceOp::kMax:
+      return ncclMax;
+  }
+  TORCH_CHECK(false, "ReduceOp has no value ", static_cast<int>(op));
+}
+
+/// Events that only order streams, made once and used again: a stream that waits for one keeps the point it
+/// marked, whatever it marks later.
+class OrderEvents {
+ public:
+  OrderEvents() = default;
+  ~OrderEvents() {
+    for (const cudaEvent_t event : all_) cudaEventDestroy(event);
+  }
+  OrderEvents(const OrderEvents&) = delete;
+  OrderEvents& operator=(const OrderEvents&) = delete;
+
+  cudaEvent_t take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) {
+      cudaEvent_t event = nullptr;
+      C10_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+      all_.push_back(event);
+      free_.push_back(event);
+    }
+    const cudaEvent_t event = free_.back();
+    free_.pop_back();
+    return event;
+  }
+
+  void give_back(cudaEvent_t event) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(event);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<cudaEvent_t> all_;
+  std::vector<cudaEvent_t> free_;
+};
+
+/// An exchange on the communicator's stream, and the event at its end.
+class StreamHandle : public Work::Handle {
+ public:
+  StreamHandle(OrderEvents& events, cudaEvent_t end, c10::DeviceIndex device)
+      : events_(events), end_(end), device_(device) {}
+  ~StreamHandle() override { events_.give_back(end_); }
+  StreamHandle(const StreamHandle&) = delete;
+  StreamHandle& operator=(const StreamHandle&) = delete;
+
+  [[nodiscard]] cudaEvent_t event() const { return end_; }
+  bool test() override { return true; }
+  void wait() override {
+    C10_CUDA_CHECK(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream(device_).stream(), end_, 0));
+  }
+
+ private:
+  OrderEvents& events_;
+  cudaEvent_t end_;
+  c10::DeviceIndex device_;
+};
+
+class NothingToDo : public Work::Handle {
+ public:
+  bool test() override { return true; }
+  void wait() override {}
+};
+
+/// An exchange of the host's group.
+class HostHandle : public Work::Handle {
+ public:
+  explicit HostHandle(Work work) : work_(std::move(work)) {}
+  bool test() override { return work_.test(); }
+  void wait() override { work_.wait(); }
+
+ private:
+  Work work_;
+};
+
+std::unique_ptr<Work::Handle> from_host(Work work) { return std::make_unique<HostHandle>(std::move(work)); }
+
+class NcclCommunicator final : public Communicator {
+ public:
+  NcclCommunicator(Communicator& host, at::Device device, NcclOptions options)
+      : Communicator(host),
+        host_(host),
+        device_(device),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
+        group_(host, options) {}
+
+  [[nodiscard]] std::int64_t rank() const override { return host_.rank(); }
+  [[nodiscard]] std::int64_t size() const override { return host_.size(); }
+  [[nodiscard]] std::string name() const override { return "nccl"; }
+  [[nodiscard]] Place place() const override { return host_.place(); }
+
+  void check() override {
+    host_.check();
+    group_.check();
+  }
+
+  [[noreturn]] void abort(int exit_code) override {
+    group_.abort();
+    host_.abort(exit_code);
+    std::terminate();  // not reached: GCC does not see that no override returns
+  }
+
+ private:
+  [[nodiscard]] bool takes(at::Device device) const override { return device.is_cpu() || device == device_; }
+
+  std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override {
+    if (tensor.is_cpu()) return from_host(host_.all_reduce_async(tensor, op));
+    return start("ncclAllReduce", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), elements(tensor),
+                           nccl_type(tensor.scalar_type()), nccl_op(op), comm, stream);
+    });
+  }
+
+  std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor& tensor) override {
+    if (tensor.is_cpu()) return from_host(host_.reduce_scatter_async(tensor));
+    return start("ncclReduceScatter", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclReduceScatter(tensor.data_ptr(), chunk(tensor, rank()), elements(tensor) / ranks(),
+                               nccl_type(tensor.scalar_type()), ncclSum, comm, stream);
+    });
+  }
+
+  std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) override {
+    if (tensor.is_cpu()) return from_host(host_.all_gather_async(tensor));
+    return start("ncclAllGather", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclAllGather(chunk(tensor, rank()), tensor.data_ptr(), tensor.nbytes() / ranks(), ncclUint8,
+                           comm, stream);
+    });
+  }
+
+  std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
+    if (send.is_cpu()) return from_host(host_.all_to_all_async(send, receive));
+    const std::size_t bytes = send.nbytes() / ranks();
+    return start("ncclSend and ncclRecv", send, [&](ncclComm_t comm, cudaStream_t stream) {
+      ncclResult_t result = ncclGroupStart();
+      const auto queue = [&result](ncclResult_t next) {
+        if (result == ncclSuccess && next != ncclInProgress) result = next;
+      };
+      for (std::int64_t peer = 0; peer < size(); ++peer) {
+        queue(ncclSend(chunk(send, peer), bytes, ncclUint8, static_cast<int>(peer), comm, stream));
+        queue(ncclRecv(chunk(receive, peer), bytes, ncclUint8, static_cast<int>(peer), comm, stream));
+      }
+      const ncclResult_t end = ncclGroupEnd();
+      return result == ncclSuccess ? end : result;
+    });
+  }
+
+  void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
+    if (tensor.is_cpu()) return host_.broadcast(tensor, root);
+    start("ncclBroadcast", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclBroadcast(tensor.data_ptr(), tensor.data_ptr(), tensor.nbytes(), ncclUint8,
+                           static_cast<int>(root), comm, stream);
+    })->wait();
+  }
+
+  std::string do_broadcast_bytes(std::string bytes, std::int64_t root) override {
+    return host_.broadcast(std::move(bytes), root);
+  }
+  std::vector<std::string> do_all_gather(std::string_view bytes) override { return host_.all_gather(bytes); }
+  void do_barrier() override { host_.barrier(); }
+
+  [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(size()); }
+  [[nodiscard]] static std::size_t elements(const at::Tensor& tensor) {
+    return static_cast<std::size_t>(tensor.numel());
+  }
+  [[nodiscard]] std::byte* chunk(const at::Tensor& tensor, std::int64_t index) const {
+    return static_cast<std::byte*>(tensor.data_ptr()) +
+           tensor.nbytes() / ranks() * static_cast<std::size_t>(index);
+  }
+
+  /// After the current stream's work, on the own stream. In a capture the own stream becomes part of it by
+  /// the first event and leaves it by the second one, when the Work is waited for.
+  template <typename Enqueue>
+  std::unique_ptr<Work::Handle> start(const char* call, const at::Tensor& tensor, Enqueue enqueue) {
+    if (tensor.numel() == 0) return std::make_unique<NothingToDo>();
+    const c10::cuda::CUDAGuard guard(device_);
+    const cudaStream_t current = c10::cuda::getCurrentCUDAStream(device_.index()).stream();
+    auto handle = std::make_unique<StreamHandle>(events_, events_.take(), device_.index());
+    C10_CUDA_CHECK(cudaEventRecord(handle->event(), current));
+    C10_CUDA_CHECK(cudaStreamWaitEvent(stream_.stream(), handle->event(), 0));
+    group_.run(call, [&](ncclComm_t comm) { return enqueue(comm, stream_.stream()); });
+    C10_CUDA_CHECK(cudaEventRecord(handle->event(), stream_.stream()));
+    return handle;
+  }
+
+  Communicator& host_;
+  at::Device device_;
+  c10::cuda::CUDAStream stream_;
+  OrderEvents events_;
+  NcclGroup group_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, at::Device device,
+                                                     NcclOptions options) {
+  TORCH_CHECK(device.is_cuda() && device.has_index(),
+              "make_nccl_communicator: needs a CUDA device with its index, got ", device);
+  if (host.size() == 1) return make_local_communicator();
+  const c10::cuda::CUDAGuard guard(device);
+  return std::make_unique<NcclCommunicator>(host, device, options);
+}
+
+}  // namespace sluice::parallel

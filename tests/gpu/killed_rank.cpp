@@ -1,0 +1,81 @@
+// A job whose rank 1 is killed while all ranks replay a captured all-reduce. expect_job_fault.sh checks that
+// it ends, and that the operation is named.
+#include <ATen/cuda/CUDAGraph.h>
+#include <ATen/ops/ones.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <thread>
+
+#include "parallel/device.h"
+#include "parallel/mpi_environment.h"
+#include "parallel/nccl_communicator.h"
+#include "tests/support/share_gpus.h"
+
+namespace {
+
+using namespace sluice::parallel;
+
+/// As a step does: polls, so that a fault ends the wait.
+void wait_for(const c10::cuda::CUDAStream& stream, Communicator& ranks, int step) {
+  const auto blocking = ranks.blocking("step " + std::to_string(step) + " (all_reduce)");
+  while (!stream.query()) {
+    ranks.check();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
+void train(Communicator& ranks, at::Device device) {
+  const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool(false, device.index());
+  const c10::cuda::CUDAStreamGuard guard(stream);
+  const at::Tensor tensor = at::ones({1 << 20}, at::TensorOptions().dtype(at::kFloat).device(device));
+  ranks.all_reduce(tensor, ReduceOp::kMax);
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  ranks.all_reduce(tensor, ReduceOp::kMax);
+  graph.capture_end();
+  for (int step = 0;; ++step) {
+    if (ranks.rank() == 1 && step == 3) std::raise(SIGKILL);
+    graph.replay();
+    try {
+      wait_for(stream, ranks, step);
+    } catch (const std::exception& error) {
+      // The graph is alive here, as in a training run.
+      std::fprintf(stderr, "rank %d: %s\n", static_cast<int>(ranks.rank()), error.what());
+      ranks.abort(3);
+    }
+  }
+}
+
+void ignore(int /*signal*/) {}
+
+int run(int argc, char** argv) {
+  MpiEnvironment mpi(&argc, &argv);
+  std::signal(SIGTERM, ignore);  // the launcher sends it first; a training run takes it as a wish to stop
+  sluice::tests::let_ranks_share_gpus();
+  const auto world = mpi.world();
+  if (report_devices().gpus.empty()) {
+    std::printf("this machine has no visible GPU\n");
+    return 77;
+  }
+  const at::Device device = choose_device(DeviceChoice::kCuda, find_place(*world), *world);
+  const auto ranks = make_nccl_communicator(*world, device);
+  train(*ranks, device);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

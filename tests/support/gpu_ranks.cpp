@@ -1,0 +1,53 @@
+#include "tests/support/gpu_ranks.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+
+#include "parallel/device.h"
+#include "parallel/nccl_communicator.h"
+#include "tests/support/gpu.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/share_gpus.h"
+
+namespace sluice::tests {
+namespace {
+
+struct GpuWorld {
+  GpuWorld()
+      : device(parallel::choose_device(parallel::DeviceChoice::kCuda, parallel::find_place(mpi_world()),
+                                       mpi_world())),
+        communicator(parallel::make_nccl_communicator(mpi_world(), device)) {}
+
+  at::Device device;
+  std::unique_ptr<parallel::Communicator> communicator;
+};
+
+std::optional<GpuWorld>& world() {
+  static std::optional<GpuWorld> one;
+  return one;
+}
+
+GpuWorld& made_world() {
+  if (!world()) world().emplace();
+  return *world();
+}
+
+/// Taken down before MPI is.
+class GpuRanks : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (why_no_gpu().empty()) let_ranks_share_gpus();
+  }
+  void TearDown() override { world().reset(); }
+};
+
+const auto* const environment = testing::AddGlobalTestEnvironment(new GpuRanks);
+
+}  // namespace
+
+parallel::Communicator& gpu_world() { return *made_world().communicator; }
+at::Device gpu_of_rank() { return made_world().device; }
+
+}  // namespace sluice::tests
