@@ -11,8 +11,8 @@
 namespace sluice::parallel {
 
 /// Makes a flat buffer whole again after each rank has changed its own slices of it (ZeRO-1). Buckets are
-/// gathered from the start of the buffer: in the order in which forward uses them. On a GPU nothing blocks the
-/// host, every call only enqueues; may be captured.
+/// gathered from the start of the buffer: in the order in which forward uses them. On a GPU nothing blocks
+/// the host, every call only enqueues; may be captured.
 class BucketGather {
  public:
   /// `layout` and `communicator` outlive it; `flat`: a buffer of that layout.
@@ -20,8 +20,8 @@ class BucketGather {
 
   /// Starts all buckets. The buffer belongs to the exchange, bucket by bucket, until it was waited for.
   void start();
-  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. Buckets already waited for
-  /// cost nothing.
+  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. Buckets already waited
+  /// for cost nothing.
   void wait(std::int64_t entry);
   /// Until all are.
   void finish();

@@ -2,7 +2,6 @@
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/cuda/Sleep.h>
-#include <ATen/ops/allclose.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
@@ -17,10 +16,12 @@
 #include <functional>
 #include <vector>
 
+#include "parallel/bf16_reduction.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/gpu.h"
 #include "tests/support/gpu_ranks.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/rank_gradients.h"
 
 namespace sluice::tests {
 namespace {
@@ -212,6 +213,41 @@ TEST_P(Nccl, IsOrderedWithTheStreamAround) {
         after.copy_(tensor.add(other));
       });
   EXPECT_TRUE(after.eq(3 * ranks.size()).all().item<bool>());
+}
+
+/// The same bits as on CPU ranks.
+TEST_P(Nccl, Bf16ReductionIsThatOfCpuRanks) {
+  SLUICE_NEEDS_GPU();
+  Communicator& ranks = gpu_world();
+  constexpr std::int64_t kCount = 4 * 30000;
+  parallel::Bf16Reduction on_device(ranks, kCount, gpu_of_rank());
+  parallel::Bf16Reduction on_host(mpi_world(), kCount, at::kCPU);
+  const at::Tensor own = rank_gradients(ranks.rank(), kCount);
+  const at::Tensor whole = own.clone(), part = own.clone();
+  on_host.all_reduce_async(whole).wait();
+  on_host.reduce_scatter_async(part).wait();
+  std::vector<at::Tensor> tensors(3);
+  for (at::Tensor& tensor : tensors) tensor = on_gpu(kCount, at::kFloat);
+  const at::Tensor source = own.to(gpu_of_rank());
+  run_on_gpu(
+      GetParam(),
+      [&] {
+        for (const at::Tensor& tensor : tensors) tensor.copy_(source);
+      },
+      [&] {
+        std::vector<Work> works;
+        works.push_back(on_device.all_reduce_async(tensors[0]));
+        works.push_back(on_device.all_reduce_async(tensors[1]));
+        works.push_back(on_device.reduce_scatter_async(tensors[2]));
+        for (Work& work : works) work.wait();
+      });
+  EXPECT_TRUE(tensors[0].cpu().equal(whole));
+  EXPECT_TRUE(tensors[1].cpu().equal(whole));
+  const std::int64_t chunk = kCount / ranks.size();
+  EXPECT_TRUE(tensors[2]
+                  .cpu()
+                  .narrow(0, ranks.rank() * chunk, chunk)
+                  .equal(part.narrow(0, ranks.rank() * chunk, chunk)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, Nccl, testing::Values(Path::kDirect, Path::kGraph),
