@@ -40,6 +40,9 @@ struct GpuInfo {
 /// Of a CUDA device with an index.
 [[nodiscard]] GpuInfo gpu_info(at::Device device);
 
+/// Waits until the device has done all that it was given; nothing to wait for on the CPU.
+void wait_for_device(at::Device device);
+
 /// Where this rank is among those of its host: MPI's answer, which must agree with what Open MPI's launcher
 /// or srun told the process; else DeviceError, naming both. Collective.
 [[nodiscard]] Place find_place(Communicator& world);

@@ -1,6 +1,7 @@
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
@@ -55,6 +56,12 @@ GpuInfo gpu_info(at::Device device) {
           .uuid = uuid_text(properties.uuid),
           .capability = std::to_string(properties.major) + "." + std::to_string(properties.minor),
           .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)};
+}
+
+void wait_for_device(at::Device device) {
+  if (device.is_cpu()) return;
+  const c10::cuda::CUDAGuard guard(device);
+  C10_CUDA_CHECK(cudaDeviceSynchronize());
 }
 
 void use_gpu(std::int64_t index) {

@@ -22,6 +22,7 @@ struct BenchPart {
 [[nodiscard]] BenchPart bench_step();
 [[nodiscard]] BenchPart bench_loader();
 [[nodiscard]] BenchPart bench_generate();
+[[nodiscard]] BenchPart bench_allreduce();
 
 /// Words of a benchmark that takes flags of its own beside the settings of a run.
 struct BenchWords {

@@ -15,7 +15,8 @@ namespace {
 constexpr const char* kNoCorpus = "(random tokens)";
 
 const std::vector<BenchPart>& parts() {
-  static const std::vector<BenchPart> all = {bench_step(), bench_loader(), bench_generate()};
+  static const std::vector<BenchPart> all = {bench_step(), bench_loader(), bench_generate(),
+                                             bench_allreduce()};
   return all;
 }
 
@@ -32,7 +33,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
 
 std::string help() {
   std::string text;
-  for (const auto& part : parts()) text += fmt::format("  sluice bench {:<9}{}\n", part.name, part.summary);
+  for (const auto& part : parts()) text += fmt::format("  sluice bench {:<11}{}\n", part.name, part.summary);
   for (const auto& part : parts()) text += fmt::format("\nsluice bench {}\n\n{}", part.name, part.help);
   return text;
 }
@@ -68,7 +69,7 @@ double quantile(std::vector<double> values, double q) {
 
 Command bench_command() {
   return {.name = "bench",
-          .summary = "measure a training step, the loader, or generation",
+          .summary = "measure a training step, the loader, generation, or collectives",
           .help = help(),
           .run = run,
           .ranks = Ranks::kMany};
