@@ -52,13 +52,18 @@ void run_for(std::chrono::milliseconds limit, Call call) noexcept {
 NcclGroup::NcclGroup(Communicator& host, NcclOptions options)
     : host_(host), options_(options), exceptions_at_start_(std::uncaught_exceptions()) {
   const ncclUniqueId id = agree_on_id(host);
-  on_all_ranks(host, [&] {
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = options.calls == NcclCalls::kBlocking ? 1 : 0;
-    const std::lock_guard lock(calls_);
-    settle("ncclCommInitRankConfig", ncclCommInitRankConfig(&comm_, static_cast<int>(host.size()), id,
-                                                            static_cast<int>(host.rank()), &config));
-  });
+  try {
+    on_all_ranks(host, [&] {
+      ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+      config.blocking = options.calls == NcclCalls::kBlocking ? 1 : 0;
+      const std::lock_guard lock(calls_);
+      settle("ncclCommInitRankConfig", ncclCommInitRankConfig(&comm_, static_cast<int>(host.size()), id,
+                                                              static_cast<int>(host.rank()), &config));
+    });
+  } catch (...) {
+    give_up();  // where it was another rank that failed
+    throw;
+  }
 }
 
 NcclGroup::~NcclGroup() {

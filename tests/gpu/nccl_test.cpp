@@ -105,7 +105,8 @@ TEST_P(Nccl, AllReduceIsALoopOverRanks) {
   Communicator& ranks = gpu_world();
   for (const auto type : kTypes) {
     for (const ReduceOp op : kOps) {
-      for (const std::int64_t count : {1, 1025, 300007}) {
+      if (op != ReduceOp::kSum && type != at::kFloat && type != at::kLong) continue;
+      for (const std::int64_t count : {1, 300007}) {
         const at::Tensor own = input_of(ranks.rank(), type, count).to(gpu_of_rank());
         const at::Tensor tensor = on_gpu(count, type);
         run_on_gpu(

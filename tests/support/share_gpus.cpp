@@ -18,6 +18,7 @@ void let_ranks_share_gpus() {
   setenv("NCCL_HOSTID", (std::string("sluice-test-") + rank).c_str(), kKeep);
   setenv("NCCL_P2P_DISABLE", "1", kKeep);
   setenv("NCCL_SHM_DISABLE", "1", kKeep);
+  setenv("NCCL_MNNVL_ENABLE", "0", kKeep);
   setenv("NCCL_NET", "Socket", kKeep);
   setenv("NCCL_SOCKET_IFNAME", "lo", kKeep);
 }
