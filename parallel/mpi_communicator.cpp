@@ -206,14 +206,14 @@ class MpiCommunicator final : public Communicator {
     wait(*operation);
   }
 
-  /// One call into MPI at a time, and none after a fault.
+  /// One call into MPI at a time, and none after a fault (MpiError, PeerError).
   template <typename Call>
   void guarded(Call call) {
     const std::lock_guard lock(calls_);
     if (fault_) std::rethrow_exception(fault_);
     try {
       call();
-    } catch (const MpiError&) {
+    } catch (const std::runtime_error&) {
       fault_ = std::current_exception();
       throw;
     }
@@ -231,8 +231,15 @@ class MpiCommunicator final : public Communicator {
   }
 
   void wait(const MpiOperation& operation) {
+    constexpr std::chrono::milliseconds kLook{50};
+    auto next_look = std::chrono::steady_clock::now() + kLook;
     while (!advance_until_idle(operation)) {
       if (abort_code_ >= 0) MPI_Abort(MPI_COMM_WORLD, abort_code_);
+      if (std::chrono::steady_clock::now() > next_look) {
+        // The launcher is about to end this process too: this is the time to say what it was doing.
+        guarded([this] { check(); });
+        next_look += kLook;
+      }
       std::this_thread::yield();
     }
   }

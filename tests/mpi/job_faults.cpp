@@ -24,7 +24,7 @@ void train(Communicator& world, const std::string& fault) {
   for (int step = 0;; ++step) {
     Work running = world.all_reduce_async(large, ReduceOp::kSum);
     if (world.rank() == 1 && step == 3) {
-      if (fault == "kill") std::raise(SIGKILL);
+      if (fault == "kill" || fault == "vanish") std::raise(SIGKILL);
       if (fault == "hang") std::this_thread::sleep_for(std::chrono::hours(1));
       throw std::runtime_error("the disk of rank 1 is on fire");
     }
@@ -36,6 +36,8 @@ void train(Communicator& world, const std::string& fault) {
 int run(int argc, char** argv) {
   MpiEnvironment mpi(&argc, &argv);
   const std::string fault = argv[1];
+  // As in a training run, which takes the launcher's SIGTERM as a wish to stop after the step.
+  if (fault == "vanish") std::signal(SIGTERM, SIG_IGN);
   const auto world = mpi.world();
   const Watchdog watchdog(*world,
                           {.limit = std::chrono::milliseconds(fault == "hang" ? 2000 : 0), .exit_code = 9},
