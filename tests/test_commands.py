@@ -123,6 +123,38 @@ class Commands(unittest.TestCase):
         self.assertEqual(result["ranks"], 2)
         self.assertEqual(result["tokens_per_step"], 8 * 32)
 
+    def test_bench_step_says_what_the_device_gave_and_took(self):
+        trace = Path(self.scratch.name) / "step.json"
+        result = json.loads(self.ok("bench", "step", *SETTINGS, "--train.device=cpu", "--steps", 5, "--warmup", 1, "--profile", trace,
+                                    "--json"))
+        self.assertEqual(result["device"], "CPU")
+        self.assertAlmostEqual(result["mfu"], result["tflops"] / result["peak_tflops"], places=12)
+        self.assertGreater(result["hfu"], result["mfu"])
+        self.assertGreater(result["memory"]["peak_gib"], 0)
+        self.assertGreater(result["start_to_first_step_s"], 0)
+        self.assertIsNone(result["power_w"])
+        names = [event.get("name") for event in json.loads(trace.read_text())["traceEvents"]]
+        for range_name in ("step", "data", "forward", "backward", "all_reduce", "optimizer"):
+            self.assertIn(range_name, names)
+
+    def test_train_writes_a_profile(self):
+        trace = Path(self.scratch.name) / "train.json"
+        run = Path(self.scratch.name) / "profiled"
+        self.ok("train", *SETTINGS, f"--run.dir={run}", f"--data.corpus={CORPUS}", "--profile", trace)
+        names = [event.get("name") for event in json.loads(trace.read_text())["traceEvents"]]
+        self.assertEqual(names.count("optimizer"), 3)
+        self.assertIn("missing", self.refused("train", *SETTINGS, f"--run.dir={run}2", f"--data.corpus={CORPUS}", "--profile",
+                                              run / "missing" / "trace.json"))
+
+    def test_bench_peak_measures_products_and_copies(self):
+        result = json.loads(self.ok("bench", "peak", "--device", "cpu", "--json"))
+        self.assertEqual(result["device"], "CPU")
+        self.assertGreater(result["fp32"]["tflops"], 0)
+        self.assertLessEqual(result["fp32"]["tflops"], result["fp32"]["best_tflops"])
+        self.assertGreater(result["copy_gb_per_s"], 0)
+        self.assertIn("TFLOP/s", self.ok("bench", "peak", "--device", "cpu"))
+        self.assertIn("without mpirun", self.refused("bench", "peak", ranks=2))
+
     def test_bench_loader_says_what_each_rank_gets(self):
         words = ["bench", "loader", "--corpus", CORPUS, "--seq-len", 32, "--micro-batch", 4, "--seconds", "0.05"]
         for ranks in (1, 2):

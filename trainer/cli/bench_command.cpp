@@ -16,7 +16,7 @@ constexpr const char* kNoCorpus = "(random tokens)";
 
 const std::vector<BenchPart>& parts() {
   static const std::vector<BenchPart> all = {bench_step(), bench_loader(), bench_generate(),
-                                             bench_allreduce()};
+                                             bench_allreduce(), bench_peak()};
   return all;
 }
 
@@ -69,7 +69,7 @@ double quantile(std::vector<double> values, double q) {
 
 Command bench_command() {
   return {.name = "bench",
-          .summary = "measure a training step, the loader, generation, or collectives",
+          .summary = "measure a training step, the loader, generation, collectives, or what a device reaches",
           .help = help(),
           .run = run,
           .ranks = Ranks::kMany};

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 
 #include "parallel/agree.h"
 #include "trainer/cli/bench.h"
@@ -24,6 +25,9 @@ const std::vector<Flag> kFlags = {
      .value_name = "V",
      .help = "ids of the random tokens, where data.corpus is not given",
      .default_value = "256"},
+    {.name = "--profile",
+     .value_name = "FILE",
+     .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
     {.name = "--json", .help = "one JSON object instead of lines"}};
 
 struct Phase {
@@ -31,17 +35,13 @@ struct Phase {
   double (*seconds)(const train::StepResult& result);
 };
 
-double other_s(const train::StepResult& r) {
-  return r.step_s - r.data_wait_s - r.forward_s - r.backward_s - r.comm_exposed_s - r.optimizer_s;
-}
-
 constexpr std::array<Phase, 6> kPhases = {
     {{"data_wait", [](const train::StepResult& r) { return r.data_wait_s; }},
      {"forward", [](const train::StepResult& r) { return r.forward_s; }},
      {"backward", [](const train::StepResult& r) { return r.backward_s; }},
      {"comm_exposed", [](const train::StepResult& r) { return r.comm_exposed_s; }},
      {"optimizer", [](const train::StepResult& r) { return r.optimizer_s; }},
-     {"other", other_s}}};
+     {"other", train::other_s}}};
 
 /// Medians of one rank: the phases, then CPU time.
 nlohmann::json medians(const train::StepBenchmark& benchmark) {
@@ -96,6 +96,55 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::St
           {"phases_s", phases}};
 }
 
+nlohmann::ordered_json or_null(const std::optional<double>& value, double scale = 1) {
+  return value ? nlohmann::ordered_json(scale * *value) : nlohmann::ordered_json(nullptr);
+}
+
+/// What a device gave and took, beside speed: rank 0's, but the highest memory of any rank.
+void add_device(const train::StepBenchmark& benchmark, parallel::Communicator& world,
+                nlohmann::ordered_json& values) {
+  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+  const nlohmann::json own = {benchmark.memory.allocated_peak, benchmark.memory.reserved_peak};
+  double allocated = 0;
+  double reserved = 0;
+  for (const std::string& text : world.all_gather(own.dump())) {
+    const auto bytes = nlohmann::json::parse(text).get<std::vector<double>>();
+    allocated = std::max(allocated, bytes[0]);
+    reserved = std::max(reserved, bytes[1]);
+  }
+  const train::StepMetrics& metrics = benchmark.metrics;
+  values["device"] = benchmark.peaks.device;
+  values["tokens_per_s_per_gpu"] = metrics.tokens_per_s_per_gpu;
+  values["tflops"] = 1e-12 * metrics.flops_per_s;
+  values["peak_tflops"] = or_null(benchmark.peaks.measured, 1e-12);
+  values["datasheet_tflops"] = or_null(benchmark.peaks.datasheet, 1e-12);
+  values["mfu"] = or_null(metrics.mfu);
+  values["hfu"] = or_null(metrics.hfu);
+  values["mfu_datasheet"] = or_null(metrics.mfu_datasheet);
+  values["memory"] = {{"peak_gib", allocated / kGiB}, {"reserved_peak_gib", reserved / kGiB}};
+  values["power_w"] = or_null(metrics.power_w);
+  values["energy_per_token_j"] = or_null(metrics.energy_per_token_j);
+  values["start_to_first_step_s"] = benchmark.start_to_first_step_s;
+}
+
+void print_device(const nlohmann::ordered_json& v) {
+  const auto percent = [](const nlohmann::ordered_json& share) { return 100.0 * share.get<double>(); };
+  fmt::print("{}: {:.0f} tokens/s each, {:.3f} useful TFLOP/s", v["device"].get<std::string>(),
+             v["tokens_per_s_per_gpu"].get<double>(), v["tflops"].get<double>());
+  if (!v["mfu"].is_null())
+    fmt::print(": MFU {:.1f} %, HFU {:.1f} % of the {:.3f} TFLOP/s measured", percent(v["mfu"]),
+               percent(v["hfu"]), v["peak_tflops"].get<double>());
+  if (!v["mfu_datasheet"].is_null())
+    fmt::print(", MFU {:.1f} % of the data sheet's {:.0f}", percent(v["mfu_datasheet"]),
+               v["datasheet_tflops"].get<double>());
+  fmt::print("\npeak memory   {:.2f} GiB ({:.2f} reserved); first step done {:.1f} s after the start\n",
+             v["memory"]["peak_gib"].get<double>(), v["memory"]["reserved_peak_gib"].get<double>(),
+             v["start_to_first_step_s"].get<double>());
+  if (!v["energy_per_token_j"].is_null())
+    fmt::print("power         {:.0f} W, {:.3f} mJ a token\n", v["power_w"].get<double>(),
+               1e3 * v["energy_per_token_j"].get<double>());
+}
+
 void print_lines(const nlohmann::ordered_json& v) {
   const auto ms = [](const nlohmann::ordered_json& value) { return 1e3 * value.get<double>(); };
   const auto& step = v["step_s"];
@@ -112,6 +161,7 @@ void print_lines(const nlohmann::ordered_json& v) {
   for (const auto& [name, seconds] : v["phases_s"].items())
     fmt::print("{:<14}{:.2f} ms   {:.1f} %\n", name, ms(seconds),
                100.0 * seconds.get<double>() / step["median"].get<double>());
+  print_device(v);
 }
 
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
@@ -119,7 +169,8 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, both.own);
   const train::RunOptions options = bench_options(both.settings);
   const train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
-                                  .steps = arguments.integer("--steps", 1, 1'000'000)};
+                                  .steps = arguments.integer("--steps", 1, 1'000'000),
+                                  .profile = arguments.text("--profile")};
   std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
   const std::int64_t threads = train::set_compute_threads(options.train.threads, world);
   std::optional<train::SyntheticSplit> synthetic;
@@ -137,7 +188,8 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   std::optional<train::StepBenchmark> benchmark;
   end_job_on_fault(world,
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, world); });
-  const auto values = summary(options, *benchmark, threads, world);
+  auto values = summary(options, *benchmark, threads, world);
+  add_device(*benchmark, world, values);
   if (world.rank() != 0) return kDone;
   if (arguments.has("--json"))
     fmt::print("{}\n", values.dump());
@@ -156,7 +208,9 @@ BenchPart bench_step() {
               "[--json]\n\n"
               "Takes every setting of sluice train; without data.corpus the tokens are random. Alone or "
               "under mpirun.\n"
-              "Phases are medians over the steps, means over the ranks; the step is rank 0's.\n\n" +
+              "Phases are medians over the steps, means over the ranks; the step is rank 0's.\n"
+              "MFU counts the model's FLOPs, HFU those executed, both of the measured peak (sluice bench "
+              "peak).\n\n" +
               flag_help(kFlags),
           .run = run};
 }

@@ -14,6 +14,7 @@
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/place.h"
 #include "trainer/cli/terminal.h"
+#include "trainer/model/flops.h"
 #include "trainer/model/parameters.h"
 #include "trainer/study/metrics_file.h"
 #include "trainer/train/checkpoint.h"

@@ -8,6 +8,8 @@
 
 #include "parallel/agree.h"
 #include "parallel/watchdog.h"
+#include "trainer/cli/arguments.h"
+#include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/train_progress.h"
@@ -19,6 +21,11 @@
 namespace sluice::cli {
 
 namespace {
+
+const std::vector<Flag> kFlags = {
+    {.name = "--profile",
+     .value_name = "FILE",
+     .help = "a trace of steps 11 to 13 on rank 0, for Perfetto or TensorBoard"}};
 
 train::RunOptions agreed_options(const std::vector<std::string>& arguments, parallel::Communicator& world) {
   train::RunOptions options;
@@ -57,7 +64,9 @@ int run_session(train::Session& session, parallel::Communicator& world) {
 }
 
 int run_train(const std::vector<std::string>& arguments, parallel::Communicator& world) {
-  const train::RunOptions options = agreed_options(arguments, world);
+  const BenchWords words = split_words(kFlags, arguments);
+  const Arguments own(kFlags, words.own);
+  const train::RunOptions options = agreed_options(words.settings, world);
   const train::StopSignals signals;
   const parallel::Watchdog watchdog(
       world, {.limit = std::chrono::seconds(options.parallel.watchdog_s), .exit_code = kFault},
@@ -72,6 +81,7 @@ int run_train(const std::vector<std::string>& arguments, parallel::Communicator&
   };
   context.stop_wish = [&] { return signals.requested() ? train::StopWish::kStop : train::StopWish::kGoOn; };
   context.sink = &progress;
+  context.profile = own.text("--profile");
   train::Session session(options, std::move(context), world);
   return run_session(session, world);
 }
@@ -81,7 +91,8 @@ int run_train(const std::vector<std::string>& arguments, parallel::Communicator&
 Command train_command() {
   return {.name = "train",
           .summary = "trains a model on a corpus, alone or under mpirun; resumes a run that is there",
-          .help = "sluice train --config FILE... [--section.key=value ...]\n\n" + option_help(),
+          .help = "sluice train --config FILE... [--section.key=value ...] [--profile FILE]\n\n" +
+                  flag_help(kFlags) + "\n" + option_help(),
           .run = run_train,
           .ranks = Ranks::kMany};
 }

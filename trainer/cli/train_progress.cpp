@@ -50,17 +50,20 @@ void TrainProgress::started(const train::RunSummary& summary) {
   start_ = Clock::now();
 }
 
-std::string TrainProgress::step_line(std::int64_t steps, const train::StepResult& result) const {
+std::string TrainProgress::step_line(std::int64_t steps, const train::StepResult& result,
+                                     const train::StepMetrics& metrics) const {
   const std::chrono::duration<double> elapsed = Clock::now() - start_;
   const auto done = static_cast<double>(steps - summary_.first_step);
   const auto left = static_cast<double>(summary_.total_steps - steps);
-  return fmt::format("step {}/{}  loss {:.4f}  lr {:.2e}  {} tokens/s  ETA {}", steps, summary_.total_steps,
-                     result.loss, result.lr,
-                     short_count(static_cast<double>(summary_.tokens_per_step) / step_s_),
-                     clock_text(elapsed.count() / done * left));
+  return fmt::format(
+      "step {}/{}  loss {:.4f}  lr {:.2e}  {} tokens/s{}  ETA {}", steps, summary_.total_steps, result.loss,
+      result.lr, short_count(static_cast<double>(summary_.tokens_per_step) / step_s_),
+      metrics.mfu ? fmt::format("  MFU {:.1f} %", 100.0 * *metrics.mfu * result.step_s / step_s_) : "",
+      clock_text(elapsed.count() / done * left));
 }
 
-void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result) {
+void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result,
+                            const train::StepMetrics& metrics) {
   step_s_ = step_s_ == 0 ? result.step_s : (1 - kSmoothing) * step_s_ + kSmoothing * result.step_s;
   const bool edge = steps == summary_.first_step + 1 || steps == summary_.total_steps;
   const auto now = Clock::now();
@@ -69,9 +72,9 @@ void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result)
   if (!edge && now - last_line_ < pause) return;
   last_line_ = now;
   if (display_ == Display::kInPlace) {
-    show(step_line(steps, result));
+    show(step_line(steps, result, metrics));
   } else {
-    say(step_line(steps, result));
+    say(step_line(steps, result, metrics));
   }
 }
 

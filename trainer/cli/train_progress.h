@@ -16,7 +16,8 @@ class TrainProgress : public train::TrainSink {
 
   void warned(const std::string& message) override;
   void started(const train::RunSummary& summary) override;
-  void stepped(std::int64_t steps, const train::StepResult& result) override;
+  void stepped(std::int64_t steps, const train::StepResult& result,
+               const train::StepMetrics& metrics) override;
   void evaluated(std::int64_t steps, const train::EvaluationResult& result) override;
   void checkpointed(std::int64_t steps, const std::filesystem::path& directory) override;
   void ended(train::TrainOutcome outcome, std::int64_t steps) override;
@@ -27,7 +28,8 @@ class TrainProgress : public train::TrainSink {
 
   void show(const std::string& line);
   void say(const std::string& line);
-  [[nodiscard]] std::string step_line(std::int64_t steps, const train::StepResult& result) const;
+  [[nodiscard]] std::string step_line(std::int64_t steps, const train::StepResult& result,
+                                      const train::StepMetrics& metrics) const;
 
   Display display_;
   bool in_place_ = false;  ///< an unfinished line stands on the terminal

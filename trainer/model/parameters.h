@@ -41,12 +41,4 @@ struct ParameterSpec {
 
 [[nodiscard]] std::int64_t parameter_count(const std::vector<ParameterSpec>& specs);
 
-/// FLOPs (2 x multiply-adds) of forward and backward for one token, useful: the causal triangle counted as (n
-/// + 1) / 2 positions a token; executed: dense spatial products. Backward counts twice forward.
-struct FlopCount {
-  double useful_per_token = 0;
-  double executed_per_token = 0;
-};
-[[nodiscard]] FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size);
-
 }  // namespace sluice::model

@@ -35,7 +35,9 @@ TrainRecord train_record(const json& line) {
           .comm_exposed_s = number(line, "comm_exposed_s"),
           .forward_s = number(line, "forward_s"),
           .backward_s = number(line, "backward_s"),
-          .optimizer_s = number(line, "optimizer_s")};
+          .optimizer_s = number(line, "optimizer_s"),
+          .mfu = number(line, "mfu"),
+          .energy_per_token_j = number(line, "energy_per_token_j")};
 }
 
 void add_line(const std::string& text, Metrics& metrics) {

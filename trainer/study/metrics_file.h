@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct TrainRecord {
   double forward_s = 0.0;
   double backward_s = 0.0;
   double optimizer_s = 0.0;
+  double mfu = std::numeric_limits<double>::quiet_NaN();  ///< of the measured peak
+  double energy_per_token_j = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// One {"kind":"valid"} line.

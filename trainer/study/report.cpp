@@ -80,10 +80,14 @@ std::string final_numbers(const RunFiles& run) {
   if (!train.empty()) {
     std::vector<double> losses;
     std::vector<double> speeds;
+    std::vector<double> shares;
+    std::vector<double> energies;
     double seconds = 0.0;
     for (const auto& record : train) {
       losses.push_back(record.loss);
       speeds.push_back(record.tokens_per_s);
+      if (std::isfinite(record.mfu)) shares.push_back(record.mfu);
+      if (std::isfinite(record.energy_per_token_j)) energies.push_back(record.energy_per_token_j);
       if (std::isfinite(record.step_s)) seconds += record.step_s;
     }
     const std::int64_t window = smoothing_steps(losses.size());
@@ -93,6 +97,12 @@ std::string final_numbers(const RunFiles& run) {
     figures.push_back({"tokens seen", counted(static_cast<double>(train.back().tokens)),
                        fmt::format("in {} steps", grouped(static_cast<double>(train.back().step)))});
     figures.push_back({"tokens/s", counted(median_of(speeds)), "median of the steps, all ranks"});
+    if (!shares.empty())
+      figures.push_back(
+          {"MFU", fmt::format("{:.1f} %", 100.0 * median_of(shares)), "of the measured peak, median"});
+    if (!energies.empty())
+      figures.push_back(
+          {"energy", fmt::format("{:.3g} mJ", 1e3 * median_of(energies)), "a token, of one GPU, median"});
     figures.push_back({"time in steps", duration(seconds), "without evaluation and checkpoints"});
   }
   return figure_list(figures);

@@ -9,10 +9,13 @@
 #include <cmath>
 #include <utility>
 
+#include "parallel/trace_range.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::train {
+
+using parallel::TraceRange;
 
 namespace {
 
@@ -27,6 +30,11 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
+
+dataio::Batch next_batch(dataio::Loader& loader) {
+  const TraceRange range("data");
+  return loader.next();
+}
 
 }  // namespace
 
@@ -57,13 +65,14 @@ StepResult HostStep::finish() {
 StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
                              const std::function<StopWish()>& wish) {
   StepResult result;
+  const TraceRange range("step");
   Stopwatch whole;
   replica_.gradients().zero_();
   double loss_sum = 0;
   const std::int64_t micro_batches = plan_.slicing.micro_batches();
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
     Stopwatch watch;
-    const dataio::Batch batch = loader.next();
+    const dataio::Batch batch = next_batch(loader);
     result.data_wait_s += watch.lap();
     TORCH_CHECK(batch.step == step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
                 " of step ", batch.step, ", expected ", micro, " of ", step);
@@ -72,7 +81,10 @@ StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
     loss_sum += accumulate(batch, result);
   }
   Stopwatch watch;
-  reducer_.finish();
+  {
+    const TraceRange reducing("all_reduce");
+    reducer_.finish();
+  }
   reducing_ = false;
   result.comm_exposed_s = watch.lap();
   result.grad_norm = optim::global_norm(replica_.gradients());
@@ -104,9 +116,12 @@ void HostStep::fill_tokens(const dataio::Batch& batch) {
 double HostStep::accumulate(const dataio::Batch& batch, StepResult& result) {
   Stopwatch watch;
   fill_tokens(batch);
+  std::optional<TraceRange> range(std::in_place, "forward");
   const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
   const double loss_sum = loss.item().toDouble();
   result.forward_s += watch.lap();
+  range.reset();
+  range.emplace("backward");
   loss.backward(at::full({}, gradient_scale_, loss.options()));
   result.backward_s += watch.lap();
   return loss_sum;
@@ -131,6 +146,7 @@ void HostStep::agree(std::int64_t step, double loss_sum, StopWish wish, StepResu
 }
 
 void HostStep::update(std::int64_t step, StepResult& result) {
+  const TraceRange range("optimizer");
   result.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
   optimizer_.step(replica_.gradients(), result.lr, optim::clip_scale(result.grad_norm, plan_.optim.clip),
                   step + 1);

@@ -15,6 +15,10 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;  // lines keep the documented order
 
+void add_known(OrderedJson& line, const char* key, const std::optional<double>& value) {
+  if (value) line[key] = *value;
+}
+
 }  // namespace
 
 LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
@@ -49,21 +53,30 @@ RunRecords::RunRecords(const std::filesystem::path& run_directory, const TrainOp
   if (!options_.ledger.empty()) ledger_.emplace(options_.ledger);
 }
 
-void RunRecords::step(std::int64_t steps, std::int64_t tokens, std::int64_t step_tokens,
-                      const StepResult& result) {
-  const OrderedJson line = {{"kind", "train"},
-                            {"step", steps},
-                            {"tokens", tokens},
-                            {"loss", result.loss},
-                            {"lr", result.lr},
-                            {"grad_norm", result.grad_norm},
-                            {"tokens_per_s", static_cast<double>(step_tokens) / result.step_s},
-                            {"step_s", result.step_s},
-                            {"data_wait_s", result.data_wait_s},
-                            {"comm_exposed_s", result.comm_exposed_s},
-                            {"forward_s", result.forward_s},
-                            {"backward_s", result.backward_s},
-                            {"optimizer_s", result.optimizer_s}};
+void RunRecords::step(std::int64_t steps, std::int64_t tokens, const StepResult& result,
+                      const StepMetrics& metrics) {
+  OrderedJson line = {{"kind", "train"},
+                      {"step", steps},
+                      {"tokens", tokens},
+                      {"loss", result.loss},
+                      {"lr", result.lr},
+                      {"grad_norm", result.grad_norm},
+                      {"tokens_per_s", metrics.tokens_per_s},
+                      {"tokens_per_s_per_gpu", metrics.tokens_per_s_per_gpu},
+                      {"step_s", result.step_s},
+                      {"data_wait_s", result.data_wait_s},
+                      {"comm_exposed_s", result.comm_exposed_s},
+                      {"forward_s", result.forward_s},
+                      {"backward_s", result.backward_s},
+                      {"optimizer_s", result.optimizer_s},
+                      {"other_s", other_s(result)},
+                      {"flops_per_s", metrics.flops_per_s},
+                      {"peak_memory_bytes", metrics.peak_memory_bytes}};
+  add_known(line, "mfu", metrics.mfu);
+  add_known(line, "hfu", metrics.hfu);
+  add_known(line, "mfu_datasheet", metrics.mfu_datasheet);
+  add_known(line, "power_w", metrics.power_w);
+  add_known(line, "energy_per_token_j", metrics.energy_per_token_j);
   metrics_.append(line.dump());
 }
 

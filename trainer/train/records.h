@@ -7,6 +7,7 @@
 #include "dataio/order.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/files.h"
+#include "trainer/train/meter.h"
 #include "trainer/train/options.h"
 #include "trainer/train/step.h"
 
@@ -33,7 +34,7 @@ class RunRecords {
   RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options, dataio::Order order);
 
   /// `steps` done, this one included; `tokens` seen in all.
-  void step(std::int64_t steps, std::int64_t tokens, std::int64_t step_tokens, const StepResult& result);
+  void step(std::int64_t steps, std::int64_t tokens, const StepResult& result, const StepMetrics& metrics);
   void valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result);
   /// What a step consumed.
   void consumed(std::int64_t steps, const dataio::SampleRange& samples);

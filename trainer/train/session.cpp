@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "parallel/agree.h"
+#include "parallel/device_memory.h"
 #include "parallel/replica_check.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/threads.h"
@@ -51,6 +52,14 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   threads_ = set_compute_threads(options_.train.threads, world_);
   parallel::on_all_ranks(world_, [this] { build(); });
   share_state();
+  const c10::Device device = replica_->parameters().device();
+  if (!device.is_cpu()) {
+    peaks_ = find_peaks(device, options_.train.precision, world_);
+    parallel::reset_peak_memory(device);
+  }
+  parallel::on_all_ranks(world_, [this] {
+    if (is_rank_zero()) watch();
+  });
 }
 
 void Session::open_on_rank_zero() {
@@ -125,6 +134,13 @@ void Session::share_state() {
   world_.broadcast(step_->optimizer().second_moment(), 0);
 }
 
+/// Rank 0's instruments.
+void Session::watch() {
+  const c10::Device device = replica_->parameters().device();
+  meter_.emplace(workload_of(options_, corpus_->vocabulary_size(), world_.size()), peaks_, device);
+  if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
+}
+
 TrainOutcome Session::run() {
   if (is_rank_zero()) {
     const dataio::WindowPlan plan = window_plan(options_, *corpus_);
@@ -137,11 +153,13 @@ TrainOutcome Session::run() {
                             .samples_per_epoch = plan.samples_per_epoch(),
                             .tokens_per_step = options_.train.global_batch * options_.model.seq_len,
                             .first_step = state_.step,
-                            .total_steps = options_.train.steps});
+                            .total_steps = options_.train.steps,
+                            .peaks = peaks_});
   }
   TrainOutcome outcome = TrainOutcome::kDone;
   if (state_.step > 0 && evaluation_due(state_.step)) evaluate_now();  // stopped before it could be made
   for (std::int64_t begun = state_.step; state_.step < options_.train.steps;) {
+    if (profile_) profile_->before_step();
     step_->begin(begun++, *loader_, context_.stop_wish);
     if (finish_steps(begun) == StopWish::kStop && begun < options_.train.steps) {
       checkpoint_now();
@@ -153,6 +171,7 @@ TrainOutcome Session::run() {
     if (evaluation_due(begun)) evaluate_now();
     if (checkpoint_due(begun)) checkpoint_now();
   }
+  if (profile_) profile_->finish();
   world_.barrier();  // nobody leaves before the last checkpoint is on disk
   if (is_rank_zero()) context_.sink->ended(outcome, state_.step);
   return outcome;
@@ -180,9 +199,10 @@ void Session::finish_step(const StepResult& result) {
   state_.tokens += step_tokens;
   state_.next_sample += samples.count;
   if (is_rank_zero()) {
-    records_->step(state_.step, state_.tokens, step_tokens, result);
+    const StepMetrics metrics = meter_->observe(result);
+    records_->step(state_.step, state_.tokens, result, metrics);
     records_->consumed(state_.step, samples);
-    context_.sink->stepped(state_.step, result);
+    context_.sink->stepped(state_.step, result, metrics);
   }
 }
 

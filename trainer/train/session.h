@@ -10,7 +10,10 @@
 #include "dataio/tokenizer.h"
 #include "parallel/communicator.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/meter.h"
 #include "trainer/train/options.h"
+#include "trainer/train/peaks.h"
+#include "trainer/train/profile.h"
 #include "trainer/train/records.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/run_directory.h"
@@ -25,6 +28,7 @@ struct SessionContext {
   CompareForResume compare;
   std::function<StopWish()> stop_wish;  ///< asked on each rank in each step
   TrainSink* sink = nullptr;            ///< used on rank 0; outlives the session
+  std::filesystem::path profile;        ///< file for a trace of rank 0; empty: none
 };
 
 /// One training run on all ranks: set up, or taken up again where its newest good checkpoint stands, and then
@@ -51,6 +55,7 @@ class Session {
   void share_opening();
   void build();
   void share_state();
+  void watch();
 
   StopWish finish_steps(std::int64_t begun);
   void finish_step(const StepResult& result);
@@ -83,6 +88,9 @@ class Session {
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<dataio::Loader> loader_;
+  Peaks peaks_;
+  std::optional<StepMeter> meter_;  ///< rank 0 alone
+  std::optional<Profile> profile_;  ///< rank 0 alone
 };
 
 }  // namespace sluice::train

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "trainer/train/evaluate.h"
+#include "trainer/train/meter.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
@@ -20,6 +21,7 @@ struct RunSummary {
   std::int64_t tokens_per_step = 0;
   std::int64_t first_step = 0;  ///< steps done before: above zero for a resumed run
   std::int64_t total_steps = 0;
+  Peaks peaks;  ///< of rank 0's device
 };
 
 enum class TrainOutcome { kDone, kStoppedEarly };
@@ -31,7 +33,7 @@ class TrainSink {
   virtual void warned(const std::string& message) = 0;
   virtual void started(const RunSummary& summary) = 0;
   /// `steps` done, this one included.
-  virtual void stepped(std::int64_t steps, const StepResult& result) = 0;
+  virtual void stepped(std::int64_t steps, const StepResult& result, const StepMetrics& metrics) = 0;
   virtual void evaluated(std::int64_t steps, const EvaluationResult& result) = 0;
   virtual void checkpointed(std::int64_t steps, const std::filesystem::path& directory) = 0;
   virtual void ended(TrainOutcome outcome, std::int64_t steps) = 0;

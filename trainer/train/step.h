@@ -36,6 +36,11 @@ struct StepResult {
   StopWish stop = StopWish::kGoOn;  ///< kStop if any rank wished it
 };
 
+/// What no cause above accounts for; with them it sums to step_s.
+[[nodiscard]] inline double other_s(const StepResult& r) {
+  return r.step_s - r.data_wait_s - r.forward_s - r.backward_s - r.comm_exposed_s - r.optimizer_s;
+}
+
 /// The training step of one data-parallel rank: forward and backward of its micro-batches, reduction of the
 /// gradients over ranks while the last backward runs, clip, AdamW. The loss is the sum over all ranks divided
 /// by the global token count. Steps are begun and finished apart, so that a device need never wait for the

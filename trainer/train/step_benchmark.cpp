@@ -2,13 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
 #include <ctime>
+#include <fstream>
 #include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
 
 #include "dataio/loader.h"
 #include "dataio/order.h"
+#include "parallel/gpu_tools.h"
+#include "parallel/nvml.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/profile.h"
 #include "trainer/train/replica.h"
 
 namespace sluice::train {
@@ -46,6 +56,53 @@ dataio::Order order_of(const RunOptions& options, const dataio::SplitLayout& spl
   return {plan, options.data.seed};
 }
 
+/// Seconds since the kernel started this process.
+double process_age_s() {
+  // Field 22 of the line; the second, a name in parentheses, may hold blanks.
+  std::ifstream file("/proc/self/stat");
+  std::string line;
+  std::getline(file, line);
+  std::istringstream fields(line.substr(line.rfind(')') + 2));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const double started = std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) - started;
+}
+
+/// Energy of a rank's device over the counted steps; nothing where nobody counts it.
+class EnergyWatch {
+ public:
+  explicit EnergyWatch(const c10::Device& device) {
+    if (!device.is_cpu()) power_ = parallel::PowerMeter::open(parallel::pci_bus_id(device.index()));
+  }
+  void start() {
+    if (power_) joules_ = power_->energy_j();
+    started_ = std::chrono::steady_clock::now();
+  }
+  void stop(double own_tokens, StepMetrics& metrics) const {
+    const auto now = power_ ? power_->energy_j() : std::nullopt;
+    if (!now || !joules_) return;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started_;
+    metrics.power_w = (*now - *joules_) / seconds.count();
+    metrics.energy_per_token_j = (*now - *joules_) / own_tokens;
+  }
+
+ private:
+  std::unique_ptr<parallel::PowerMeter> power_;
+  std::optional<double> joules_;
+  std::chrono::steady_clock::time_point started_;
+};
+
+double median_step_s(const std::vector<StepTimes>& steps) {
+  std::vector<double> seconds;
+  for (const StepTimes& step : steps) seconds.push_back(step.result.step_s);
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>((seconds.size() - 1) / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
 }  // namespace
 
 StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
@@ -65,13 +122,36 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       replica, {.slicing = slicing, .optim = options.optim, .total_steps = options.train.steps}, world);
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,
-                          .steps = {}};
+                          .steps = {},
+                          .start_to_first_step_s = 0,
+                          .memory = {},
+                          .metrics = {},
+                          .peaks = {}};
+  const c10::Device device = replica.parameters().device();
+  EnergyWatch energy(device);
+  std::optional<Profile> profile;
+  if (!plan.profile.empty() && world.rank() == 0)
+    profile.emplace(ProfilePlan{.file = plan.profile, .skip = plan.warm_up}, device);
   world.barrier();
   for (std::int64_t i = 0; i < plan.warm_up + plan.steps; ++i) {
+    if (i == plan.warm_up) energy.start();
+    if (profile) profile->before_step();
     const double before = process_cpu_s();
     const StepResult result = run_step(*step, i, loader, [] { return StopWish::kGoOn; });
+    if (i == 0) benchmark.start_to_first_step_s = process_age_s();
     if (i >= plan.warm_up) benchmark.steps.push_back({result, process_cpu_s() - before});
   }
+  if (profile) profile->finish();
+  StepMetrics means;
+  energy.stop(static_cast<double>(plan.steps * benchmark.tokens_per_step) / static_cast<double>(world.size()),
+              means);
+  benchmark.memory = parallel::peak_memory(device);
+  benchmark.peaks = find_peaks(device, options.train.precision, world);
+  benchmark.metrics = step_metrics(workload_of(options, vocabulary_size, world.size()), benchmark.peaks,
+                                   median_step_s(benchmark.steps));
+  benchmark.metrics.peak_memory_bytes = benchmark.memory.allocated_peak;
+  benchmark.metrics.power_w = means.power_w;
+  benchmark.metrics.energy_per_token_j = means.energy_per_token_j;
   return benchmark;
 }
 

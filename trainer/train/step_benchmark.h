@@ -1,18 +1,22 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <vector>
 
 #include "dataio/corpus.h"
 #include "parallel/communicator.h"
+#include "parallel/device_memory.h"
+#include "trainer/train/meter.h"
 #include "trainer/train/options.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
 
 struct BenchmarkPlan {
-  std::int64_t warm_up = 3;  ///< steps that are not counted
-  std::int64_t steps = 20;
+  std::int64_t warm_up = 3;         ///< steps that are not counted
+  std::int64_t steps = 20;          ///< at least one
+  std::filesystem::path profile{};  ///< file for a trace of rank 0, of steps after the warm-up; empty: none
 };
 
 /// Seconds of one step of this rank.
@@ -25,6 +29,10 @@ struct StepBenchmark {
   std::int64_t parameters = 0;
   std::int64_t tokens_per_step = 0;  ///< of all ranks
   std::vector<StepTimes> steps;
+  double start_to_first_step_s = 0;  ///< from the start of the process until its first step was done
+  parallel::DeviceMemory memory;     ///< of this rank's device, set-up included
+  StepMetrics metrics;  ///< at the median step; power and energy are means over the counted steps
+  Peaks peaks;
 };
 
 /// Runs steps of training, as a run with these options would, on `split`. Neither evaluates nor writes.

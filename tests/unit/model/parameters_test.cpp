@@ -138,16 +138,5 @@ TEST(InitialValues, HaveTheSpreadThatIsAsked) {
   EXPECT_GT(initial_value(find(labml, "blocks.0.sgu.weight"), 1, at::kDouble).max().item<double>(), 0.0099);
 }
 
-TEST(Flops, AreThoseCountedByHand) {
-  ModelOptions options;
-  options.layers = 1, options.d_model = 2, options.d_ffn = 4, options.seq_len = 3;
-  // expand 2*2*4, contract 2*2*2, spatial 2*2 channels times 3 positions dense or 2 on average, head 2*2*5;
-  // times 3.
-  EXPECT_EQ(count_flops(options, 5).executed_per_token, 3 * (16 + 8 + 12 + 20));
-  EXPECT_EQ(count_flops(options, 5).useful_per_token, 3 * (16 + 8 + 8 + 20));
-  options.causal = false;
-  EXPECT_EQ(count_flops(options, 5).useful_per_token, 3 * (16 + 8 + 12 + 20));
-}
-
 }  // namespace
 }  // namespace sluice::model

@@ -27,7 +27,9 @@ class RecordingSink : public TrainSink {
  public:
   void warned(const std::string& message) override { warnings.push_back(message); }
   void started(const RunSummary& summary) override { starts.push_back(summary); }
-  void stepped(std::int64_t /*steps*/, const StepResult& result) override { losses.push_back(result.loss); }
+  void stepped(std::int64_t /*steps*/, const StepResult& result, const StepMetrics& /*metrics*/) override {
+    losses.push_back(result.loss);
+  }
   void evaluated(std::int64_t /*steps*/, const EvaluationResult& result) override { valid.push_back(result); }
   void checkpointed(std::int64_t steps, const std::filesystem::path& /*directory*/) override {
     checkpoints.push_back(steps);

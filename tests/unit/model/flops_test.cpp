@@ -1,0 +1,91 @@
+#include "trainer/model/flops.h"
+
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace sluice::model {
+namespace {
+
+ModelOptions small(std::int64_t layers) {
+  ModelOptions options;
+  options.layers = layers, options.d_model = 6, options.d_ffn = 10, options.seq_len = 7;
+  return options;
+}
+
+/// Multiply-adds of a sequence's forward, one by one: a loop over layers, positions and what each of them
+/// reads.
+struct HandCount {
+  std::int64_t channel = 0;
+  std::int64_t spatial_causal = 0;
+  std::int64_t spatial_dense = 0;
+  std::int64_t head = 0;
+};
+
+HandCount count_by_hand(const ModelOptions& options, std::int64_t vocabulary_size) {
+  HandCount count;
+  for (std::int64_t position = 0; position < options.seq_len; ++position) {
+    for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+      for (std::int64_t out = 0; out < options.d_ffn; ++out) count.channel += options.d_model;
+      for (std::int64_t out = 0; out < options.d_model; ++out) count.channel += options.d_ffn / 2;
+      for (std::int64_t seen = 0; seen < options.seq_len; ++seen) {
+        for (std::int64_t channel = 0; channel < options.d_ffn / 2; ++channel) {
+          count.spatial_dense += 1;
+          count.spatial_causal += seen <= position ? 1 : 0;
+        }
+      }
+    }
+    for (std::int64_t id = 0; id < vocabulary_size; ++id) count.head += options.d_model;
+  }
+  return count;
+}
+
+/// Two for a multiply-add.
+double flops_of(std::int64_t multiply_adds) { return 2 * static_cast<double>(multiply_adds); }
+
+constexpr double kForwardAndBoth = 3;  ///< forward, and a backward of two products for each of its
+
+TEST(Flops, AreThoseCountedByHand) {
+  for (const std::int64_t layers : {1, 4}) {
+    const ModelOptions options = small(layers);
+    const auto tokens = static_cast<double>(options.seq_len);
+    const HandCount hand = count_by_hand(options, 11);
+    const FlopCount count = count_flops(options, 11);
+    EXPECT_DOUBLE_EQ(count.useful_per_token * tokens,
+                     kForwardAndBoth * flops_of(hand.channel + hand.spatial_causal + hand.head));
+    EXPECT_DOUBLE_EQ(count.executed_per_token * tokens,
+                     kForwardAndBoth * flops_of(hand.channel + hand.spatial_dense + hand.head));
+  }
+}
+
+TEST(Flops, OfAFullMixingAreAllUseful) {
+  ModelOptions options = small(3);
+  options.causal = false;
+  const FlopCount count = count_flops(options, 11);
+  EXPECT_DOUBLE_EQ(count.useful_per_token, count.executed_per_token);
+}
+
+TEST(Flops, OfRecomputeAreExecutedAndNotUseful) {
+  const ModelOptions options = small(4);
+  const auto tokens = static_cast<double>(options.seq_len);
+  const HandCount hand = count_by_hand(options, 11);
+  const FlopCount none = count_flops(options, 11, Recompute::kNone);
+  const FlopCount gate = count_flops(options, 11, Recompute::kGate);
+  const FlopCount block = count_flops(options, 11, Recompute::kBlock);
+  EXPECT_DOUBLE_EQ(gate.useful_per_token, none.useful_per_token);
+  EXPECT_DOUBLE_EQ(block.useful_per_token, none.useful_per_token);
+  EXPECT_DOUBLE_EQ((gate.executed_per_token - none.executed_per_token) * tokens,
+                   flops_of(hand.spatial_dense));
+  EXPECT_DOUBLE_EQ((block.executed_per_token - none.executed_per_token) * tokens,
+                   flops_of(hand.channel + hand.spatial_dense));
+}
+
+TEST(FlopUtilisation, IsTheShareOfThePeak) {
+  // 2 GFLOP a token, 100 thousand tokens a second: 200 TFLOP/s of 400.
+  EXPECT_DOUBLE_EQ(flop_utilisation(2e9, 1e5, 4e14), 0.5);
+  EXPECT_THROW((void)flop_utilisation(2e9, 1e5, 0), c10::Error);
+}
+
+}  // namespace
+}  // namespace sluice::model
