@@ -5,16 +5,25 @@
 
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <thread>
 
 #include "parallel/device_memory.h"
 #include "parallel/device_stream.h"
 #include "parallel/gpu_tools.h"
 #include "parallel/nvml.h"
+#include "parallel/trace_range.h"
 #include "tests/support/gpu.h"
+#include "tests/unit/dataio/scratch.h"
 #include "trainer/kernels/peak.h"
 #include "trainer/train/datasheet.h"
 #include "trainer/train/peaks.h"
+#include "trainer/train/profile.h"
 
 namespace sluice::tests {
 namespace {
@@ -86,6 +95,49 @@ TEST(PowerMeter, CountsTheEnergyOfWork) {
   std::printf("%.1f J in %.2f s; now %.1f W\n", used, seconds, meter->power_w().value_or(-1));
   EXPECT_GT(used, 10.0 * seconds);
   EXPECT_LT(used, 3000.0 * seconds);
+}
+
+/// That a trace has what the steps of this test do; prints what it has.
+void expect_steps_in_trace(const std::filesystem::path& file, int steps) {
+  std::ifstream in(file);
+  const auto trace = nlohmann::json::parse(in);
+  std::map<std::string, int> by_category;
+  int ranges = 0;
+  for (const auto& event : trace.at("traceEvents")) {
+    ++by_category[event.value("cat", "none")];
+    if (event.value("cat", "") == "user_annotation" && event.value("name", "") == "step") ++ranges;
+  }
+  for (const auto& [category, count] : by_category) std::printf("%s: %d events\n", category.c_str(), count);
+  EXPECT_EQ(ranges, steps);
+  EXPECT_GE(by_category["kernel"], 2 * steps) << "two products a step";
+  EXPECT_GE(by_category["cuda_runtime"] + by_category["cuda_driver"], steps);
+}
+
+/// The products of a step, and products of a step in a captured graph that was captured before the profiler
+/// looked.
+TEST(Profile, SeesTheKernelsOfReplayedGraphs) {
+  SLUICE_NEEDS_GPU();
+  parallel::enter_device(kGpu);
+  const auto kind = at::TensorOptions().dtype(at::kBFloat16).device(kGpu);
+  const at::Tensor square = at::randn({4096, 4096}, kind);
+  at::Tensor product = at::empty({4096, 4096}, kind);
+  const auto work = [&](const std::function<void()>& /*mark*/) {
+    for (int i = 0; i < 2; ++i) at::mm_out(product, square, square);
+  };
+  work({});  // cuBLAS sets itself up outside the capture
+  parallel::DeviceGraph graph;
+  graph.capture(work);
+  const dataio::Scratch scratch;
+  const auto file = scratch.path() / "trace.json";
+  train::Profile profile({.file = file, .skip = 2, .steps = 4}, kGpu);
+  for (int step = 0; step < 8; ++step) {
+    profile.before_step();
+    const parallel::TraceRange range("step");
+    graph.replay({});
+  }
+  profile.finish();
+  ASSERT_TRUE(profile.written());
+  expect_steps_in_trace(file, 4);
 }
 
 }  // namespace
