@@ -15,11 +15,39 @@ get_filename_component(SLUICE_SITE_PACKAGES ${SLUICE_TORCH} DIRECTORY)
 
 find_path(SLUICE_CUDA_INCLUDE cuda_runtime_api.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include
           PATH_SUFFIXES targets/x86_64-linux/include NO_DEFAULT_PATH)
+find_program(SLUICE_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
+file(GLOB _cudart ${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib/libcudart.so.*)
+
+# Sets `out` to what a CUDA flavour lacks here, or to "".
+function(_sluice_cuda_lacks out)
+  set(${out} "" PARENT_SCOPE)
+  if(NOT _cudart OR NOT EXISTS ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2)
+    set(${out} "the full LibTorch (launch/setup --device cuda)" PARENT_SCOPE)
+  elseif(NOT SLUICE_CUDA_INCLUDE OR NOT SLUICE_NVCC)
+    set(${out} "a CUDA toolkit with nvcc (on PATH, in CUDA_HOME or /usr/local/cuda)" PARENT_SCOPE)
+  else()
+    # Kernels register themselves with the wheel's runtime, so both must be of one major version.
+    string(REGEX MATCH "so\\.([0-9]+)$" _ "${_cudart}")
+    set(runtime ${CMAKE_MATCH_1})
+    execute_process(COMMAND ${SLUICE_NVCC} --version OUTPUT_VARIABLE text ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9]+)" _ "${text}")
+    if(NOT CMAKE_MATCH_1 STREQUAL runtime)
+      set(${out} "a CUDA ${runtime} toolkit (${SLUICE_NVCC} is of release ${CMAKE_MATCH_1})" PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()
+
 set(SLUICE_CUDA OFF)
-if(SLUICE_DEVICE STREQUAL "cuda" OR (SLUICE_DEVICE STREQUAL "auto" AND SLUICE_CUDA_INCLUDE
-                                     AND EXISTS ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2))
-  set(SLUICE_CUDA ON)
-elseif(NOT SLUICE_DEVICE MATCHES "^(auto|cpu)$")
+if(SLUICE_DEVICE MATCHES "^(auto|cuda)$")
+  _sluice_cuda_lacks(_lacks)
+  if(NOT _lacks)
+    set(SLUICE_CUDA ON)
+  elseif(SLUICE_DEVICE STREQUAL "cuda")
+    message(FATAL_ERROR "SLUICE_DEVICE=cuda needs ${_lacks}")
+  else()
+    message(STATUS "CPU sources only: CUDA sources need ${_lacks}")
+  endif()
+elseif(NOT SLUICE_DEVICE STREQUAL "cpu")
   message(FATAL_ERROR "SLUICE_DEVICE=${SLUICE_DEVICE}: allowed are auto, cpu, cuda")
 endif()
 
@@ -35,12 +63,12 @@ if(SLUICE_CUDA)
   add_library(torch_cuda INTERFACE)
   target_include_directories(torch_cuda SYSTEM INTERFACE ${SLUICE_CUDA_INCLUDE}
                                                          ${SLUICE_SITE_PACKAGES}/nvidia/nccl/include)
-  file(GLOB _cudart ${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib/libcudart.so.*)
   target_link_libraries(torch_cuda INTERFACE torch
     "LINKER:--no-as-needed" ${SLUICE_TORCH}/lib/libtorch_cuda.so ${SLUICE_TORCH}/lib/libtorch.so "LINKER:--as-needed"
     ${SLUICE_TORCH}/lib/libc10_cuda.so ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2 ${_cudart})
   target_link_options(torch_cuda INTERFACE
     "LINKER:-rpath,${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib:${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib"
     "LINKER:-rpath-link,${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib")
+  include(SluiceCudaLanguage)
 endif()
 message(STATUS "LibTorch: ${SLUICE_TORCH} (CUDA sources: ${SLUICE_CUDA})")

@@ -1,10 +1,13 @@
 # Own code is compiled with these; libraries are reached as SYSTEM includes and stay silent.
 add_library(sluice_warnings INTERFACE)
-target_compile_options(sluice_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-                       -Wno-restrict)  # GCC 12 sees an overlap in every "literal" + std::string
+target_compile_options(sluice_warnings INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-restrict>  # GCC 12 sees an overlap in every "literal" + std::string
+  # -Wpedantic and -Wconversion would complain about what nvcc itself writes.
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow;-Wno-deprecated-gpu-targets>")
 option(SLUICE_WERROR "warnings in own code are errors" ON)
 if(SLUICE_WERROR)
-  target_compile_options(sluice_warnings INTERFACE -Werror)
+  target_compile_options(sluice_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
+                         "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>")
 endif()
 
 # sluice_library(NAME [UNITY] SOURCES ... PUBLIC ... PRIVATE ...): a static library of this project, includes from the

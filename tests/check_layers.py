@@ -30,12 +30,12 @@ OWNERS = [
     (r"(hdf5|H5\w+)\.h$", r"^dataio/h5\w*\.(cpp|h)$"),
     (r"nccl\.h$", r"^parallel/(\w*nccl\w*|device_cuda)\.(cpp|h)$"),
     (r"(cuda\w*\.h|(c10|ATen|torch/csrc)/cuda/.*)$", 
-     r"^parallel/\w*(cuda|nccl)\w*\.(cpp|h|cu)$|^trainer/kernels/\w*cuda\w*\.(cpp|h|cu|cuh)$"),
+     r"^parallel/\w*(cuda|nccl)\w*\.(cpp|h|cu)$|^trainer/kernels/(\w*cuda\w*\.(cpp|h|cuh)|\w+\.cu)$"),
     (r"boost/", r"^trainer/cli/(arguments|syntax|option_\w+)\.cpp$"),
     (r"(nlohmann|spdlog)/", r"\.cpp$"),
     (r"fmt/", r"\.cpp$|^trainer/cli/option_rows\.h$"),
     (r"(sentencepiece\w*|xxhash)\.h$", r"\.cpp$|_internal\.h$"),
-    (r"(ATen|c10|torch)/", r"^(?!dataio/)"),
+    (r"(ATen|c10|torch)/", r"^(?!dataio/)(?!.*\.cuh?$)"),  # kernels take plain pointers: nvcc is slow enough alone
     (r"(ATen/ATen\.h|ATen/Functions\.h|torch/(torch|all|types)\.h|torch/nn.*)$", r"(?!)"),  # nobody: too broad to compile
     (r"(ATen/ops/.*|torch/csrc/.*)$", r"\.(cpp|cu)$|_internal\.h$"),
 ]

@@ -1,7 +1,6 @@
 #include "trainer/model/gmlp.h"
 
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
@@ -11,6 +10,7 @@
 #include <cmath>
 #include <utility>
 
+#include "trainer/kernels/cross_entropy.h"
 #include "trainer/model/parameters.h"
 
 namespace sluice::model {
@@ -78,10 +78,19 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   return x_BTd;
 }
 
+at::Tensor Gmlp::encode(const at::Tensor& tokens_BT) const {
+  at::Tensor x_BTd = embed(tokens_BT, 0);
+  for (const kernels::GmlpBlock& block : blocks_) x_BTd = kernels::gmlp_block(x_BTd, block);
+  return x_BTd;
+}
+
+at::Tensor Gmlp::final_norm(const at::Tensor& x_BTd) const {
+  return at::layer_norm(x_BTd, {options_.d_model}, norm_weight_, norm_bias_, options_.norm_eps)
+      .view({-1, options_.d_model});
+}
+
 at::Tensor Gmlp::head(const at::Tensor& x_BTd) const {
-  const at::Tensor normed =
-      at::layer_norm(x_BTd, {options_.d_model}, norm_weight_, norm_bias_, options_.norm_eps)
-          .view({-1, options_.d_model});
+  const at::Tensor normed = final_norm(x_BTd);
   const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
                                                     : at::mm(normed, head_weight_.t());
   std::vector<std::int64_t> shape = x_BTd.sizes().vec();
@@ -89,18 +98,14 @@ at::Tensor Gmlp::head(const at::Tensor& x_BTd) const {
   return logits_TV.view(shape);
 }
 
-at::Tensor Gmlp::logits(const at::Tensor& tokens_BT) const {
-  at::Tensor x_BTd = embed(tokens_BT, 0);
-  for (const kernels::GmlpBlock& block : blocks_) x_BTd = kernels::gmlp_block(x_BTd, block);
-  return head(x_BTd);
-}
+at::Tensor Gmlp::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT)); }
 
 at::Tensor Gmlp::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const {
+  static_assert(kIgnore == kernels::kIgnoredTarget);
   TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
               ", targets of shape ", targets_BT.sizes());
-  const at::Tensor logits_TV = logits(tokens_BT).flatten(0, 1);
-  return at::cross_entropy_loss(logits_TV, targets_BT.reshape({-1}), /*weight=*/{}, at::Reduction::Sum,
-                                kIgnore);
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT)), head_weight_, head_bias_,
+                                       targets_BT.reshape({-1}));
 }
 
 std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,

@@ -28,6 +28,10 @@ class Gmlp final : public LanguageModel {
  private:
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d].
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
+  /// embed and all blocks.
+  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT) const;
+  /// Final norm: [..., d] -> [T, d], leading dimensions flattened.
+  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
   /// Final norm and output projection: [..., d] -> [..., V].
   [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
 

@@ -16,36 +16,36 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 15;  // elements that repay another thread
 
 void check_flat(const at::Tensor& flat) {
-  TORCH_CHECK(flat.dim() == 1 && flat.is_contiguous() && flat.device().is_cpu(),
-              "a flat CPU buffer is needed, given is ", flat.sizes(), " on ", flat.device());
+  TORCH_CHECK(flat.dim() == 1 && flat.is_contiguous(), "a flat buffer is needed, given is ", flat.sizes(),
+              " on ", flat.device());
   TORCH_CHECK(flat.scalar_type() == at::kFloat || flat.scalar_type() == at::kDouble,
               "float32 or float64 is needed, given is ", flat.scalar_type());
+}
+
+void check_kind(const OptimOptions& options) {
+  TORCH_CHECK(options.kind == "adamw" || options.kind == "adam", "optim.kind is ", options.kind,
+              ", allowed are adamw and adam");
 }
 
 /// The constants of one update, in the buffer's type.
 template <typename Scalar>
 struct Update {
-  Scalar gradient_scale, beta1, beta2, one_minus_beta1, one_minus_beta2;
-  Scalar step_size;          // lr / (1 - beta1^t)
-  Scalar second_correction;  // 1 / sqrt(1 - beta2^t)
-  Scalar eps;
-  Scalar keep = 1;               // 1 - lr * weight_decay (AdamW)
-  Scalar decay_in_gradient = 0;  // weight_decay (Adam)
+  Scalar gradient_scale, beta1, beta2, one_minus_beta1, one_minus_beta2, step_size, second_correction, eps;
+  Scalar keep = 1;
+  Scalar decay_in_gradient = 0;
 };
 
 template <typename Scalar>
-Update<Scalar> make_update(const OptimOptions& options, double lr, double gradient_scale,
-                           std::int64_t update) {
-  const auto t = static_cast<double>(update);
+Update<Scalar> make_update(const kernels::UpdateScalars& scalars, double gradient_scale) {
   const auto as = [](double value) { return static_cast<Scalar>(value); };
   return {.gradient_scale = as(gradient_scale),
-          .beta1 = as(options.betas[0]),
-          .beta2 = as(options.betas[1]),
-          .one_minus_beta1 = as(1 - options.betas[0]),
-          .one_minus_beta2 = as(1 - options.betas[1]),
-          .step_size = as(lr / (1 - std::pow(options.betas[0], t))),
-          .second_correction = as(1 / std::sqrt(1 - std::pow(options.betas[1], t))),
-          .eps = as(options.eps)};
+          .beta1 = as(scalars.beta1),
+          .beta2 = as(scalars.beta2),
+          .one_minus_beta1 = as(scalars.one_minus_beta1),
+          .one_minus_beta2 = as(scalars.one_minus_beta2),
+          .step_size = as(scalars.step_size),
+          .second_correction = as(scalars.second_correction),
+          .eps = as(scalars.eps)};
 }
 
 /// Elementwise, and compiled without contraction to fused multiply-adds: any cut into ranges gives the same
@@ -97,10 +97,26 @@ double sum_of_squares(const auto* values, std::int64_t count) {
 
 }  // namespace
 
+kernels::UpdateScalars update_scalars(const OptimOptions& options, double lr, std::int64_t update) {
+  check_kind(options);
+  TORCH_CHECK(update >= 1, "updates count from 1, given is ", update);
+  const auto t = static_cast<double>(update);
+  const bool decoupled = options.kind == "adamw";
+  return {.step_size = lr / (1 - std::pow(options.betas[0], t)),
+          .second_correction = 1 / std::sqrt(1 - std::pow(options.betas[1], t)),
+          .beta1 = options.betas[0],
+          .beta2 = options.betas[1],
+          .one_minus_beta1 = 1 - options.betas[0],
+          .one_minus_beta2 = 1 - options.betas[1],
+          .eps = options.eps,
+          .keep = decoupled ? 1 - lr * options.weight_decay : 1,
+          .decay_in_gradient = decoupled ? 0 : options.weight_decay,
+          .clip = options.clip};
+}
+
 AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed)
     : options_(options), parameters_(std::move(parameters)), decayed_(std::move(decayed)) {
-  TORCH_CHECK(options.kind == "adamw" || options.kind == "adam", "optim.kind is ", options.kind,
-              ", allowed are adamw and adam");
+  check_kind(options);
   check_flat(parameters_);
   std::int64_t previous = 0;
   for (const DecayRange& range : decayed_) {
@@ -119,15 +135,12 @@ void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, 
       gradients.numel() == parameters_.numel() && gradients.scalar_type() == parameters_.scalar_type(),
       "gradients: ", gradients.numel(), " of ", gradients.scalar_type(),
       ", parameters: ", parameters_.numel(), " of ", parameters_.scalar_type());
-  TORCH_CHECK(update >= 1, "updates count from 1, given is ", update);
+  const kernels::UpdateScalars scalars = update_scalars(options_, lr, update);
   AT_DISPATCH_FLOATING_TYPES(parameters_.scalar_type(), "AdamW::step", [&] {
-    const auto plain = make_update<scalar_t>(options_, lr, gradient_scale, update);
+    const auto plain = make_update<scalar_t>(scalars, gradient_scale);
     auto with_decay = plain;
-    if (options_.kind == "adamw") {
-      with_decay.keep = static_cast<scalar_t>(1 - lr * options_.weight_decay);
-    } else {
-      with_decay.decay_in_gradient = static_cast<scalar_t>(options_.weight_decay);
-    }
+    with_decay.keep = static_cast<scalar_t>(scalars.keep);
+    with_decay.decay_in_gradient = static_cast<scalar_t>(scalars.decay_in_gradient);
     auto* parameter = parameters_.data_ptr<scalar_t>();
     const auto* gradient = gradients.const_data_ptr<scalar_t>();
     auto* first = first_.data_ptr<scalar_t>();

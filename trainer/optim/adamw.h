@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "trainer/kernels/device_update.h"
 #include "trainer/optim/options.h"
 
 namespace sluice::optim {
@@ -40,6 +41,11 @@ class AdamW {
   at::Tensor first_;
   at::Tensor second_;
 };
+
+/// The numbers of one update for kernels::adamw_update, which then does what AdamW::step does; `update`
+/// counts from 1. Throws c10::Error as AdamW does.
+[[nodiscard]] kernels::UpdateScalars update_scalars(const OptimOptions& options, double lr,
+                                                    std::int64_t update);
 
 /// Euclidean norm of a flat buffer, accumulated in float64 over fixed blocks in a fixed order: the same bits
 /// for any number of threads. NaN or infinite if an element is.

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+// Launchers of the kernels in the .cu files: plain pointers to device memory, enqueued on `stream`; bf16
+// tensors as the address of their first element. Each checks its launch and throws std::runtime_error with
+// CUDA's own words. Callers have checked shapes, types and alignment.
+namespace sluice::kernels::launch {
+
+// Where the kernels find the fields of UpdateScalars and Decision, as doubles, and kDecayBlock
+// (device_update.h): device_update_cuda.cpp asserts that they agree.
+inline constexpr int kClip = 9;
+inline constexpr int kScale = 4;
+inline constexpr int kGo = 5;
+inline constexpr int kDecayElements = 32;
+
+inline constexpr int kSliceColumns = 4;                  ///< begin, end, index, first block
+inline constexpr std::int64_t kElementsPerBlock = 8192;  ///< a slice's fixed block
+
+void slice_sums(const float* flat, const std::int64_t* table, std::int64_t slices, std::int64_t blocks,
+                double* partials, double* sums, cudaStream_t stream);
+
+void decide_update(const double* slice_sums, std::int64_t count, const double* agreed, const double* scalars,
+                   double* decision, cudaStream_t stream);
+
+struct AdamwArguments {
+  float* parameters;
+  const float* gradients;
+  float* first;
+  float* second;
+  void* compute_bf16;  ///< or null
+  const std::uint8_t* decay_flags;
+  std::int64_t count;
+  const double* scalars;
+  const double* decision;
+};
+void adamw_update(const AdamwArguments& arguments, cudaStream_t stream);
+
+inline constexpr int kAccumulateMost = 96;  ///< tensors of one launch
+struct AccumulateArguments {
+  float* into[kAccumulateMost];
+  const void* gradient_bf16[kAccumulateMost];
+  std::int64_t count[kAccumulateMost];
+  std::int32_t first_block[kAccumulateMost + 1];
+  std::int32_t tensors;
+};
+inline constexpr std::int64_t kAccumulateBlock = 4096;  ///< elements that one thread block takes
+/// kAdd: into += gradient; otherwise into = gradient.
+template <bool kAdd>
+void accumulate(const AccumulateArguments& arguments, cudaStream_t stream);
+
+void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,
+                   std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t ignored,
+                   cudaStream_t stream);
+
+enum class RowGradient { kNone, kSame, kBf16 };  ///< of the logits' own type, or bfloat16
+struct RowArguments {
+  const void* logits;
+  const std::int64_t* targets;
+  void* losses;
+  void* gradient;  ///< may be the logits, if of their type
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t ignored;
+};
+/// Logits and losses of type Value: float or double.
+template <typename Value>
+void cross_entropy_rows(const RowArguments& arguments, RowGradient kind, cudaStream_t stream);
+
+}  // namespace sluice::kernels::launch

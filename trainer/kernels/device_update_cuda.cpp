@@ -1,0 +1,160 @@
+#include <ATen/cuda/CUDAContextLight.h>
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "trainer/kernels/cross_entropy.h"
+#include "trainer/kernels/cuda_launch.h"
+#include "trainer/kernels/device_update.h"
+
+namespace sluice::kernels {
+namespace {
+
+static_assert(offsetof(UpdateScalars, clip) == launch::kClip * sizeof(double));
+static_assert(offsetof(UpdateScalars, decay_in_gradient) == 8 * sizeof(double));
+static_assert(offsetof(Decision, scale) == launch::kScale * sizeof(double));
+static_assert(offsetof(Decision, go) == launch::kGo * sizeof(double));
+static_assert(kDecayBlock == launch::kDecayElements);
+
+/// Contiguous, on a GPU, of this type and at least `least` elements.
+void check(const at::Tensor& tensor, const char* name, at::ScalarType dtype, std::int64_t least) {
+  TORCH_CHECK(
+      tensor.is_cuda() && tensor.is_contiguous() && tensor.scalar_type() == dtype && tensor.numel() >= least,
+      name, ": needed are ", least, " contiguous elements of ", dtype, " on a GPU, given is ", tensor.sizes(),
+      " of ", tensor.scalar_type(), " on ", tensor.device());
+}
+
+void check_aligned(const at::Tensor& tensor, const char* name) {
+  TORCH_CHECK(reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr()) % 16 == 0, name,
+              " does not start at a multiple of 16 bytes");
+}
+
+cudaStream_t stream_of(const at::Tensor& tensor) {
+  return c10::cuda::getCurrentCUDAStream(tensor.device().index()).stream();
+}
+
+}  // namespace
+
+SliceSums::SliceSums(const std::vector<Slice>& slices, at::Device device) {
+  const auto count = static_cast<std::int64_t>(slices.size());
+  at::Tensor table = at::empty({count, launch::kSliceColumns}, at::TensorOptions().dtype(at::kLong));
+  auto* row = table.mutable_data_ptr<std::int64_t>();
+  std::int64_t blocks = 0;
+  for (const Slice& slice : slices) {
+    TORCH_CHECK(0 <= slice.begin && slice.begin % 4 == 0 && slice.begin <= slice.end && slice.index >= 0,
+                "slice [", slice.begin, ", ", slice.end, ") with its sum at ", slice.index);
+    row = std::copy_n(std::array{slice.begin, slice.end, slice.index, blocks}.data(), launch::kSliceColumns,
+                      row);
+    blocks += (slice.end - slice.begin + launch::kElementsPerBlock - 1) / launch::kElementsPerBlock;
+    needed_flat_ = std::max(needed_flat_, slice.end);
+    needed_sums_ = std::max(needed_sums_, slice.index + 1);
+  }
+  table_ = table.to(device);
+  partials_ = at::empty({blocks}, at::TensorOptions().dtype(at::kDouble).device(device));
+}
+
+void SliceSums::run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) const {
+  check(flat_f32, "the flat buffer", at::kFloat, needed_flat_);
+  check_aligned(flat_f32, "the flat buffer");
+  check(sums_f64, "the sums", at::kDouble, needed_sums_);
+  const c10::cuda::CUDAGuard guard(flat_f32.device());
+  launch::slice_sums(flat_f32.const_data_ptr<float>(), table_.const_data_ptr<std::int64_t>(), table_.size(0),
+                     partials_.numel(), partials_.mutable_data_ptr<double>(),
+                     sums_f64.mutable_data_ptr<double>(), stream_of(flat_f32));
+}
+
+void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f64,
+                   const at::Tensor& scalars_f64, const at::Tensor& decision_f64) {
+  check(slice_sums_f64, "the slices' sums", at::kDouble, 0);
+  check(agreed_f64, "what was agreed on", at::kDouble, kAgreed);
+  check(scalars_f64, "the update's scalars", at::kDouble, kUpdateScalars);
+  check(decision_f64, "the decision", at::kDouble, kDecision);
+  const c10::cuda::CUDAGuard guard(decision_f64.device());
+  launch::decide_update(slice_sums_f64.const_data_ptr<double>(), slice_sums_f64.numel(),
+                        agreed_f64.const_data_ptr<double>(), scalars_f64.const_data_ptr<double>(),
+                        decision_f64.mutable_data_ptr<double>(), stream_of(decision_f64));
+}
+
+void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const at::Tensor& decision_f64) {
+  const std::int64_t count = slice.parameters.numel();
+  for (const auto& [tensor, name] :
+       {std::pair{&slice.parameters, "parameters"}, std::pair{&slice.gradients, "gradients"},
+        std::pair{&slice.first, "first moments"}, std::pair{&slice.second, "second moments"}}) {
+    check(*tensor, name, at::kFloat, count);
+    check_aligned(*tensor, name);
+    TORCH_CHECK(tensor->numel() == count, name, ": ", tensor->numel(), ", parameters: ", count);
+  }
+  if (slice.compute.defined()) {
+    check(slice.compute, "compute", at::kBFloat16, count);
+    check_aligned(slice.compute, "compute");
+  }
+  check(slice.decay_flags, "decay flags", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
+  check(scalars_f64, "the update's scalars", at::kDouble, kUpdateScalars);
+  check(decision_f64, "the decision", at::kDouble, kDecision);
+  const c10::cuda::CUDAGuard guard(slice.parameters.device());
+  launch::adamw_update({.parameters = slice.parameters.mutable_data_ptr<float>(),
+                        .gradients = slice.gradients.const_data_ptr<float>(),
+                        .first = slice.first.mutable_data_ptr<float>(),
+                        .second = slice.second.mutable_data_ptr<float>(),
+                        .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
+                        .decay_flags = slice.decay_flags.const_data_ptr<std::uint8_t>(),
+                        .count = count,
+                        .scalars = scalars_f64.const_data_ptr<double>(),
+                        .decision = decision_f64.const_data_ptr<double>()},
+                       stream_of(slice.parameters));
+}
+
+void accumulate(at::TensorList into, at::TensorList gradients, Accumulate mode) {
+  TORCH_CHECK(into.size() == gradients.size(), "accumulate: ", into.size(), " buffers, ", gradients.size(),
+              " gradients");
+  for (std::size_t from = 0; from < into.size(); from += launch::kAccumulateMost) {
+    launch::AccumulateArguments arguments{};
+    // Copies of gradients that are not contiguous: they live until the launch, and their memory is not reused
+    // before it has run, because it is given back to the same stream.
+    std::vector<at::Tensor> held;
+    const std::size_t to = std::min(into.size(), from + launch::kAccumulateMost);
+    for (std::size_t i = from; i < to; ++i) {
+      held.push_back(gradients[i].contiguous());
+      check(into[i], "accumulate's buffer", at::kFloat, 0);
+      check(held.back(), "accumulate's gradient", at::kBFloat16, into[i].numel());
+      TORCH_CHECK(held.back().numel() == into[i].numel(), "accumulate: a buffer of ", into[i].numel(),
+                  ", a gradient of ", held.back().numel());
+      const std::int32_t k = arguments.tensors++;
+      arguments.into[k] = into[i].mutable_data_ptr<float>();
+      arguments.gradient_bf16[k] = held.back().const_data_ptr();
+      arguments.count[k] = into[i].numel();
+      arguments.first_block[k + 1] =
+          arguments.first_block[k] +
+          static_cast<std::int32_t>((into[i].numel() + launch::kAccumulateBlock - 1) /
+                                    launch::kAccumulateBlock);
+    }
+    const c10::cuda::CUDAGuard guard(into[from].device());
+    if (mode == Accumulate::kAdd) {
+      launch::accumulate<true>(arguments, stream_of(into[from]));
+    } else {
+      launch::accumulate<false>(arguments, stream_of(into[from]));
+    }
+  }
+}
+
+void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,
+                   const at::Tensor& targets_i64) {
+  TORCH_CHECK(windows_i32.dim() == 2 && windows_i32.size(1) >= 1, "windows of shape ", windows_i32.sizes());
+  const std::int64_t batch = windows_i32.size(0);
+  const std::int64_t length = windows_i32.size(1) - 1;
+  check(windows_i32, "windows", at::kInt, 0);
+  check(rows_i32, "the number of rows", at::kInt, 1);
+  check(tokens_i64, "tokens", at::kLong, batch * length);
+  check(targets_i64, "targets", at::kLong, batch * length);
+  const c10::cuda::CUDAGuard guard(windows_i32.device());
+  launch::split_windows(windows_i32.const_data_ptr<std::int32_t>(), rows_i32.const_data_ptr<std::int32_t>(),
+                        tokens_i64.mutable_data_ptr<std::int64_t>(),
+                        targets_i64.mutable_data_ptr<std::int64_t>(), batch, length, kIgnoredTarget,
+                        stream_of(windows_i32));
+}
+
+}  // namespace sluice::kernels
