@@ -49,8 +49,7 @@ class DeviceEvent {
 
 /// Work on the current stream that is captured once and then replayed whole: one launch instead of thousands.
 /// What it reads and writes stays where it was at capture. Work of other streams belongs to it if it was
-/// ordered after and before the current stream's by events. Graphs that share a pool of memory (all of a
-/// process do) must not be replayed at the same time.
+/// ordered after and before the current stream's by events.
 class DeviceGraph {
  public:
   DeviceGraph();
@@ -59,8 +58,10 @@ class DeviceGraph {
   DeviceGraph& operator=(const DeviceGraph&) = delete;
 
   /// Records what `work` does without doing it. It calls `mark` between its phases, the same number of times
-  /// whenever it is run. Other threads may go on using the device meanwhile.
-  void capture(const std::function<void(const std::function<void()>& mark)>& work);
+  /// whenever it is run. Other threads may go on using the device meanwhile. `neighbour`: a captured graph
+  /// that is never replayed at the same time and goes at the same time: the two share their memory.
+  void capture(const std::function<void(const std::function<void()>& mark)>& work,
+               const DeviceGraph* neighbour = nullptr);
   [[nodiscard]] bool captured() const;
   /// Enqueues the work on the current stream; the i-th mark records events[i].
   void replay(std::vector<DeviceEvent*> events);

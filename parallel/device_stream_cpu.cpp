@@ -40,7 +40,10 @@ double DeviceEvent::seconds_since(const DeviceEvent& /*earlier*/) const { refuse
 
 DeviceGraph::DeviceGraph() { refuse(); }
 DeviceGraph::~DeviceGraph() = default;
-void DeviceGraph::capture(const std::function<void(const std::function<void()>&)>& /*work*/) { refuse(); }
+void DeviceGraph::capture(const std::function<void(const std::function<void()>&)>& /*work*/,
+                          const DeviceGraph* /*neighbour*/) {
+  refuse();
+}
 bool DeviceGraph::captured() const { refuse(); }
 void DeviceGraph::replay(std::vector<DeviceEvent*> /*events*/) { refuse(); }
 

@@ -19,12 +19,6 @@ namespace {
 
 cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
-/// All graphs of the process take their memory from one pool: they run one after the other.
-at::cuda::MempoolId_t shared_pool() {
-  static const at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
-  return pool;
-}
-
 std::size_t bytes_of(const at::Tensor& tensor) { return static_cast<std::size_t>(tensor.nbytes()); }
 
 }  // namespace
@@ -131,8 +125,11 @@ struct DeviceGraph::Impl {
 DeviceGraph::DeviceGraph() : impl_(std::make_unique<Impl>()) {}
 DeviceGraph::~DeviceGraph() = default;
 
-void DeviceGraph::capture(const std::function<void(const std::function<void()>&)>& work) {
-  impl_->graph.capture_begin(shared_pool(), cudaStreamCaptureModeThreadLocal);
+void DeviceGraph::capture(const std::function<void(const std::function<void()>&)>& work,
+                          const DeviceGraph* neighbour) {
+  const at::cuda::MempoolId_t pool =
+      neighbour == nullptr ? at::cuda::MempoolId_t{0, 0} : neighbour->impl_->graph.pool();
+  impl_->graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
   work([this] {
     impl_->marks.push_back(std::make_unique<DeviceEvent>());
     C10_CUDA_CHECK(cudaEventRecordWithFlags(impl_->marks.back()->impl_->event, current_stream(),

@@ -8,6 +8,7 @@
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
@@ -96,7 +97,9 @@ void expect_near(const at::Tensor& got, const at::Tensor& expected, double allow
 class Nccl : public testing::TestWithParam<Path> {
  protected:
   static at::Tensor on_gpu(std::int64_t count, at::ScalarType type) {
-    return at::zeros({count}, at::TensorOptions().dtype(type).device(gpu_of_rank()));
+    const at::Tensor zeros = at::zeros({count}, at::TensorOptions().dtype(type).device(gpu_of_rank()));
+    c10::cuda::device_synchronize();  // the default stream's work is not ordered before run_on_gpu's
+    return zeros;
   }
 };
 

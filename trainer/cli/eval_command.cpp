@@ -10,6 +10,7 @@
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/train/device_group.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/threads.h"
@@ -29,9 +30,13 @@ const std::vector<Flag> kFlags = {
     {.name = "--split", .value_name = "NAME", .help = "which part of the corpus", .default_value = "valid"},
     {.name = "--micro-batch", .value_name = "B", .help = "sequences at once on a rank", .default_value = "8"},
     {.name = "--precision",
-     .value_name = "fp32|fp64",
-     .help = "what is computed in",
+     .value_name = "fp32|tf32|bf16|fp64",
+     .help = "what is computed in: fp32 or fp64 on the CPU; fp32, tf32 or bf16 on a GPU",
      .default_value = "fp32"},
+    {.name = "--device",
+     .value_name = "auto|cpu|cuda",
+     .help = "what computes: auto takes GPUs where every rank has one",
+     .default_value = "auto"},
     {.name = "--threads",
      .value_name = "N",
      .help = "compute threads a rank; 0: its share of the cores",
@@ -77,8 +82,8 @@ void print_lines(const nlohmann::ordered_json& values) {
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, words);
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
-  const at::ScalarType dtype =
-      arguments.choice("--precision", {"fp32", "fp64"}) == "fp64" ? at::kDouble : at::kFloat;
+  const std::string precision = arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
+  const train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
@@ -86,13 +91,16 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   std::unique_ptr<dataio::SplitReader> reader;
   parallel::on_all_ranks(world, [&] {
     check_same_tokenizer(checkpoint, corpus);
-    replica = train::load_replica(checkpoint, dtype);
+    replica = train::load_replica(checkpoint, train::placement_for(precision, group.device()));
     reader = std::make_unique<dataio::SplitReader>(corpus.split(arguments.text("--split")),
                                                    checkpoint.vocabulary_size, dataio::ReaderOptions{});
   });
-  const auto result =
-      train::evaluate(replica->model(), *reader,
-                      {.seq_len = checkpoint.model.seq_len, .micro_batch = micro_batch, .batches = 0}, world);
+  const auto result = train::evaluate(replica->model(), *reader,
+                                      {.seq_len = checkpoint.model.seq_len,
+                                       .micro_batch = micro_batch,
+                                       .batches = 0,
+                                       .device = group.device()},
+                                      world);
   if (world.rank() != 0) return kDone;
   const auto values = summary(checkpoint, corpus, reader->split(), result);
   if (arguments.has("--json"))

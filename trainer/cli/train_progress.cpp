@@ -38,9 +38,10 @@ void TrainProgress::warned(const std::string& message) { say("warning: " + messa
 
 void TrainProgress::started(const train::RunSummary& summary) {
   summary_ = summary;
-  say(fmt::format("run {}: {} parameters, {} rank{} of {} thread{}", summary.directory.string(),
+  say(fmt::format("run {}: {} parameters, {} rank{} on {}, {} thread{} each", summary.directory.string(),
                   short_count(static_cast<double>(summary.parameters)), summary.world_size,
-                  summary.world_size == 1 ? "" : "s", summary.threads, summary.threads == 1 ? "" : "s"));
+                  summary.world_size == 1 ? "" : "s", summary.device, summary.threads,
+                  summary.threads == 1 ? "" : "s"));
   say(fmt::format(
       "data: {} tokens, {} samples an epoch, {} tokens dropped at the end; {} tokens a step, {} steps",
       short_count(static_cast<double>(summary.train_tokens)), summary.samples_per_epoch,

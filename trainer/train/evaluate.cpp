@@ -44,24 +44,24 @@ std::vector<EvaluationBatch> cut_split(std::int64_t split_tokens, const Evaluati
 }
 
 double batch_loss(const model::LanguageModel& model, dataio::SplitReader& reader,
-                  const EvaluationBatch& batch) {
+                  const EvaluationBatch& batch, at::Device device) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(batch.tokens() + 1));
   reader.read(batch.begin, ids);
   at::Tensor tokens_BT = at::empty({batch.rows, batch.length}, at::kLong);
   at::Tensor targets_BT = at::empty({batch.rows, batch.length}, at::kLong);
   std::copy(ids.begin(), ids.end() - 1, tokens_BT.mutable_data_ptr<std::int64_t>());
   std::copy(ids.begin() + 1, ids.end(), targets_BT.mutable_data_ptr<std::int64_t>());
-  return model.loss_sum(tokens_BT, targets_BT).item().toDouble();
+  return model.loss_sum(tokens_BT.to(device), targets_BT.to(device)).item().toDouble();
 }
 
 /// This rank's sums, one for each of its batches, as bytes.
 std::string own_sums(const model::LanguageModel& model, dataio::SplitReader& reader,
-                     const std::vector<EvaluationBatch>& batches,
+                     const std::vector<EvaluationBatch>& batches, at::Device device,
                      const parallel::Communicator& communicator) {
   std::string bytes;
   const auto stride = static_cast<std::size_t>(communicator.size());
   for (auto i = static_cast<std::size_t>(communicator.rank()); i < batches.size(); i += stride) {
-    const double sum = batch_loss(model, reader, batches[i]);
+    const double sum = batch_loss(model, reader, batches[i], device);
     bytes.append(reinterpret_cast<const char*>(&sum), sizeof sum);
   }
   return bytes;
@@ -79,7 +79,7 @@ EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader
   const at::NoGradGuard no_grad;
   const std::vector<EvaluationBatch> batches = cut_split(split.tokens, plan);
   const std::vector<std::string> gathered =
-      communicator.all_gather(own_sums(model, reader, batches, communicator));
+      communicator.all_gather(own_sums(model, reader, batches, plan.device, communicator));
   EvaluationResult result;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     const std::string& owner = gathered[i % gathered.size()];

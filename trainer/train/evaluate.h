@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 
 #include "dataio/corpus.h"
@@ -14,6 +16,7 @@ struct EvaluationPlan {
   std::int64_t micro_batch = 8;  ///< windows at once
   std::int64_t batches =
       0;  ///< at most, all ranks together, spread evenly over the split; 0: the whole split
+  at::Device device = at::kCPU;  ///< the model's
 };
 
 struct EvaluationResult {

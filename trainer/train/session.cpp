@@ -9,6 +9,7 @@
 
 #include "parallel/agree.h"
 #include "parallel/device_memory.h"
+#include "parallel/device_stream.h"
 #include "parallel/replica_check.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/threads.h"
@@ -44,7 +45,7 @@ void check_corpus(const RunOptions& options, const dataio::Corpus& corpus) {
 }  // namespace
 
 Session::Session(const RunOptions& options, SessionContext context, parallel::Communicator& world)
-    : options_(options), context_(std::move(context)), world_(world) {
+    : options_(options), context_(std::move(context)), world_(world), device_(options.train.device, world) {
   parallel::on_all_ranks(world_, [this] {
     if (is_rank_zero()) open_on_rank_zero();
   });
@@ -101,12 +102,11 @@ void Session::build() {
                                 .micro_batch = options_.train.micro_batch,
                                 .world_size = world_.size(),
                                 .rank = world_.rank()};
-  const at::ScalarType dtype = options_.train.precision == "fp64" ? at::kDouble : at::kFloat;
+  const Placement placement = placement_for(options_.train.precision, device_.device());
   const std::int64_t vocabulary = corpus_->vocabulary_size();
-  replica_ = std::make_unique<Replica>(options_.model, vocabulary, dtype, ReplicaUse::kTraining,
-                                       bucket_plan(options_.parallel, dtype, world_.size()));
-  step_ = make_train_step(
-      *replica_, {.slicing = slicing, .optim = options_.optim, .total_steps = options_.train.steps}, world_);
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining,
+                                       bucket_plan(options_.parallel, placement.master, world_.size()));
+  step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {
       load_checkpoint(*resumed_from_, replica_->layout(),
@@ -125,13 +125,16 @@ void Session::build() {
   }
   dataio::LoaderOptions loader;
   loader.reader_threads = options_.data.reader_threads;
+  if (device_.device().is_cuda()) loader.allocate = parallel::pinned_bytes;
   loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing, loader, state_.step);
 }
 
 void Session::share_state() {
-  world_.broadcast(replica_->parameters(), 0);
-  world_.broadcast(step_->optimizer().first_moment(), 0);
-  world_.broadcast(step_->optimizer().second_moment(), 0);
+  parallel::Communicator& exchange = device_.exchange();
+  exchange.broadcast(replica_->parameters(), 0);
+  exchange.broadcast(step_->optimizer().first_moment(), 0);
+  exchange.broadcast(step_->optimizer().second_moment(), 0);
+  replica_->round_parameters();
 }
 
 /// Rank 0's instruments.
@@ -146,6 +149,7 @@ TrainOutcome Session::run() {
     const dataio::WindowPlan plan = window_plan(options_, *corpus_);
     context_.sink->started({.directory = options_.run.dir,
                             .world_size = world_.size(),
+                            .device = device_.name(),
                             .threads = threads_,
                             .parameters = replica_->parameter_count(),
                             .train_tokens = plan.split_tokens,
@@ -208,7 +212,7 @@ void Session::finish_step(const StepResult& result) {
 
 void Session::check_replicas_now() {
   try {
-    parallel::check_replicas(world_, replica_->parameters(),
+    parallel::check_replicas(world_, replica_->parameters().cpu(),
                              fmt::format("parameters after step {}", state_.step));
   } catch (const parallel::ReplicaDrift& drift) {
     throw AgreedError(drift.what());
@@ -236,7 +240,8 @@ void Session::evaluate_now() {
   const EvaluationResult result = evaluate(replica_->model(), *valid_reader_,
                                            {.seq_len = options_.model.seq_len,
                                             .micro_batch = options_.train.micro_batch,
-                                            .batches = options_.eval.batches},
+                                            .batches = options_.eval.batches,
+                                            .device = device_.device()},
                                            world_);
   last_evaluated_ = state_.step;
   if (!is_rank_zero()) return;
@@ -257,9 +262,9 @@ void Session::checkpoint_now() {
   info.resolved_ini = context_.texts.resolved_ini;
   const std::filesystem::path directory =
       write_checkpoint(options_.run.dir, info, replica_->layout(),
-                       {.parameters = replica_->parameters(),
-                        .first_moment = step_->optimizer().first_moment(),
-                        .second_moment = step_->optimizer().second_moment()},
+                       {.parameters = replica_->parameters().cpu(),
+                        .first_moment = step_->optimizer().first_moment().cpu(),
+                        .second_moment = step_->optimizer().second_moment().cpu()},
                        *tokenizer_, options_.checkpoint);
   context_.sink->checkpointed(state_.step, directory);
 }

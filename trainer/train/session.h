@@ -10,6 +10,7 @@
 #include "dataio/tokenizer.h"
 #include "parallel/communicator.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
 #include "trainer/train/peaks.h"
@@ -72,6 +73,7 @@ class Session {
   const RunOptions options_;
   SessionContext context_;
   parallel::Communicator& world_;
+  DeviceGroup device_;
 
   std::optional<dataio::Corpus> corpus_;
   std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone

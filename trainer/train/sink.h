@@ -13,7 +13,8 @@ namespace sluice::train {
 struct RunSummary {
   std::filesystem::path directory;
   std::int64_t world_size = 1;
-  std::int64_t threads = 1;  ///< compute threads of this rank
+  std::string device = "cpu";  ///< of rank 0: the GPU's name
+  std::int64_t threads = 1;    ///< compute threads of this rank
   std::int64_t parameters = 0;
   std::int64_t train_tokens = 0;    ///< of the split
   std::int64_t dropped_tokens = 0;  ///< at the split's end, too few for a window

@@ -1,8 +1,16 @@
 #include "trainer/train/step.h"
 
+#include "trainer/train/device_step.h"
 #include "trainer/train/host_step.h"
 
 namespace sluice::train {
+
+StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing) {
+  return {.slicing = slicing,
+          .optim = options.optim,
+          .total_steps = options.train.steps,
+          .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff};
+}
 
 StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,
                     const std::function<StopWish()>& wish) {
@@ -12,6 +20,7 @@ StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& lo
 
 std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
                                            parallel::Communicator& communicator) {
+  if (replica.parameters().is_cuda()) return std::make_unique<DeviceStep>(replica, plan, communicator);
   return std::make_unique<HostStep>(replica, plan, communicator);
 }
 

@@ -9,16 +9,22 @@
 #include "parallel/communicator.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/options.h"
+#include "trainer/train/options.h"
 #include "trainer/train/replica.h"
 
 namespace sluice::train {
+
+enum class Graphs { kOn, kOff };  ///< whether a GPU's step is captured
 
 /// What does not change from step to step.
 struct StepPlan {
   dataio::Slicing slicing;
   optim::OptimOptions optim;
   std::int64_t total_steps = 0;
+  Graphs graphs = Graphs::kOn;
 };
+
+[[nodiscard]] StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing);
 
 enum class StopWish { kGoOn, kStop };
 

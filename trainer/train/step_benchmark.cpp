@@ -15,8 +15,10 @@
 
 #include "dataio/loader.h"
 #include "dataio/order.h"
+#include "parallel/device_stream.h"
 #include "parallel/gpu_tools.h"
 #include "parallel/nvml.h"
+#include "trainer/train/device_group.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/profile.h"
 #include "trainer/train/replica.h"
@@ -109,17 +111,18 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
                               std::int64_t vocabulary_size, const BenchmarkPlan& plan,
                               parallel::Communicator& world) {
   const dataio::Slicing slicing = slicing_of(options, world);
-  const at::ScalarType dtype = options.train.precision == "fp64" ? at::kDouble : at::kFloat;
+  DeviceGroup group(options.train.device, world);
+  const Placement placement = placement_for(options.train.precision, group.device());
   dataio::LoaderOptions loader_options;
+  if (group.device().is_cuda()) loader_options.allocate = parallel::pinned_bytes;
   loader_options.reader_threads = options.data.reader_threads;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       order_of(options, split), slicing, loader_options, 0);
-  Replica replica(options.model, vocabulary_size, dtype, ReplicaUse::kTraining,
-                  bucket_plan(options.parallel, dtype, world.size()));
+  Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
+                  bucket_plan(options.parallel, placement.master, world.size()));
   replica.initialise(options.model.seed);
-  const auto step = make_train_step(
-      replica, {.slicing = slicing, .optim = options.optim, .total_steps = options.train.steps}, world);
+  const auto step = make_train_step(replica, step_plan(options, slicing), group.exchange());
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,
                           .steps = {},
@@ -133,13 +136,19 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   if (!plan.profile.empty() && world.rank() == 0)
     profile.emplace(ProfilePlan{.file = plan.profile, .skip = plan.warm_up}, device);
   world.barrier();
-  for (std::int64_t i = 0; i < plan.warm_up + plan.steps; ++i) {
-    if (i == plan.warm_up) energy.start();
-    if (profile) profile->before_step();
+  const std::int64_t all = plan.warm_up + plan.steps;
+  for (std::int64_t begun = 0, done = 0; done < all;) {
     const double before = process_cpu_s();
-    const StepResult result = run_step(*step, i, loader, [] { return StopWish::kGoOn; });
-    if (i == 0) benchmark.start_to_first_step_s = process_age_s();
-    if (i >= plan.warm_up) benchmark.steps.push_back({result, process_cpu_s() - before});
+    if (begun < all) {
+      if (profile) profile->before_step();
+      step->begin(begun++, loader, [] { return StopWish::kGoOn; });
+      const bool more = begun - done <= step->lag() && begun < all;
+      if (more && begun > 1) continue;  // as many in flight as in training
+    }
+    if (done == plan.warm_up) energy.start();
+    const StepResult result = step->finish();
+    if (done == 0) benchmark.start_to_first_step_s = process_age_s();
+    if (done++ >= plan.warm_up) benchmark.steps.push_back({result, process_cpu_s() - before});
   }
   if (profile) profile->finish();
   StepMetrics means;

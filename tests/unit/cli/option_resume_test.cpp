@@ -32,8 +32,9 @@ TEST(OptionResume, EachKeyIsTreatedAsItsRowSays) {
     if (row.on_resume == OnResume::kSchedule) continue;
     // Another value that the row takes.
     train::RunOptions now = before;
-    for (const std::string text : {"true", "false", "3", "4", "0.25,0.5", "elsewhere", "random-offset",
-                                   "fp64", "full", "wsd", "adam", "sinusoidal", "fan_in", "0.75"}) {
+    for (const std::string text :
+         {"true", "false", "3", "4", "0.25,0.5", "elsewhere", "random-offset", "fp64", "cpu", "bf16", "gate",
+          "off", "full", "wsd", "adam", "sinusoidal", "fan_in", "0.75"}) {
       train::RunOptions other = before;
       if (row.set(other, text).empty() && row.get(other) != row.get(before)) now = other;
     }
@@ -56,8 +57,8 @@ TEST(OptionResume, EachKeyIsTreatedAsItsRowSays) {
 
 TEST(OptionResume, WhatBitExactResumeAndTheDataOrderNeedIsRefused) {
   for (const std::string key :
-       {"data.seed", "data.window", "train.global_batch", "model.seq_len", "model.layers",
-        "optim.kind", "optim.betas", "optim.schedule", "optim.warmup_steps"}) {
+       {"data.seed", "data.window", "train.global_batch", "model.seq_len", "model.layers", "optim.kind",
+        "optim.betas", "optim.schedule", "optim.warmup_steps"}) {
     for (const auto& row : option_table()) {
       if (row.key == key) {
         EXPECT_EQ(row.on_resume, OnResume::kRefuse) << key;

@@ -29,6 +29,7 @@ RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem:
   options.model.seq_len = 8;
   options.model.embedding_std = 0.5;
   options.model.init_std = 0.3;
+  options.train.device = "cpu";
   options.train.steps = 20;
   options.train.global_batch = 8;
   options.train.micro_batch = 2;

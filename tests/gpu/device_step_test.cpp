@@ -1,0 +1,131 @@
+#include "trainer/train/device_step.h"
+
+#include <ATen/ops/equal.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "tests/support/gpu.h"
+#include "tests/unit/train/support.h"
+
+// Whole sessions on one GPU, against the CPU's and against each other.
+namespace sluice::train {
+namespace {
+
+class DeviceStepTest : public ::testing::Test {
+ protected:
+  DeviceStepTest() { make_corpus(directory_.path() / "corpus"); }
+
+  /// 20 steps of four micro-batches each, each run in a directory of its own.
+  [[nodiscard]] RunOptions options(const std::string& device, const std::string& precision = "fp32") {
+    RunOptions run =
+        small_run(directory_.path() / "corpus", directory_.path() / fmt::format("run{}", runs_++));
+    run.train.device = device;
+    run.train.precision = precision;
+    return run;
+  }
+  static RanksResult train(const RunOptions& run) { return run_on_ranks(1, run); }
+
+ private:
+  TemporaryDirectory directory_;
+  int runs_ = 0;
+};
+
+void expect_same_bits(const RanksResult& got, const RanksResult& want) {
+  EXPECT_EQ(got.told.losses, want.told.losses);
+  EXPECT_TRUE(at::equal(got.parameters, want.parameters));
+  EXPECT_TRUE(at::equal(got.first_moment, want.first_moment));
+  EXPECT_TRUE(at::equal(got.second_moment, want.second_moment));
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    largest = std::max(largest, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  return largest;
+}
+
+TEST_F(DeviceStepTest, TheCpuAndTheGpuAgreeInFp32) {
+  SLUICE_NEEDS_GPU();
+  const RanksResult cpu = train(options("cpu"));
+  const RanksResult gpu = train(options("cuda"));
+  const double difference = largest_difference(gpu.told.losses, cpu.told.losses);
+  std::printf("relative difference of 20 losses: %.2e\n", difference);
+  EXPECT_LE(difference, 1e-5);
+  EXPECT_EQ(gpu.told.valid.size(), cpu.told.valid.size());
+  for (std::size_t i = 0; i < gpu.told.valid.size(); ++i)
+    EXPECT_NEAR(gpu.told.valid[i].loss, cpu.told.valid[i].loss, 1e-5 * cpu.told.valid[i].loss);
+}
+
+TEST_F(DeviceStepTest, ReducedPrecisionStaysNearFp32) {
+  SLUICE_NEEDS_GPU();
+  const RanksResult exact = train(options("cuda"));
+  for (const auto& [precision, bound] : {std::pair{"tf32", 2e-3}, std::pair{"bf16", 1e-2}}) {
+    const RanksResult rounded = train(options("cuda", precision));
+    const double difference = largest_difference(rounded.told.losses, exact.told.losses);
+    std::printf("%s: relative difference of 20 losses: %.2e\n", precision, difference);
+    EXPECT_LE(difference, bound) << precision;
+  }
+}
+
+TEST_F(DeviceStepTest, CapturedGraphsGiveTheSameBits) {
+  SLUICE_NEEDS_GPU();
+  for (const std::string precision : {"fp32", "bf16"}) {
+    for (const std::int64_t micro_batch : {2, 3, 4, 8}) {
+      RunOptions run = options("cuda", precision);
+      run.train.micro_batch = micro_batch;
+      const RanksResult graph = train(run);
+      run = options("cuda", precision);
+      run.train.micro_batch = micro_batch;
+      run.train.cuda_graph = "off";
+      SCOPED_TRACE(fmt::format("{} micro-batch {}", precision, micro_batch));
+      expect_same_bits(graph, train(run));
+    }
+  }
+}
+
+TEST_F(DeviceStepTest, RecomputedActivationsGiveTheSameBits) {
+  SLUICE_NEEDS_GPU();
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const RanksResult kept = train(options("cuda", precision));
+    for (const std::string recompute : {"gate", "block"}) {
+      RunOptions run = options("cuda", precision);
+      run.train.recompute = recompute;
+      SCOPED_TRACE(precision + " " + recompute);
+      expect_same_bits(train(run), kept);
+    }
+  }
+}
+
+TEST_F(DeviceStepTest, StoppedAnywhereAndResumedIsBitExact) {
+  SLUICE_NEEDS_GPU();
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const RanksResult straight = train(options("cuda", precision));
+    for (const std::int64_t stop : {1, 7, 18}) {
+      const RunOptions run = options("cuda", precision);
+      const RanksResult first = run_on_ranks(1, run, {.stop_in_step = stop, .verdict = {}});
+      EXPECT_EQ(first.outcome, TrainOutcome::kStoppedEarly);
+      const RanksResult second = train(run);
+      SCOPED_TRACE(fmt::format("{} stopped in step {}", precision, stop));
+      EXPECT_TRUE(at::equal(second.parameters, straight.parameters));
+      EXPECT_TRUE(at::equal(second.second_moment, straight.second_moment));
+    }
+  }
+}
+
+TEST_F(DeviceStepTest, ARunMovesBetweenCpuAndGpu) {
+  SLUICE_NEEDS_GPU();
+  const RanksResult cpu = train(options("cpu"));
+  RunOptions run = options("cuda");
+  run_on_ranks(1, run, {.stop_in_step = 10, .verdict = {}});
+  run.train.device = "cpu";
+  const RanksResult moved = train(run);
+  ASSERT_FALSE(moved.told.losses.empty());
+  EXPECT_NEAR(moved.told.losses.back(), cpu.told.losses.back(), 1e-5 * cpu.told.losses.back());
+}
+
+}  // namespace
+}  // namespace sluice::train

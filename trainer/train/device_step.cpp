@@ -1,0 +1,253 @@
+#include "trainer/train/device_step.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "trainer/optim/schedule.h"
+
+namespace sluice::train {
+
+namespace {
+
+std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+/// Those slices of the gradient arena whose squares this rank sums: all, or under ZeRO-1 its own.
+std::vector<kernels::Slice> slices_to_sum(const parallel::ArenaLayout& layout) {
+  std::vector<kernels::Slice> slices;
+  const std::vector<parallel::Range> all = layout.slices();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    slices.push_back({all[i].begin, all[i].end, static_cast<std::int64_t>(i)});
+  return slices;
+}
+
+/// A byte for each block of kDecayBlock elements: entries begin at such blocks, so none is mixed.
+at::Tensor decay_flags(const Replica& replica) {
+  const at::Tensor flags = at::zeros({replica.layout().size() / kernels::kDecayBlock}, at::kByte);
+  for (const optim::DecayRange& range : replica.decayed_ranges()) {
+    const std::int64_t first = range.begin / kernels::kDecayBlock;
+    const std::int64_t last = (range.end + kernels::kDecayBlock - 1) / kernels::kDecayBlock;
+    flags.narrow(0, first, last - first).fill_(1);
+  }
+  return flags.to(replica.parameters().device());
+}
+
+std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
+  const at::Tensor flags = decay_flags(replica);
+  return {{.parameters = replica.parameters(),
+           .gradients = replica.gradients(),
+           .first = optimizer.first_moment(),
+           .second = optimizer.second_moment(),
+           .compute = replica.rounded(),
+           .decay_flags = flags}};
+}
+
+}  // namespace
+
+DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator)
+    : replica_(replica),
+      plan_(plan),
+      communicator_(communicator),
+      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges()),
+      reducer_(replica.layout(), replica.gradients(), communicator,
+               {.progress = parallel::ReducerProgress::kCaller}),
+      slice_sums_(slices_to_sum(replica.layout()), replica.parameters().device()),
+      update_slices_(slices_to_update(replica, optimizer_)) {
+  const at::Device device = replica.parameters().device();
+  const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
+    return at::zeros(shape, at::TensorOptions().dtype(dtype).device(device));
+  };
+  const std::int64_t rows = plan.slicing.micro_batch;
+  const std::int64_t length = replica.options().seq_len;
+  inputs_ = on_device({kernels::kUpdateScalars + kernels::kAgreed}, at::kDouble);
+  scalars_ = inputs_.narrow(0, 0, kernels::kUpdateScalars);
+  start_ = inputs_.narrow(0, kernels::kUpdateScalars, kernels::kAgreed);
+  agreed_ = on_device({kernels::kAgreed}, at::kDouble);
+  sums_ = on_device({static_cast<std::int64_t>(replica.layout().slices().size())}, at::kDouble);
+  decision_ = on_device({kernels::kDecision}, at::kDouble);
+  rows_ = on_device({1}, at::kInt);
+  windows_ = on_device({rows, length + 1}, at::kInt);
+  tokens_BT_ = on_device({rows, length}, at::kLong);
+  targets_BT_ = on_device({rows, length}, at::kLong);
+  gradient_scale_ = at::full({}, 1.0 / static_cast<double>(plan.slicing.global_batch * length),
+                             at::TensorOptions().dtype(at::kFloat).device(device));
+  const std::int64_t micro_batches = plan.slicing.micro_batches();
+  for (Flight& flight : flights_) {
+    flight.inputs = parallel::pinned_empty(inputs_.sizes(), at::kDouble);
+    flight.rows = parallel::pinned_empty({micro_batches}, at::kInt);
+    flight.decision = parallel::pinned_empty(decision_.sizes(), at::kDouble);
+    flight.points = std::vector<std::array<parallel::DeviceEvent, kPoints>>(at_index(micro_batches));
+  }
+  replica_.on_gradient_ready([this](std::int64_t entry) {
+    if (reducing_) reducer_.mark_ready(entry);
+  });
+}
+
+void DeviceStep::begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) {
+  TORCH_CHECK(static_cast<std::int64_t>(unfinished_.size()) <= lag(), "DeviceStep: step ", step,
+              " begun while ", unfinished_.size(), " are unfinished");
+  Flight& flight = flights_[at_index(step) % flights_.size()];
+  flight.step = step;
+  flight.data_wait_s = 0;
+  flight.begun.record();
+  flight.since =
+      unfinished_.empty() ? &flight.begun : &flights_[at_index(unfinished_.back()) % flights_.size()].done;
+  fill_inputs(step, wish(), flight);
+  for (std::int64_t micro = 0; micro < plan_.slicing.micro_batches(); ++micro) {
+    feed(micro, loader, flight);
+    enqueue(micro, flight);
+  }
+  parallel::copy_to_host(flight.decision, decision_);
+  flight.done.record();
+  unfinished_.push_back(step);
+}
+
+void DeviceStep::fill_inputs(std::int64_t step, StopWish wish, Flight& flight) {
+  flight.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
+  const kernels::UpdateScalars scalars = optim::update_scalars(plan_.optim, flight.lr, step + 1);
+  const kernels::Agreed start{.wishes = wish == StopWish::kStop ? 1.0 : 0.0};
+  auto* const values = flight.inputs.mutable_data_ptr<double>();
+  std::memcpy(values, &scalars, sizeof scalars);
+  std::memcpy(values + kernels::kUpdateScalars, &start, sizeof start);
+  parallel::copy_to_device(inputs_, values, sizeof scalars + sizeof start);
+}
+
+/// The next micro-batch on its way to the device; waits for data, and for the device only where it is so far
+/// behind that it has not read the batches before.
+void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight) {
+  constexpr std::size_t kLoans = 2;
+  while (!loans_.empty() && (loans_.size() >= kLoans || loans_.front().copied.done())) {
+    while (!loans_.front().copied.done()) std::this_thread::yield();
+    loans_.pop_front();
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  const dataio::Batch batch = loader.next();
+  flight.data_wait_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  TORCH_CHECK(batch.step == flight.step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
+              " of step ", batch.step, ", expected ", micro, " of ", flight.step);
+  auto* const rows = flight.rows.mutable_data_ptr<std::int32_t>() + micro;
+  *rows = static_cast<std::int32_t>(batch.rows);
+  parallel::copy_to_device(rows_, rows, sizeof *rows);
+  parallel::copy_to_device(windows_, batch.tokens.data(), batch.tokens.size_bytes());
+  loans_.push_back({{}, batch.lease});
+  loans_.back().copied.record();
+}
+
+DeviceStep::Part DeviceStep::part_of(std::int64_t micro) const {
+  const bool first = micro == 0;
+  const bool last = micro + 1 == plan_.slicing.micro_batches();
+  if (first && last) return Part::kOnly;
+  if (first) return Part::kFirst;
+  return last ? Part::kLast : Part::kMiddle;
+}
+
+/// Operator by operator the first time, so that what is made on first use (library handles, connections,
+/// workspaces) is there when the work is captured.
+void DeviceStep::enqueue(std::int64_t micro, Flight& flight) {
+  const Part part = part_of(micro);
+  CapturedPart& captured = parts_[static_cast<std::size_t>(part)];
+  std::vector<parallel::DeviceEvent*> points;
+  const bool ends = part == Part::kOnly || part == Part::kLast;
+  for (std::size_t point = 0; point < (ends ? kPoints : kReduced); ++point)
+    points.push_back(&flight.points[at_index(micro)][point]);
+  if (plan_.graphs == Graphs::kOff || captured.runs++ == 0) {
+    auto next = points.begin();
+    run_part(part, [&next] { (*next++)->record(); });
+    return;
+  }
+  if (!captured.graph) {
+    parallel::release_cached_memory();  // what ran before left blocks that the graph cannot use
+    const auto other = std::find_if(parts_.begin(), parts_.end(),
+                                    [](const CapturedPart& one) { return one.graph.has_value(); });
+    const parallel::DeviceGraph* const neighbour = other == parts_.end() ? nullptr : &*other->graph;
+    captured.graph.emplace();
+    captured.graph->capture([&](const Mark& mark) { run_part(part, mark); }, neighbour);
+  }
+  captured.graph->replay(points);
+}
+
+void DeviceStep::run_part(Part part, const Mark& mark) {
+  const bool ends = part == Part::kOnly || part == Part::kLast;
+  mark();
+  if (part == Part::kOnly || part == Part::kFirst) {
+    replica_.gradients().zero_();
+    agreed_.copy_(start_);
+  }
+  kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
+  const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
+  agreed_.select(0, 0).add_(loss.detach());
+  mark();
+  reducing_ = ends;
+  if (reducing_) reducer_.start();
+  loss.backward(gradient_scale_);
+  reducing_ = false;
+  mark();
+  if (!ends) return;
+  reducer_.finish();
+  communicator_.all_reduce(agreed_, parallel::ReduceOp::kSum);
+  mark();
+  update();
+  mark();
+}
+
+void DeviceStep::update() {
+  slice_sums_.run(replica_.gradients(), sums_);
+  kernels::decide_update(sums_, agreed_, scalars_, decision_);
+  for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
+}
+
+StepResult DeviceStep::finish() {
+  TORCH_CHECK(!unfinished_.empty(), "DeviceStep: finish() without begin()");
+  const Flight& flight = flights_[at_index(unfinished_.front()) % flights_.size()];
+  wait_for(flight);
+  unfinished_.pop_front();
+  return read(flight);
+}
+
+/// Looks every now and then whether the exchange has failed: the device would wait for ever.
+void DeviceStep::wait_for(const Flight& flight) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds kPause{20};
+  constexpr std::chrono::milliseconds kBetweenChecks{10};
+  const auto waiting = communicator_.blocking(fmt::format("step {} on the GPU", flight.step + 1));
+  for (auto checked = Clock::now(); !flight.done.done(); std::this_thread::sleep_for(kPause)) {
+    if (Clock::now() - checked < kBetweenChecks) continue;
+    communicator_.check();
+    checked = Clock::now();
+  }
+}
+
+StepResult DeviceStep::read(const Flight& flight) const {
+  kernels::Decision decision;
+  std::memcpy(static_cast<void*>(&decision), flight.decision.const_data_ptr<double>(), sizeof decision);
+  StepResult result;
+  result.loss =
+      decision.loss_sum / static_cast<double>(plan_.slicing.global_batch * replica_.options().seq_len);
+  result.lr = flight.lr;
+  result.grad_norm = decision.norm;
+  result.stop = decision.wishes > 0 ? StopWish::kStop : StopWish::kGoOn;
+  const parallel::DeviceEvent* before = flight.since;
+  double idle_s = 0;  // the device had nothing to do: the batch was not there yet, or the host was late
+  for (const auto& points : flight.points) {
+    idle_s += points[kBegin].seconds_since(*before);
+    result.forward_s += points[kForwardDone].seconds_since(points[kBegin]);
+    result.backward_s += points[kBackwardDone].seconds_since(points[kForwardDone]);
+    before = &points[kBackwardDone];
+  }
+  const auto& last = flight.points.back();
+  result.comm_exposed_s = last[kReduced].seconds_since(last[kBackwardDone]);
+  result.optimizer_s = last[kUpdated].seconds_since(last[kReduced]);
+  result.data_wait_s = std::min(idle_s, flight.data_wait_s);
+  result.step_s = flight.done.seconds_since(*flight.since);
+  return result;
+}
+
+}  // namespace sluice::train

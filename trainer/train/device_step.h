@@ -1,0 +1,109 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "parallel/device_stream.h"
+#include "parallel/gradient_reducer.h"
+#include "trainer/kernels/device_update.h"
+#include "trainer/train/step.h"
+
+namespace sluice::train {
+
+/// The step on a GPU: all of it (forward, backward, reduction, norm, clip, update) is enqueued on one stream,
+/// the first time operator by operator, from the second on as captured graphs, one launch for each
+/// micro-batch. What changes from step to step is read from device memory; loss and norm come back one step
+/// late, so that the GPU never waits for the host. Results are the same bits with and without graphs.
+class DeviceStep final : public TrainStep {
+ public:
+  /// The replica lives on a GPU, `communicator` reduces tensors of that GPU in stream order.
+  DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator);
+
+  void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
+  StepResult finish() override;
+  [[nodiscard]] std::int64_t lag() const override { return 1; }
+  [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
+
+ private:
+  using Mark = std::function<void()>;
+
+  /// A micro-batch's place in its step; each place is captured as a graph of its own.
+  enum class Part : std::size_t { kOnly, kFirst, kMiddle, kLast };
+  static constexpr std::size_t kParts = 4;
+
+  /// Points of a micro-batch's work whose times are read.
+  enum Point : std::size_t { kBegin, kForwardDone, kBackwardDone, kReduced, kUpdated, kPoints };
+
+  /// One step between begin() and finish().
+  struct Flight {
+    std::int64_t step = -1;
+    at::Tensor inputs;    ///< page-locked: UpdateScalars, then Agreed as this rank starts it
+    at::Tensor rows;      ///< page-locked int32 [micro-batches]
+    at::Tensor decision;  ///< page-locked: kernels::Decision
+    std::vector<std::array<parallel::DeviceEvent, kPoints>> points;  ///< by micro-batch
+    parallel::DeviceEvent begun;
+    parallel::DeviceEvent done;
+    const parallel::DeviceEvent* since = nullptr;  ///< where this step's time begins
+    double data_wait_s = 0;                        ///< of the host
+    double lr = 0;
+  };
+
+  /// A micro-batch whose page-locked memory the device may still be reading.
+  struct Loan {
+    parallel::DeviceEvent copied;
+    std::shared_ptr<void> lease;
+  };
+
+  struct CapturedPart {
+    std::int64_t runs = 0;
+    std::optional<parallel::DeviceGraph> graph;
+  };
+
+  void fill_inputs(std::int64_t step, StopWish wish, Flight& flight);
+  void feed(std::int64_t micro, dataio::Loader& loader, Flight& flight);
+  void enqueue(std::int64_t micro, Flight& flight);
+  [[nodiscard]] Part part_of(std::int64_t micro) const;
+
+  // What is captured.
+  void run_part(Part part, const Mark& mark);
+  void update();
+
+  void wait_for(const Flight& flight);
+  [[nodiscard]] StepResult read(const Flight& flight) const;
+
+  Replica& replica_;
+  StepPlan plan_;
+  parallel::Communicator& communicator_;
+  optim::AdamW optimizer_;
+  parallel::GradientReducer reducer_;
+  kernels::SliceSums slice_sums_;
+  std::vector<kernels::UpdateSlice> update_slices_;
+
+  at::Tensor inputs_;  ///< float64, on the device like all below
+  at::Tensor scalars_;
+  at::Tensor start_;
+  at::Tensor agreed_;
+  at::Tensor sums_;  ///< squares of each slice's gradients
+  at::Tensor decision_;
+  at::Tensor rows_;
+  at::Tensor windows_;  ///< int32 [B, n + 1]
+  at::Tensor tokens_BT_;
+  at::Tensor targets_BT_;
+  at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
+  bool reducing_ = false;
+
+  std::array<CapturedPart, kParts> parts_;
+  std::array<Flight, 3>
+      flights_;  ///< the step that is read, one that runs, and the one before both, whose end is read
+  std::deque<std::int64_t> unfinished_;
+  std::deque<Loan> loans_;
+};
+
+}  // namespace sluice::train
