@@ -25,8 +25,13 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
                                  Communicator& communicator, const ReducerOptions& options)
     : layout_(layout),
       communicator_(communicator),
-      progress_(communicator.size() == 1 ? ReducerProgress::kCaller : options.progress),
+      options_(options),
       bucket_of_entry_(layout.entries().size()) {
+  // On a GPU the exchange moves by itself.
+  if (communicator.size() == 1 || !gradients.is_cpu()) options_.progress = ReducerProgress::kCaller;
+  TORCH_CHECK(options_.mode == ReduceMode::kAllReduce || layout.world() == communicator.size(),
+              "the arena has slices for ", layout.world(), " ranks, the communicator has ",
+              communicator.size());
   for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
     const Bucket& bucket = layout.buckets()[index];
     tensors_.push_back(layout.bucket_view(gradients, static_cast<std::int64_t>(index)));
@@ -44,7 +49,7 @@ void GradientReducer::start() {
   ready_.assign(layout_.entries().size(), false);
   missing_.clear();
   for (const Bucket& bucket : layout_.buckets()) missing_.push_back(bucket.last_entry - bucket.first_entry);
-  if (progress_ == ReducerProgress::kThread)
+  if (options_.progress == ReducerProgress::kThread)
     helper_ = std::jthread([this](const std::stop_token& stop) { help(stop); });
 }
 
@@ -66,7 +71,7 @@ void GradientReducer::mark_ready(std::int64_t entry) {
 
 void GradientReducer::progress() {
   TORCH_CHECK(active_, "GradientReducer: progress() outside start() and finish()");
-  if (progress_ == ReducerProgress::kThread) return;
+  if (options_.progress == ReducerProgress::kThread) return;
   const auto begin = Clock::now();
   advance();
   exposed_s_ += seconds_since(begin);
@@ -86,8 +91,19 @@ double GradientReducer::finish() {
   advance();
   for (Work& work : running_) work.wait();
   running_.clear();
+  if (options_.mode == ReduceMode::kReduceScatterAllGather) {
+    for (const at::Tensor& tensor : tensors_) running_.push_back(communicator_.all_gather_async(tensor));
+    for (Work& work : running_) work.wait();
+    running_.clear();
+  }
   active_ = false;
   return exposed_s_ + seconds_since(begin);
+}
+
+Work GradientReducer::begin_bucket(std::size_t index) {
+  if (options_.mode == ReduceMode::kAllReduce)
+    return communicator_.all_reduce_async(tensors_[index], ReduceOp::kSum);
+  return communicator_.reduce_scatter_async(tensors_[index]);
 }
 
 /// Starts what is ready and moves what runs. By the helper, or where there is none (any more), the caller.
@@ -97,8 +113,7 @@ GradientReducer::State GradientReducer::advance() {
     const std::lock_guard lock(mutex_);
     startable = startable_;
   }
-  while (running_.size() < startable)
-    running_.push_back(communicator_.all_reduce_async(tensors_[running_.size()], ReduceOp::kSum));
+  while (running_.size() < startable) running_.push_back(begin_bucket(running_.size()));
   State state = State::kDone;
   for (Work& work : running_)
     if (!work.test()) state = State::kRunning;

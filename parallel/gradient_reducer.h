@@ -17,13 +17,21 @@ namespace sluice::parallel {
 /// mark_ready(), or one of the reducer's own. README has what was measured.
 enum class ReducerProgress { kCaller, kThread };
 
+/// What each rank has of every bucket afterwards. kReduceScatter: the sum in its own slice, the rest
+/// unspecified (ZeRO-1). kReduceScatterAllGather: as kAllReduce, in the order of sums of kReduceScatter: what
+/// a plain run is compared with where the two differ in bits (NCCL).
+enum class ReduceMode { kAllReduce, kReduceScatter, kReduceScatterAllGather };
+
 struct ReducerOptions {
+  ReduceMode mode = ReduceMode::kAllReduce;
   ReducerProgress progress = ReducerProgress::kThread;
 };
 
 /// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
 /// in the layout's order on every rank, whatever order gradients become ready in: bucket k starts when it and
-/// all before it are ready. Between start() and finish() the communicator belongs to the reducer.
+/// all before it are ready. Between start() and finish() the communicator belongs to the reducer. Gradients
+/// on a GPU: nothing blocks the host, every call only enqueues, and finish() makes the current stream wait;
+/// may be captured.
 class GradientReducer {
  public:
   /// `layout` and `communicator` outlive the reducer; `gradients`: a flat buffer of that layout.
@@ -46,12 +54,13 @@ class GradientReducer {
  private:
   enum class State { kRunning, kDone };
 
+  [[nodiscard]] Work begin_bucket(std::size_t index);
   State advance();
   void help(const std::stop_token& stop);
 
   const ArenaLayout& layout_;
   Communicator& communicator_;
-  ReducerProgress progress_;
+  ReducerOptions options_;
   std::vector<at::Tensor> tensors_;  ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet

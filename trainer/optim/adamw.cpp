@@ -2,12 +2,13 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 namespace sluice::optim {
@@ -16,8 +17,7 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 15;  // elements that repay another thread
 
 void check_flat(const at::Tensor& flat) {
-  TORCH_CHECK(flat.dim() == 1 && flat.is_contiguous(), "a flat buffer is needed, given is ", flat.sizes(),
-              " on ", flat.device());
+  TORCH_CHECK(flat.dim() == 1 && flat.is_contiguous(), "a flat buffer is needed, given is ", flat.sizes());
   TORCH_CHECK(flat.scalar_type() == at::kFloat || flat.scalar_type() == at::kDouble,
               "float32 or float64 is needed, given is ", flat.scalar_type());
 }
@@ -25,6 +25,20 @@ void check_flat(const at::Tensor& flat) {
 void check_kind(const OptimOptions& options) {
   TORCH_CHECK(options.kind == "adamw" || options.kind == "adam", "optim.kind is ", options.kind,
               ", allowed are adamw and adam");
+}
+
+void check_host(const at::Tensor& flat) {
+  check_flat(flat);
+  TORCH_CHECK(flat.device().is_cpu(), "a buffer on the CPU is needed, given is one on ", flat.device());
+}
+
+void check_ranges(const char* what, const std::vector<Range>& ranges, std::int64_t numel) {
+  std::int64_t previous = 0;
+  for (const Range& range : ranges) {
+    TORCH_CHECK(previous <= range.begin && range.begin <= range.end && range.end <= numel, what, " range [",
+                range.begin, ", ", range.end, ") after ", previous, " in a buffer of ", numel);
+    previous = range.end;
+  }
 }
 
 /// The constants of one update, in the buffer's type.
@@ -95,6 +109,20 @@ double sum_of_squares(const auto* values, std::int64_t count) {
   return sum;
 }
 
+double sum_of_blocks(const auto* values, std::int64_t count) {
+  constexpr std::int64_t kBlock = 4096;
+  std::vector<double> sums(static_cast<std::size_t>((count + kBlock - 1) / kBlock));
+  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), kGrain / kBlock,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t block = begin; block < end; ++block) {
+                       const std::int64_t from = block * kBlock;
+                       sums[static_cast<std::size_t>(block)] =
+                           sum_of_squares(values + from, std::min(kBlock, count - from));
+                     }
+                   });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 }  // namespace
 
 kernels::UpdateScalars update_scalars(const OptimOptions& options, double lr, std::int64_t update) {
@@ -115,22 +143,27 @@ kernels::UpdateScalars update_scalars(const OptimOptions& options, double lr, st
 }
 
 AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed)
-    : options_(options), parameters_(std::move(parameters)), decayed_(std::move(decayed)) {
+    : AdamW(options, parameters, std::move(decayed), {{0, parameters.numel()}}) {}
+
+AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed,
+             std::vector<Range> owned)
+    : options_(options),
+      parameters_(std::move(parameters)),
+      decayed_(std::move(decayed)),
+      owned_(std::move(owned)) {
   check_kind(options);
   check_flat(parameters_);
-  std::int64_t previous = 0;
-  for (const DecayRange& range : decayed_) {
-    TORCH_CHECK(previous <= range.begin && range.begin <= range.end && range.end <= parameters_.numel(),
-                "decay range [", range.begin, ", ", range.end, ") after ", previous, " in a buffer of ",
-                parameters_.numel());
-    previous = range.end;
-  }
-  first_ = at::zeros_like(parameters_);
-  second_ = at::zeros_like(parameters_);
+  check_ranges("decay", decayed_, parameters_.numel());
+  check_ranges("owned", owned_, parameters_.numel());
+  std::int64_t elements = 0;
+  for (const Range& range : owned_) elements += range.numel();
+  first_ = at::zeros({elements}, parameters_.options());
+  second_ = at::zeros({elements}, parameters_.options());
 }
 
 void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, std::int64_t update) {
-  check_flat(gradients);
+  check_host(gradients);
+  check_host(parameters_);
   TORCH_CHECK(
       gradients.numel() == parameters_.numel() && gradients.scalar_type() == parameters_.scalar_type(),
       "gradients: ", gradients.numel(), " of ", gradients.scalar_type(),
@@ -145,33 +178,41 @@ void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, 
     const auto* gradient = gradients.const_data_ptr<scalar_t>();
     auto* first = first_.data_ptr<scalar_t>();
     auto* second = second_.data_ptr<scalar_t>();
-    at::parallel_for(0, parameters_.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
-      for_each_piece(decayed_, begin, end, [&](std::int64_t from, std::int64_t to, bool decays) {
-        update_range(parameter + from, gradient + from, first + from, second + from, to - from,
-                     decays ? with_decay : plain);
+    for (const Range& range : owned_) {
+      at::parallel_for(range.begin, range.end, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        for_each_piece(decayed_, begin, end, [&](std::int64_t from, std::int64_t to, bool decays) {
+          update_range(parameter + from, gradient + from, first + (from - range.begin),
+                       second + (from - range.begin), to - from, decays ? with_decay : plain);
+        });
       });
-    });
+      first += range.numel();
+      second += range.numel();
+    }
   });
 }
 
-double global_norm(const at::Tensor& flat) {
-  check_flat(flat);
-  constexpr std::int64_t kBlock = 4096;
-  const std::int64_t blocks = (flat.numel() + kBlock - 1) / kBlock;
-  std::vector<double> sums(static_cast<std::size_t>(blocks));
-  AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "global_norm", [&] {
+at::Tensor slice_sums(const at::Tensor& flat, const std::vector<Range>& ranges) {
+  check_host(flat);
+  const at::Tensor sums =
+      at::zeros({static_cast<std::int64_t>(ranges.size())}, flat.options().dtype(at::kDouble));
+  auto* const sum = sums.mutable_data_ptr<double>();
+  AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "slice_sums", [&] {
     const auto* values = flat.const_data_ptr<scalar_t>();
-    at::parallel_for(0, blocks, kGrain / kBlock, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t block = begin; block < end; ++block) {
-        const std::int64_t from = block * kBlock;
-        sums[static_cast<std::size_t>(block)] =
-            sum_of_squares(values + from, std::min(kBlock, flat.numel() - from));
-      }
-    });
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      TORCH_CHECK(0 <= ranges[i].begin && ranges[i].begin <= ranges[i].end && ranges[i].end <= flat.numel(),
+                  "range [", ranges[i].begin, ", ", ranges[i].end, ") of a buffer of ", flat.numel());
+      sum[i] = sum_of_blocks(values + ranges[i].begin, ranges[i].numel());
+    }
   });
-  double sum = 0;
-  for (const double block_sum : sums) sum += block_sum;
-  return std::sqrt(sum);
+  return sums;
+}
+
+double global_norm(const at::Tensor& sums) {
+  check_host(sums);
+  TORCH_CHECK(sums.scalar_type() == at::kDouble, "sums of squares are float64, given is ",
+              sums.scalar_type());
+  const auto* const values = sums.const_data_ptr<double>();
+  return std::sqrt(std::accumulate(values, values + sums.numel(), 0.0));
 }
 
 double clip_scale(double norm, double clip) { return clip == 0.0 || norm <= clip ? 1.0 : clip / norm; }

@@ -36,14 +36,33 @@ dataio::Batch next_batch(dataio::Loader& loader) {
   return loader.next();
 }
 
+parallel::ReduceMode reduce_mode(Sharding sharding) {
+  return sharding == Sharding::kNone ? parallel::ReduceMode::kAllReduce
+                                     : parallel::ReduceMode::kReduceScatter;
+}
+
+std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
+                                        std::int64_t rank) {
+  std::vector<optim::Range> ranges;
+  for (const auto& [begin, end] : layout.slices()) {
+    const bool own =
+        sharding == Sharding::kNone || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
+    ranges.push_back(own ? optim::Range{begin, end} : optim::Range{});
+  }
+  return ranges;
+}
+
 }  // namespace
 
 HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator)
     : replica_(replica),
       plan_(plan),
       communicator_(communicator),
-      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges()),
-      reducer_(replica.layout(), replica.gradients(), communicator),
+      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
+                 owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
+      reducer_(replica.layout(), replica.gradients(), communicator, {.mode = reduce_mode(plan.sharding)}),
+      gather_(replica.layout(), replica.parameters(), communicator),
+      summed_(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * replica.options().seq_len)) {
@@ -87,12 +106,17 @@ StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
   }
   reducing_ = false;
   result.comm_exposed_s = watch.lap();
-  result.grad_norm = optim::global_norm(replica_.gradients());
+  result.grad_norm = gradient_norm();
   result.optimizer_s = watch.lap();
   agree(step, loss_sum, wish(), result);
   result.comm_exposed_s += watch.lap();
   update(step, result);
   result.optimizer_s += watch.lap();
+  if (plan_.sharding == Sharding::kState) {
+    gather_.start();
+    gather_.finish();
+    result.comm_exposed_s += watch.lap();
+  }
   result.step_s = whole.lap();
   return result;
 }
@@ -143,6 +167,12 @@ void HostStep::agree(std::int64_t step, double loss_sum, StopWish wish, StepResu
                     "updated, the last checkpoint stands (a smaller optim.lr or optim.clip may help)",
                     step + 1, result.loss, result.grad_norm, first, first + plan_.slicing.global_batch - 1));
   }
+}
+
+double HostStep::gradient_norm() {
+  const at::Tensor sums = optim::slice_sums(replica_.gradients(), summed_);
+  if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums, parallel::ReduceOp::kSum);
+  return optim::global_norm(sums);
 }
 
 void HostStep::update(std::int64_t step, StepResult& result) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 
+#include "parallel/bucket_gather.h"
 #include "parallel/gradient_reducer.h"
 #include "trainer/train/step.h"
 
@@ -28,6 +29,9 @@ class HostStep final : public TrainStep {
   void fill_tokens(const dataio::Batch& batch);
   /// Sums what one number each says of a step over ranks: loss, faults, wishes to stop.
   void agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result);
+  /// The squares of all slices, exchanged where each rank has reduced its own alone: the same bits either
+  /// way.
+  [[nodiscard]] double gradient_norm();
   void update(std::int64_t step, StepResult& result);
 
   Replica& replica_;
@@ -35,6 +39,8 @@ class HostStep final : public TrainStep {
   parallel::Communicator& communicator_;
   optim::AdamW optimizer_;
   parallel::GradientReducer reducer_;
+  parallel::BucketGather gather_;
+  std::vector<optim::Range> summed_;  ///< the slices whose squares this rank sums; empty: another rank does
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
   double gradient_scale_;  ///< 1 / tokens of the global batch

@@ -18,6 +18,14 @@ StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& lo
   return train_step.finish();
 }
 
+std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
+                                       std::int64_t rank) {
+  if (sharding == Sharding::kNone) return {{0, layout.size()}};
+  std::vector<optim::Range> ranges;
+  for (const auto& [begin, end] : layout.owned(rank)) ranges.push_back({begin, end});
+  return ranges;
+}
+
 std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
                                            parallel::Communicator& communicator) {
   if (replica.parameters().is_cuda()) return std::make_unique<DeviceStep>(replica, plan, communicator);

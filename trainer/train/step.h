@@ -16,12 +16,17 @@ namespace sluice::train {
 
 enum class Graphs { kOn, kOff };  ///< whether a GPU's step is captured
 
+/// kState: each rank holds the optimizer's state of its slices of the arena alone, and updates those
+/// (ZeRO-1).
+enum class Sharding { kNone, kState };
+
 /// What does not change from step to step.
 struct StepPlan {
   dataio::Slicing slicing;
   optim::OptimOptions optim;
   std::int64_t total_steps = 0;
   Graphs graphs = Graphs::kOn;
+  Sharding sharding = Sharding::kNone;
 };
 
 [[nodiscard]] StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing);
@@ -74,6 +79,10 @@ class TrainStep {
 /// begin() and finish().
 [[nodiscard]] StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,
                                   const std::function<StopWish()>& wish);
+
+/// What this rank updates: the whole arena, or its slices.
+[[nodiscard]] std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
+                                                     std::int64_t rank);
 
 /// The step for the replica's device. `replica` and `communicator` outlive it; one step at a time for a
 /// replica.

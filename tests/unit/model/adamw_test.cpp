@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -26,6 +27,8 @@ std::vector<double> as_doubles(const at::Tensor& flat) {
   const at::Tensor wide = flat.to(at::kDouble);
   return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
 }
+
+double norm_of(const at::Tensor& flat) { return global_norm(slice_sums(flat, {{0, flat.numel()}})); }
 
 /// One element after the given gradients, as the papers' algorithms read.
 double plain_loop(const OptimOptions& options, double parameter, const std::vector<double>& gradients,
@@ -96,7 +99,7 @@ TEST(AdamW, GivesTheSameBitsForAnyNumberOfThreads) {
     AdamW optimizer(OptimOptions{}, parameters, {{5, 1000}, {40'000, 200'001}});
     for (int step = 1; step <= 3; ++step) optimizer.step(gradient, 0.01, 0.7, step);
     results.push_back(parameters);
-    norms.push_back(global_norm(parameters));
+    norms.push_back(norm_of(parameters));
   }
   at::set_num_threads(threads_before);
   for (std::size_t i = 1; i < results.size(); ++i) {
@@ -123,12 +126,54 @@ TEST(AdamW, ContinuesFromItsMoments) {
   EXPECT_TRUE(at::equal(straight, resumed));
 }
 
+RC_GTEST_PROP(AdamW, OwnersOfPartsTogetherGiveTheBitsOfOneOwner, (std::uint64_t seed, bool narrow)) {
+  const at::ScalarType dtype = narrow ? at::kFloat : at::kDouble;
+  const auto size = *rc::gen::inRange<std::int64_t>(1, 200);
+  auto borders = *rc::gen::container<std::vector<std::int64_t>>(rc::gen::inRange<std::int64_t>(0, size + 1));
+  borders.insert(borders.end(), {0, size});
+  std::ranges::sort(borders);
+  std::vector<std::vector<Range>> owned(3);  // runs dealt out in turn
+  for (std::size_t i = 0; i + 1 < borders.size(); ++i) owned[i % 3].push_back({borders[i], borders[i + 1]});
+  const std::vector<DecayRange> decayed = {{size / 4, size / 2}};
+
+  const at::Tensor want = random_flat(size, dtype, seed);
+  AdamW alone(OptimOptions{}, want, decayed);
+  std::vector<at::Tensor> parts(owned.size());
+  std::vector<AdamW> owners;
+  for (std::size_t i = 0; i < owned.size(); ++i) {
+    parts[i] = random_flat(size, dtype, seed);
+    owners.emplace_back(OptimOptions{}, parts[i], decayed, owned[i]);
+  }
+  for (int step = 1; step <= 3; ++step) {
+    const at::Tensor gradient = random_flat(size, dtype, seed + static_cast<std::uint64_t>(step));
+    alone.step(gradient, 0.05, 0.5, step);
+    for (AdamW& owner : owners) owner.step(gradient, 0.05, 0.5, step);
+  }
+  std::int64_t held = 0;
+  for (std::size_t i = 0; i < owned.size(); ++i) {
+    std::int64_t at = 0;
+    for (const Range& range : owned[i]) {
+      const auto whole = [&](const at::Tensor& flat) { return flat.narrow(0, range.begin, range.numel()); };
+      const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, at, range.numel()); };
+      RC_ASSERT(at::equal(whole(parts[i]), whole(want)));
+      RC_ASSERT(at::equal(part(owners[i].first_moment()), whole(alone.first_moment())));
+      RC_ASSERT(at::equal(part(owners[i].second_moment()), whole(alone.second_moment())));
+      at += range.numel();
+    }
+    RC_ASSERT(owners[i].first_moment().numel() == at);
+    held += at;
+  }
+  RC_ASSERT(held == size);
+}
+
 TEST(AdamW, RefusesWhatDoesNotFit) {
   const at::Tensor parameters = at::zeros({10});
   EXPECT_THROW(AdamW(OptimOptions{}, at::zeros({2, 5}), {}), c10::Error);
   EXPECT_THROW(AdamW(OptimOptions{}, at::zeros({10}, at::kInt), {}), c10::Error);
   EXPECT_THROW(AdamW(OptimOptions{}, parameters, {{0, 11}}), c10::Error);
   EXPECT_THROW(AdamW(OptimOptions{}, parameters, {{4, 8}, {7, 9}}), c10::Error);
+  EXPECT_THROW(AdamW(OptimOptions{}, parameters, {}, {{0, 5}, {4, 10}}), c10::Error);
+  EXPECT_THROW(AdamW(OptimOptions{}, parameters, {}, {{5, 11}}), c10::Error);
   OptimOptions sgd;
   sgd.kind = "sgd";
   EXPECT_THROW(AdamW(sgd, parameters, {}), c10::Error);
@@ -138,18 +183,27 @@ TEST(AdamW, RefusesWhatDoesNotFit) {
   EXPECT_THROW(optimizer.step(at::zeros({10}), 0.1, 1.0, 0), c10::Error);
 }
 
-RC_GTEST_PROP(GlobalNorm, IsTheEuclideanNorm, (std::uint64_t seed, bool narrow)) {
+RC_GTEST_PROP(GlobalNorm, IsTheEuclideanNormOfAllSlices, (std::uint64_t seed, bool narrow)) {
   const auto size = *rc::gen::inRange<std::int64_t>(0, 20'000);
+  const auto cut = *rc::gen::inRange<std::int64_t>(0, size + 1);
   const at::Tensor flat = random_flat(size, narrow ? at::kFloat : at::kDouble, seed);
   long double sum = 0;
   for (const double value : as_doubles(flat)) sum += static_cast<long double>(value) * value;
   const auto expected = static_cast<double>(std::sqrt(sum));
-  RC_ASSERT(std::abs(global_norm(flat) - expected) <= 1e-13 * expected);
+  const at::Tensor sums = slice_sums(flat, {{cut, size}, {0, 0}, {0, cut}});
+  RC_ASSERT(std::abs(global_norm(sums) - expected) <= 1e-13 * expected);
+  RC_ASSERT(as_doubles(sums)[1] == 0.0);
+  // Owners of single slices add up to the same bits.
+  const at::Tensor apart =
+      slice_sums(flat, {{cut, size}, {0, 0}, {0, 0}}).add(slice_sums(flat, {{0, 0}, {0, 0}, {0, cut}}));
+  RC_ASSERT(at::equal(apart, sums));
 }
 
 TEST(GlobalNorm, KeepsSinglePrecisionValuesThatWouldOverflowSquared) {
-  EXPECT_DOUBLE_EQ(global_norm(at::zeros({4}).fill_(1e30)), 2 * static_cast<double>(1e30f));
-  EXPECT_TRUE(std::isnan(global_norm(at::zeros({9}).fill_(std::nan("")))));
+  EXPECT_DOUBLE_EQ(norm_of(at::zeros({4}).fill_(1e30)), 2 * static_cast<double>(1e30f));
+  EXPECT_TRUE(std::isnan(norm_of(at::zeros({9}).fill_(std::nan("")))));
+  EXPECT_THROW((void)slice_sums(at::zeros({4}), {{0, 5}}), c10::Error);
+  EXPECT_THROW((void)global_norm(at::zeros({4})), c10::Error);
 }
 
 TEST(ClipScale, BringsLargeNormsToTheClip) {

@@ -1,5 +1,7 @@
 #include "parallel/gradient_reducer.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
@@ -11,6 +13,7 @@
 #include <stdexcept>
 
 #include "parallel/agree.h"
+#include "parallel/bucket_gather.h"
 #include "parallel/thread_communicator.h"
 
 namespace sluice::parallel {
@@ -59,6 +62,72 @@ RC_GTEST_PROP(GradientReducer, SumsOverRanksWhateverTheOrderOfReadiness, ()) {
     }
   });
   RC_ASSERT(faults.empty());
+}
+
+/// Gradients of one rank: no two elements alike, so that what stands in a wrong place shows.
+void fill(const ArenaLayout& layout, const at::Tensor& flat, std::int64_t rank) {
+  for (std::int64_t entry = 0; entry < static_cast<std::int64_t>(layout.entries().size()); ++entry) {
+    at::Tensor view = layout.view(flat, entry);
+    view.copy_(at::arange(view.numel(), view.options())
+                   .view(view.sizes())
+                   .add(static_cast<double>(entry))
+                   .sin()
+                   .mul(static_cast<double>(rank + 1) / 3));
+  }
+}
+
+void reduce(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator,
+            const ReducerOptions& options) {
+  GradientReducer reducer(layout, flat, communicator, options);
+  reducer.start();
+  for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
+    reducer.mark_ready(entry);
+  (void)reducer.finish();
+}
+
+RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) {
+  const auto ranks = *rc::gen::inRange<std::int64_t>(1, 6);
+  const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
+  const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
+  std::mutex mutex;
+  std::int64_t right = 0;
+  run_thread_ranks(ranks, [&](Communicator& communicator) {
+    const ArenaLayout layout = small_layout(bucket_elements, ranks);
+    const auto reduced = [&](ReduceMode mode) {
+      const at::Tensor flat = layout.allocate(at::kFloat, at::kCPU);
+      fill(layout, flat, communicator.rank());
+      reduce(layout, flat, communicator, {.mode = mode, .progress = progress});
+      return flat;
+    };
+    const at::Tensor want = reduced(ReduceMode::kAllReduce);
+    const at::Tensor scattered = reduced(ReduceMode::kReduceScatter);
+    bool own_right = true;
+    for (const Range& range : layout.owned(communicator.rank()))
+      own_right = own_right && at::equal(scattered.narrow(0, range.begin, range.numel()),
+                                         want.narrow(0, range.begin, range.numel()));
+    BucketGather gather(layout, scattered, communicator);
+    gather.start();
+    gather.wait(static_cast<std::int64_t>(layout.entries().size()) - 1);
+    gather.wait(0);
+    gather.finish();
+    const bool whole_right =
+        at::equal(scattered, want) && at::equal(reduced(ReduceMode::kReduceScatterAllGather), want);
+    const std::lock_guard lock(mutex);
+    right += own_right && whole_right;
+  });
+  RC_ASSERT(right == ranks);
+}
+
+TEST(BucketGather, RefusesALayoutForAnotherWorld) {
+  const auto local = make_local_communicator();
+  const ArenaLayout layout = small_layout(10, 2);
+  const at::Tensor flat = layout.allocate(at::kFloat, at::kCPU);
+  EXPECT_THROW(BucketGather(layout, flat, *local), c10::Error);
+  EXPECT_THROW(GradientReducer(layout, flat, *local, {.mode = ReduceMode::kReduceScatter}), c10::Error);
+  const ArenaLayout fitting = small_layout(10);
+  BucketGather gather(fitting, fitting.allocate(at::kFloat, at::kCPU), *local);
+  gather.start();
+  EXPECT_THROW(gather.wait(6), c10::Error);
 }
 
 TEST(GradientReducer, RefusesMisuse) {

@@ -1,6 +1,7 @@
 #include "trainer/train/step.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
@@ -21,17 +22,19 @@ constexpr std::uint64_t kSeed = 3;
 
 /// A replica and what feeds it, for one rank.
 struct Rig {
-  Rig(const std::filesystem::path& corpus_directory, parallel::Communicator& world)
+  Rig(const std::filesystem::path& corpus_directory, parallel::Communicator& world,
+      at::ScalarType dtype = at::kDouble, Sharding sharding = Sharding::kNone)
       : corpus(dataio::Corpus::open(corpus_directory)),
         options(small_run(corpus_directory, "unused")),
         order({.split_tokens = corpus.split("train").tokens, .seq_len = options.model.seq_len, .mode = {}},
               kSeed),
         slicing{
             .global_batch = kGlobalBatch, .micro_batch = 2, .world_size = world.size(), .rank = world.rank()},
-        replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kTraining,
+        replica(options.model, corpus.vocabulary_size(), dtype, ReplicaUse::kTraining,
                 {.bucket_elements = 300, .world = world.size()}),
-        step(
-            make_train_step(replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10}, world)),
+        step(make_train_step(
+            replica, {.slicing = slicing, .optim = options.optim, .total_steps = 10, .sharding = sharding},
+            world)),
         reader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
                                                      dataio::ReaderOptions{})),
         loader(reader, order, slicing, {}, 0) {
@@ -106,6 +109,38 @@ TEST_F(StepTest, LossAndGradientAreThoseOfTheGlobalBatch) {
         EXPECT_NEAR(gradient[at].item().toDouble(), slope, 1e-8) << entry.name << " ranks " << ranks;
       }
     });
+  }
+}
+
+/// The owned parts of a flat buffer one after another.
+at::Tensor owned_part(const optim::AdamW& optimizer, const at::Tensor& flat) {
+  std::vector<at::Tensor> parts;
+  for (const auto& range : optimizer.owned()) parts.push_back(flat.narrow(0, range.begin, range.numel()));
+  return at::cat(parts);
+}
+
+TEST_F(StepTest, ShardedStateGivesTheBitsOfWholeState) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    for (const std::int64_t ranks : {1, 2, 3, 4}) {
+      parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
+        Rig plain(corpus(), world, dtype);
+        Rig sharded(corpus(), world, dtype, Sharding::kState);
+        EXPECT_GT(plain.replica.layout().buckets().size(), 2U);
+        for (std::int64_t step = 0; step < 4; ++step) {
+          const StepResult want = run_step(*plain.step, step, plain.loader, go_on);
+          const StepResult found = run_step(*sharded.step, step, sharded.loader, go_on);
+          EXPECT_EQ(found.loss, want.loss) << dtype << " ranks " << ranks << " step " << step;
+          EXPECT_EQ(found.grad_norm, want.grad_norm) << dtype << " ranks " << ranks << " step " << step;
+          EXPECT_TRUE(at::equal(sharded.replica.parameters(), plain.replica.parameters()))
+              << dtype << " ranks " << ranks << " step " << step;
+        }
+        const optim::AdamW& whole = plain.step->optimizer();
+        const optim::AdamW& part = sharded.step->optimizer();
+        EXPECT_EQ(part.first_moment().numel() * ranks, whole.first_moment().numel());
+        EXPECT_TRUE(at::equal(part.first_moment(), owned_part(part, whole.first_moment())));
+        EXPECT_TRUE(at::equal(part.second_moment(), owned_part(part, whole.second_moment())));
+      });
+    }
   }
 }
 
