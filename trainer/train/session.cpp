@@ -12,6 +12,7 @@
 #include "parallel/device_stream.h"
 #include "parallel/replica_check.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/state_gather.h"
 #include "trainer/train/threads.h"
 
 namespace sluice::train {
@@ -52,7 +53,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   share_opening();
   threads_ = set_compute_threads(options_.train.threads, world_);
   parallel::on_all_ranks(world_, [this] { build(); });
-  share_state();
+  share_initial_state();
   const c10::Device device = replica_->parameters().device();
   if (!device.is_cpu()) {
     peaks_ = find_peaks(device, options_.train.precision, world_);
@@ -109,10 +110,8 @@ void Session::build() {
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {
-      load_checkpoint(*resumed_from_, replica_->layout(),
-                      {.parameters = replica_->parameters(),
-                       .first_moment = step_->optimizer().first_moment(),
-                       .second_moment = step_->optimizer().second_moment()});
+      loaded_ = whole_buffers(replica_->layout(), live_state());
+      load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
     } else {
       replica_->initialise(options_.model.seed);
     }
@@ -129,11 +128,19 @@ void Session::build() {
   loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing, loader, state_.step);
 }
 
-void Session::share_state() {
-  parallel::Communicator& exchange = device_.exchange();
-  exchange.broadcast(replica_->parameters(), 0);
-  exchange.broadcast(step_->optimizer().first_moment(), 0);
-  exchange.broadcast(step_->optimizer().second_moment(), 0);
+StateBuffers Session::live_state() const {
+  return {.parameters = replica_->parameters(),
+          .first_moment = step_->optimizer().first_moment(),
+          .second_moment = step_->optimizer().second_moment()};
+}
+
+void Session::share_initial_state() {
+  if (state_.step > 0) {
+    share_state(replica_->layout(), loaded_, live_state(), device_.exchange());
+  } else {
+    device_.exchange().broadcast(replica_->parameters(), 0);  // moments are zero everywhere
+  }
+  loaded_ = {};
   replica_->round_parameters();
 }
 
@@ -251,6 +258,15 @@ void Session::evaluate_now() {
 
 void Session::checkpoint_now() {
   last_checkpointed_ = state_.step;
+  const parallel::ArenaLayout& layout = replica_->layout();
+  StateBuffers host;
+  if (is_rank_zero()) {
+    const auto allocate = [&] {
+      return parallel::pinned_empty({layout.size()}, replica_->parameters().scalar_type());
+    };
+    host = {.parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
+  }
+  gather_state(layout, live_state(), host, device_.exchange());
   if (!is_rank_zero()) return;
   records_->sync();
   CheckpointInfo info;
@@ -261,11 +277,7 @@ void Session::checkpoint_now() {
   info.world_size = world_.size();
   info.resolved_ini = context_.texts.resolved_ini;
   const std::filesystem::path directory =
-      write_checkpoint(options_.run.dir, info, replica_->layout(),
-                       {.parameters = replica_->parameters().cpu(),
-                        .first_moment = step_->optimizer().first_moment().cpu(),
-                        .second_moment = step_->optimizer().second_moment().cpu()},
-                       *tokenizer_, options_.checkpoint);
+      write_checkpoint(options_.run.dir, info, layout, host, *tokenizer_, options_.checkpoint);
   context_.sink->checkpointed(state_.step, directory);
 }
 

@@ -50,12 +50,14 @@ class Session {
   [[nodiscard]] const Replica& replica() const { return *replica_; }
   [[nodiscard]] const optim::AdamW& optimizer() const { return step_->optimizer(); }
   [[nodiscard]] const TrainingState& state() const { return state_; }
+  /// This rank's: moments of its slices alone under parallel.zero = 1.
+  [[nodiscard]] StateBuffers live_state() const;
 
  private:
   void open_on_rank_zero();
   void share_opening();
   void build();
-  void share_state();
+  void share_initial_state();
   void watch();
 
   StopWish finish_steps(std::int64_t begun);
@@ -87,6 +89,7 @@ class Session {
 
   std::shared_ptr<dataio::SplitReader> train_reader_;
   std::unique_ptr<dataio::SplitReader> valid_reader_;
+  StateBuffers loaded_;  ///< rank 0 alone, during set-up
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<dataio::Loader> loader_;

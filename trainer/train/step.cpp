@@ -9,7 +9,8 @@ StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing) {
   return {.slicing = slicing,
           .optim = options.optim,
           .total_steps = options.train.steps,
-          .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff};
+          .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff,
+          .sharding = options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone};
 }
 
 StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,

@@ -146,6 +146,74 @@ TEST_F(SessionTest, OtherWorldSizesGoOnWithTheDataWhereItStopped) {
   for (std::int64_t i = 0; i < 74; ++i) EXPECT_EQ(epoch[static_cast<std::size_t>(i)], 8 * i);
 }
 
+TEST_F(SessionTest, StateInSlicesTrainsTheSameBits) {
+  for (const std::int64_t ranks : {1, 2, 3}) {
+    RunOptions run = options(fmt::format("plain{}", ranks));
+    const RanksResult plain = run_on_ranks(ranks, run);
+    run = options(fmt::format("slices{}", ranks));
+    run.parallel.zero = 1;
+    const RanksResult slices = run_on_ranks(ranks, run);
+    EXPECT_TRUE(slices.replicas_equal) << ranks;
+    EXPECT_TRUE(at::equal(slices.parameters, plain.parameters)) << ranks;
+    EXPECT_TRUE(at::equal(slices.first_moment, plain.first_moment)) << ranks;
+    EXPECT_TRUE(at::equal(slices.second_moment, plain.second_moment)) << ranks;
+    EXPECT_EQ(slices.told.losses, plain.told.losses) << ranks;
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      const auto stored = [&](const char* kind) {
+        return read_file(root() / fmt::format("{}{}", kind, ranks) / "checkpoints" / "latest" / file);
+      };
+      EXPECT_EQ(stored("slices"), stored("plain")) << file << " of " << ranks << " ranks";
+    }
+  }
+}
+
+TEST_F(SessionTest, CheckpointsGoOnAtAnyWorldSizeWithAndWithoutSlices) {
+  struct Leg {
+    std::int64_t ranks;
+    std::int64_t zero;
+  };
+  const RanksResult straight = run_on_ranks(1, options("straight"));
+  const std::vector<std::vector<Leg>> journeys = {
+      {{2, 1}, {1, 0}}, {{2, 1}, {3, 1}}, {{2, 0}, {2, 1}}, {{3, 1}, {2, 1}, {1, 1}}};
+  for (std::size_t journey = 0; journey < journeys.size(); ++journey) {
+    SCOPED_TRACE(journey);
+    RunOptions run = options(fmt::format("journey{}", journey));
+    RanksResult last;
+    for (std::size_t leg = 0; leg < journeys[journey].size(); ++leg) {
+      run.parallel.zero = journeys[journey][leg].zero;
+      const bool stops = leg + 1 < journeys[journey].size();
+      const auto steps = static_cast<std::int64_t>(7 * (leg + 1));
+      last = run_on_ranks(journeys[journey][leg].ranks, run,
+                          {.stop_in_step = stops ? steps : -1, .verdict = {}});
+      EXPECT_EQ(last.outcome, stops ? TrainOutcome::kStoppedEarly : TrainOutcome::kDone);
+      EXPECT_TRUE(last.replicas_equal);
+    }
+    EXPECT_TRUE(last.told.warnings.empty());
+    expect_whole_ledger(run, 20);
+    EXPECT_LE(relative_error(last.parameters, straight.parameters), 1e-5);
+    EXPECT_LE(relative_error(last.first_moment, straight.first_moment), 1e-4);
+    EXPECT_LE(relative_error(last.second_moment, straight.second_moment), 1e-4);
+    const auto losses = losses_of(run.run.dir, "train");
+    ASSERT_EQ(losses.size(), straight.told.losses.size());
+    for (const auto& [step, loss] : losses)
+      EXPECT_NEAR(loss, straight.told.losses[static_cast<std::size_t>(step - 1)], 1e-5 * loss) << step;
+  }
+}
+
+TEST_F(SessionTest, StoppedAndResumedInSlicesIsBitExact) {
+  RunOptions run = options("straight");
+  run.parallel.zero = 1;
+  const RanksResult want = run_on_ranks(2, run);
+  run = options("stopped");
+  run.parallel.zero = 1;
+  run_on_ranks(2, run, {.stop_in_step = 13, .verdict = {}});
+  const RanksResult resumed = run_on_ranks(2, run);
+  EXPECT_EQ(resumed.told.starts.at(0).first_step, 13);
+  EXPECT_TRUE(at::equal(resumed.parameters, want.parameters));
+  EXPECT_TRUE(at::equal(resumed.first_moment, want.first_moment));
+  EXPECT_TRUE(at::equal(resumed.second_moment, want.second_moment));
+}
+
 TEST_F(SessionTest, FallsBackAndCutsWhatCameAfter) {
   const RunOptions run = options("run");
   const RanksResult want = run_on_ranks(1, options("straight"));

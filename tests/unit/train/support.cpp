@@ -7,6 +7,7 @@
 #include "dataio/tokenizer.h"
 #include "parallel/thread_communicator.h"
 #include "tests/unit/dataio/corpus_fixture.h"
+#include "trainer/train/state_gather.h"
 
 namespace sluice::train {
 
@@ -71,11 +72,17 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
     Session session(options, context, world);
     step = session.state().step;
     const TrainOutcome outcome = session.run();
+    const parallel::ArenaLayout& layout = session.replica().layout();
+    const auto allocate = [&] {
+      return layout.allocate(session.replica().parameters().scalar_type(), at::kCPU);
+    };
+    const StateBuffers whole{
+        .parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
+    gather_state(layout, session.live_state(), whole, world);
     if (world.rank() == 0) {
-      const parallel::ArenaLayout& layout = session.replica().layout();
-      result.parameters = in_one_bucket(layout, session.replica().parameters());
-      result.first_moment = in_one_bucket(layout, session.optimizer().first_moment());
-      result.second_moment = in_one_bucket(layout, session.optimizer().second_moment());
+      result.parameters = in_one_bucket(layout, whole.parameters);
+      result.first_moment = in_one_bucket(layout, whole.first_moment);
+      result.second_moment = in_one_bucket(layout, whole.second_moment);
       result.outcome = outcome;
     }
     world.barrier();

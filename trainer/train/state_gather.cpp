@@ -1,0 +1,129 @@
+#include "trainer/train/state_gather.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <thread>
+
+#include "parallel/device_stream.h"
+
+namespace sluice::train {
+
+namespace {
+
+bool is_whole(const parallel::ArenaLayout& layout, const at::Tensor& state) {
+  if (state.numel() == layout.size()) return true;
+  TORCH_CHECK(state.numel() * layout.world() == layout.size(), "a state of ", state.numel(),
+              " elements is neither the whole of ", layout.size(), " nor a slice of ", layout.world());
+  return false;
+}
+
+/// Room for the largest bucket, where `state` lives.
+at::Tensor make_scratch(const parallel::ArenaLayout& layout, const at::Tensor& state) {
+  std::int64_t largest = 0;
+  for (const parallel::Bucket& bucket : layout.buckets()) largest = std::max(largest, bucket.numel());
+  return at::empty({largest}, state.options());
+}
+
+/// Calls `visit(bucket, own, chunk)` for every bucket by ascending begin: the bucket's elements of the whole,
+/// this rank's slice of it in the compact state, and where that slice lies in the bucket.
+using BucketVisit =
+    std::function<void(const parallel::Range& bucket, const at::Tensor& own, const parallel::Range& chunk)>;
+
+void for_each_bucket(const parallel::ArenaLayout& layout, const at::Tensor& state, std::int64_t rank,
+                     const BucketVisit& visit) {
+  std::int64_t done = 0;
+  for (std::int64_t index = std::ssize(layout.buckets()); index-- > 0;) {
+    const parallel::Bucket& bucket = layout.buckets()[static_cast<std::size_t>(index)];
+    const parallel::Range slice = layout.slice(index, rank);
+    visit({bucket.begin, bucket.end}, state.narrow(0, done, slice.numel()),
+          {slice.begin - bucket.begin, slice.end - bucket.begin});
+    done += slice.numel();
+  }
+}
+
+void copy_out(const at::Tensor& to, const at::Tensor& from) {
+  if (from.is_cuda())
+    parallel::copy_to_host(to, from);
+  else
+    to.copy_(from);
+}
+
+void share(const parallel::ArenaLayout& layout, const at::Tensor& whole, const at::Tensor& live,
+           parallel::Communicator& communicator) {
+  if (is_whole(layout, live)) {
+    communicator.broadcast(live, 0);
+    return;
+  }
+  const at::Tensor scratch = make_scratch(layout, live);
+  for_each_bucket(layout, live, communicator.rank(),
+                  [&](const parallel::Range& bucket, const at::Tensor& own, const parallel::Range& chunk) {
+                    const at::Tensor values = scratch.narrow(0, 0, bucket.numel());
+                    if (communicator.rank() == 0) values.copy_(whole.narrow(0, bucket.begin, bucket.numel()));
+                    communicator.broadcast(values, 0);
+                    own.copy_(values.narrow(0, chunk.begin, chunk.numel()));
+                  });
+}
+
+/// On a GPU all of it is only enqueued.
+void gather(const parallel::ArenaLayout& layout, const at::Tensor& live, const at::Tensor& host,
+            parallel::Communicator& communicator) {
+  const bool here = communicator.rank() == 0;
+  if (is_whole(layout, live)) {
+    if (here) copy_out(host, live);
+    return;
+  }
+  const at::Tensor scratch = make_scratch(layout, live);
+  for_each_bucket(layout, live, communicator.rank(),
+                  [&](const parallel::Range& bucket, const at::Tensor& own, const parallel::Range& chunk) {
+                    const at::Tensor values = scratch.narrow(0, 0, bucket.numel());
+                    values.narrow(0, chunk.begin, chunk.numel()).copy_(own);
+                    communicator.all_gather_async(values).wait();
+                    if (here) copy_out(host.narrow(0, bucket.begin, bucket.numel()), values);
+                  });
+}
+
+/// Until the GPU has come to here; looks every now and then whether the exchange has failed, for then it
+/// never comes.
+void wait_for_device(parallel::Communicator& communicator) {
+  constexpr std::chrono::microseconds kPause{100};
+  const auto waiting = communicator.blocking("copy of the state from the GPU");
+  parallel::DeviceEvent done;
+  done.record();
+  while (!done.done()) {
+    communicator.check();
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+}  // namespace
+
+StateBuffers whole_buffers(const parallel::ArenaLayout& layout, const StateBuffers& live) {
+  const auto whole = [&](const at::Tensor& state) {
+    return is_whole(layout, state) ? state : layout.allocate(state.scalar_type(), at::kCPU);
+  };
+  return {.parameters = live.parameters,
+          .first_moment = whole(live.first_moment),
+          .second_moment = whole(live.second_moment)};
+}
+
+void share_state(const parallel::ArenaLayout& layout, const StateBuffers& whole, const StateBuffers& live,
+                 parallel::Communicator& communicator) {
+  communicator.broadcast(live.parameters, 0);
+  share(layout, whole.first_moment, live.first_moment, communicator);
+  share(layout, whole.second_moment, live.second_moment, communicator);
+}
+
+void gather_state(const parallel::ArenaLayout& layout, const StateBuffers& live, const StateBuffers& host,
+                  parallel::Communicator& communicator) {
+  gather(layout, live.parameters, host.parameters, communicator);
+  gather(layout, live.first_moment, host.first_moment, communicator);
+  gather(layout, live.second_moment, host.second_moment, communicator);
+  if (live.parameters.is_cuda()) wait_for_device(communicator);
+}
+
+}  // namespace sluice::train
