@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -38,6 +39,10 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
+  if (options_.wire != at::kBFloat16 || communicator.size() == 1) return;
+  std::int64_t largest = 0;
+  for (const at::Tensor& tensor : tensors_) largest = std::max(largest, tensor.numel());
+  rounding_.emplace(communicator, largest, gradients.device());
 }
 
 void GradientReducer::start() {
@@ -101,6 +106,9 @@ double GradientReducer::finish() {
 }
 
 Work GradientReducer::begin_bucket(std::size_t index) {
+  if (rounding_ && options_.mode == ReduceMode::kAllReduce)
+    return rounding_->all_reduce_async(tensors_[index]);
+  if (rounding_) return rounding_->reduce_scatter_async(tensors_[index]);
   if (options_.mode == ReduceMode::kAllReduce)
     return communicator_.all_reduce_async(tensors_[index], ReduceOp::kSum);
   return communicator_.reduce_scatter_async(tensors_[index]);

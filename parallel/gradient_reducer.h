@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <thread>
 #include <vector>
 
 #include "parallel/arena.h"
+#include "parallel/bf16_reduction.h"
 #include "parallel/communicator.h"
 
 namespace sluice::parallel {
@@ -25,6 +27,8 @@ enum class ReduceMode { kAllReduce, kReduceScatter, kReduceScatterAllGather };
 struct ReducerOptions {
   ReduceMode mode = ReduceMode::kAllReduce;
   ReducerProgress progress = ReducerProgress::kThread;
+  at::ScalarType wire =
+      at::kFloat;  ///< kBFloat16: what travels is rounded to it, sums stay float32 (Bf16Reduction)
 };
 
 /// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
@@ -61,6 +65,7 @@ class GradientReducer {
   const ArenaLayout& layout_;
   Communicator& communicator_;
   ReducerOptions options_;
+  std::optional<Bf16Reduction> rounding_;
   std::vector<at::Tensor> tensors_;  ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet

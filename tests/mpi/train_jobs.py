@@ -230,9 +230,9 @@ def case_fault(place, _):
 
 def case_refusals(place, _):
     """What all ranks agree on is told once: a loss that is not finite (exit 1), settings that cannot be (exit 2)."""
-    wild = ("optim.lr=1e4", "optim.clip=0", "optim.warmup_steps=0", "model.init_std=100", "train.steps=500")
+    wild = ("optim.lr=1e4", "optim.clip=0", "optim.warmup_steps=0", "model.init_std=100", "train.steps=500", "train.max_skipped=0")
     output = place.check(place.command("wild", 3, *wild), code=1)
-    assert output.count("not finite") == 1 and "on samples" in output, output
+    assert output.count("1 steps in a row skipped") == 1 and "on samples" in output, output
     place.train("run", 2, "train.steps=5")
     output = place.check(place.command("run", 2, "train.steps=5", "model.layers=3"), code=2)
     assert output.count("model.layers") == 1, output

@@ -123,6 +123,11 @@ std::vector<OptionRow> train_rows() {
       choice(
           "train.recompute", &R::train, &S::recompute, {"none", "gate", "block"},
           {"", "activations of each block that are computed again in backward instead of kept", kFree, ""}),
+      integer(
+          "train.max_skipped", &R::train, &S::max_skipped, {0, 1e6},
+          {"steps",
+           "steps in a row that may be skipped because loss or gradient is not finite; one more ends the run",
+           kFree, ""}),
       choice("train.cuda_graph", &R::train, &S::cuda_graph, {"on", "off"},
              {"", "capture a GPU's step once and replay it; off: for debugging, the same bits", kFree, ""}),
       text("train.ledger", &R::train, &S::ledger, "a path, or empty for none",
@@ -176,9 +181,15 @@ std::vector<OptionRow> cadence_rows() {
               {"checkpoints", "how many of the newest are kept", kFree, ""}),
       integer("checkpoint.keep_every", &R::checkpoint, &train::CheckpointOptions::keep_every, kCadence,
               {"steps", "checkpoints of every so many steps are kept for ever; 0: none", kFree, ""}),
-      number("parallel.bucket_mb", &R::parallel, &train::ParallelOptions::bucket_mb,
-             {0, 1e5, Edge::kExcluded},
-             {"MB of 10^6 bytes", "gradients are exchanged in pieces of this size", kFree, ""}),
+      integer("parallel.zero", &R::parallel, &train::ParallelOptions::zero, {0, 1},
+              {"", "1: each rank holds its slices of the optimizer's state alone (ZeRO-1); the same results",
+               kFree, ""}),
+      number("parallel.bucket_mb", &R::parallel, &train::ParallelOptions::bucket_mb, {0, 1e5},
+             {"MB of 10^6 bytes",
+              "gradients are exchanged in pieces of this size; 0: on GPUs from their link's measured latency "
+              "and "
+              "bandwidth, on CPU ranks 4",
+              kFree, ""}),
       integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
               kCadence,
               {"steps", "steps between checks that all ranks hold the same weights; 0: never", kFree, ""}),

@@ -16,6 +16,8 @@
 namespace sluice::model {
 namespace {
 
+constexpr std::int64_t kBlockParameters = 10;
+
 /// Vaswani et al. 2017, 3.5: channel 2i holds sin(t * 10000^(-2i/d)), channel 2i + 1 the cosine.
 at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::Tensor& like) {
   at::Tensor table = at::empty({positions, width}, at::TensorOptions().dtype(at::kDouble));
@@ -63,6 +65,7 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   norm_bias_ = next();
   head_weight_ = options.tied ? embedding_ : next();
   if (options.head_bias) head_bias_ = next();
+  parameters_ = static_cast<std::int64_t>(index);
   TORCH_CHECK(options.positions == "none" || options.positions == "sinusoidal", "model.positions is ",
               options.positions, ", allowed are none and sinusoidal");
   if (options.positions == "sinusoidal") positions_ = sinusoids(options.seq_len, options.d_model, embedding_);
@@ -79,8 +82,14 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
 }
 
 at::Tensor Gmlp::encode(const at::Tensor& tokens_BT) const {
+  announce(0);
   at::Tensor x_BTd = embed(tokens_BT, 0);
-  for (const kernels::GmlpBlock& block : blocks_) x_BTd = kernels::gmlp_block(x_BTd, block);
+  std::int64_t last = 0;
+  for (const kernels::GmlpBlock& block : blocks_) {
+    announce(last += kBlockParameters);
+    x_BTd = kernels::gmlp_block(x_BTd, block);
+  }
+  announce(parameters_ - 1);
   return x_BTd;
 }
 

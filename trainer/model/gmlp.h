@@ -3,7 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "trainer/kernels/gmlp_block.h"
@@ -21,6 +23,9 @@ class Gmlp final : public LanguageModel {
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
+  void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
+    before_use_ = std::move(before_use);
+  }
   [[nodiscard]] std::unique_ptr<DecodeCache> make_cache() const override;
   [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const override;
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
@@ -35,9 +40,16 @@ class Gmlp final : public LanguageModel {
   /// Final norm and output projection: [..., d] -> [..., V].
   [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
 
+  /// The next call uses parameters up to index `last`.
+  void announce(std::int64_t last) const {
+    if (before_use_) before_use_(last);
+  }
+
   ModelOptions options_;
-  at::Tensor embedding_;  ///< [V, d]
-  at::Tensor positions_;  ///< [n, d] sinusoids, or undefined
+  std::function<void(std::int64_t last)> before_use_;
+  std::int64_t parameters_ = 0;  ///< how many there are
+  at::Tensor embedding_;         ///< [V, d]
+  at::Tensor positions_;         ///< [n, d] sinusoids, or undefined
   std::vector<kernels::GmlpBlock> blocks_;
   at::Tensor norm_weight_;
   at::Tensor norm_bias_;

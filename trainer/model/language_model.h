@@ -37,6 +37,10 @@ class LanguageModel {
   [[nodiscard]] virtual at::Tensor loss_sum(const at::Tensor& tokens_BT,
                                             const at::Tensor& targets_BT) const = 0;
 
+  /// `before_use(last)` is called each time logits() and loss_sum() are about to use parameters up to index
+  /// `last` that they have not used before in that call: parameters may still be on their way until then.
+  virtual void on_parameter_use(std::function<void(std::int64_t last)> before_use) = 0;
+
   [[nodiscard]] virtual std::unique_ptr<DecodeCache> make_cache() const = 0;
   /// Encodes tokens_T (T <= n) from an emptied cache; returns the last position's logits [V]. No autograd.
   [[nodiscard]] virtual at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const = 0;

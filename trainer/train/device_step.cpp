@@ -9,9 +9,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "parallel/trace_range.h"
 #include "trainer/optim/schedule.h"
 
 namespace sluice::train {
@@ -20,12 +22,12 @@ namespace {
 
 std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-/// Those slices of the gradient arena whose squares this rank sums: all, or under ZeRO-1 its own.
-std::vector<kernels::Slice> slices_to_sum(const parallel::ArenaLayout& layout) {
+std::vector<kernels::Slice> slices_with_index(const std::vector<optim::Range>& ranges) {
   std::vector<kernels::Slice> slices;
-  const std::vector<parallel::Range> all = layout.slices();
-  for (std::size_t i = 0; i < all.size(); ++i)
-    slices.push_back({all[i].begin, all[i].end, static_cast<std::int64_t>(i)});
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    if (ranges[i].numel() > 0)
+      slices.push_back({ranges[i].begin, ranges[i].end, static_cast<std::int64_t>(i)});
+  }
   return slices;
 }
 
@@ -40,14 +42,31 @@ at::Tensor decay_flags(const Replica& replica) {
   return flags.to(replica.parameters().device());
 }
 
+/// What this rank updates: parameters and gradients lie in the arena, moments one after another.
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
   const at::Tensor flags = decay_flags(replica);
-  return {{.parameters = replica.parameters(),
-           .gradients = replica.gradients(),
-           .first = optimizer.first_moment(),
-           .second = optimizer.second_moment(),
-           .compute = replica.rounded(),
-           .decay_flags = flags}};
+  std::vector<kernels::UpdateSlice> slices;
+  std::int64_t offset = 0;
+  for (const optim::Range& range : optimizer.owned()) {
+    const std::int64_t count = range.numel();
+    const auto of_arena = [&](const at::Tensor& flat) {
+      return flat.defined() ? flat.narrow(0, range.begin, count) : flat;
+    };
+    slices.push_back(
+        {.parameters = of_arena(replica.parameters()),
+         .gradients = of_arena(replica.gradients()),
+         .first = optimizer.first_moment().narrow(0, offset, count),
+         .second = optimizer.second_moment().narrow(0, offset, count),
+         .compute = of_arena(replica.rounded()),
+         .decay_flags = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
+    offset += count;
+  }
+  return slices;
+}
+
+/// What forward reads.
+const at::Tensor& computed_with(const Replica& replica) {
+  return replica.rounded().defined() ? replica.rounded() : replica.parameters();
 }
 
 }  // namespace
@@ -56,10 +75,12 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
     : replica_(replica),
       plan_(plan),
       communicator_(communicator),
-      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges()),
-      reducer_(replica.layout(), replica.gradients(), communicator,
-               {.progress = parallel::ReducerProgress::kCaller}),
-      slice_sums_(slices_to_sum(replica.layout()), replica.parameters().device()),
+      optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
+                 owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
+      reducer_(replica.layout(), replica.gradients(), communicator, reducer_options(plan)),
+      gather_(replica.layout(), computed_with(replica), communicator),
+      slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
+                  replica.parameters().device()),
       update_slices_(slices_to_update(replica, optimizer_)) {
   const at::Device device = replica.parameters().device();
   const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
@@ -89,11 +110,15 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
   replica_.on_gradient_ready([this](std::int64_t entry) {
     if (reducing_) reducer_.mark_ready(entry);
   });
+  replica_.on_parameter_use([this](std::int64_t entry) {
+    if (gathering_) gather_.wait(entry);
+  });
 }
 
 void DeviceStep::begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) {
   TORCH_CHECK(static_cast<std::int64_t>(unfinished_.size()) <= lag(), "DeviceStep: step ", step,
               " begun while ", unfinished_.size(), " are unfinished");
+  const parallel::TraceRange range("step");
   Flight& flight = flights_[at_index(step) % flights_.size()];
   flight.step = step;
   flight.data_wait_s = 0;
@@ -129,7 +154,9 @@ void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight
     loans_.pop_front();
   }
   const auto begin = std::chrono::steady_clock::now();
+  std::optional<parallel::TraceRange> range(std::in_place, "data");
   const dataio::Batch batch = loader.next();
+  range.reset();
   flight.data_wait_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   TORCH_CHECK(batch.step == flight.step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
               " of step ", batch.step, ", expected ", micro, " of ", flight.step);
@@ -177,31 +204,53 @@ void DeviceStep::enqueue(std::int64_t micro, Flight& flight) {
 void DeviceStep::run_part(Part part, const Mark& mark) {
   const bool ends = part == Part::kOnly || part == Part::kLast;
   mark();
-  if (part == Part::kOnly || part == Part::kFirst) {
-    replica_.gradients().zero_();
-    agreed_.copy_(start_);
-  }
+  if (part == Part::kOnly || part == Part::kFirst) begin_step();
+  std::optional<parallel::TraceRange> range(std::in_place, "forward");
   kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
   const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
   agreed_.select(0, 0).add_(loss.detach());
+  if (std::exchange(gathering_, false)) gather_.finish();
   mark();
+  range.reset();
+  range.emplace("backward");
   reducing_ = ends;
   if (reducing_) reducer_.start();
   loss.backward(gradient_scale_);
   reducing_ = false;
   mark();
+  range.reset();
   if (!ends) return;
+  range.emplace("all_reduce");
   reducer_.finish();
   communicator_.all_reduce(agreed_, parallel::ReduceOp::kSum);
   mark();
+  range.reset();
+  range.emplace("optimizer");
   update();
   mark();
 }
 
+/// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
+void DeviceStep::begin_step() {
+  replica_.gradients().zero_();
+  agreed_.copy_(start_);
+  gathering_ = plan_.sharding == Sharding::kState;
+  if (gathering_) gather_.start();
+}
+
 void DeviceStep::update() {
   slice_sums_.run(replica_.gradients(), sums_);
+  if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
   kernels::decide_update(sums_, agreed_, scalars_, decision_);
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
+}
+
+void DeviceStep::settle() {
+  if (plan_.sharding == Sharding::kNone) return;
+  parallel::BucketGather masters(replica_.layout(), replica_.parameters(), communicator_);
+  masters.start();
+  masters.finish();
+  replica_.round_parameters();
 }
 
 StepResult DeviceStep::finish() {
@@ -233,6 +282,7 @@ StepResult DeviceStep::read(const Flight& flight) const {
       decision.loss_sum / static_cast<double>(plan_.slicing.global_batch * replica_.options().seq_len);
   result.lr = flight.lr;
   result.grad_norm = decision.norm;
+  result.skipped = decision.go == 0;
   result.stop = decision.wishes > 0 ? StopWish::kStop : StopWish::kGoOn;
   const parallel::DeviceEvent* before = flight.since;
   double idle_s = 0;  // the device had nothing to do: the batch was not there yet, or the host was late

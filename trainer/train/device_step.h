@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "parallel/bucket_gather.h"
 #include "parallel/device_stream.h"
 #include "parallel/gradient_reducer.h"
 #include "trainer/kernels/device_update.h"
@@ -28,6 +29,7 @@ class DeviceStep final : public TrainStep {
 
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
+  void settle() override;
   [[nodiscard]] std::int64_t lag() const override { return 1; }
   [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
 
@@ -73,6 +75,7 @@ class DeviceStep final : public TrainStep {
 
   // What is captured.
   void run_part(Part part, const Mark& mark);
+  void begin_step();
   void update();
 
   void wait_for(const Flight& flight);
@@ -83,6 +86,7 @@ class DeviceStep final : public TrainStep {
   parallel::Communicator& communicator_;
   optim::AdamW optimizer_;
   parallel::GradientReducer reducer_;
+  parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   kernels::SliceSums slice_sums_;
   std::vector<kernels::UpdateSlice> update_slices_;
 
@@ -98,6 +102,7 @@ class DeviceStep final : public TrainStep {
   at::Tensor targets_BT_;
   at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
+  bool gathering_ = false;
 
   std::array<CapturedPart, kParts> parts_;
   std::array<Flight, 3>

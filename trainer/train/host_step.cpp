@@ -19,37 +19,9 @@ using parallel::TraceRange;
 
 namespace {
 
-/// Seconds between laps.
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 dataio::Batch next_batch(dataio::Loader& loader) {
   const TraceRange range("data");
   return loader.next();
-}
-
-parallel::ReduceMode reduce_mode(Sharding sharding) {
-  return sharding == Sharding::kNone ? parallel::ReduceMode::kAllReduce
-                                     : parallel::ReduceMode::kReduceScatter;
-}
-
-std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
-                                        std::int64_t rank) {
-  std::vector<optim::Range> ranges;
-  for (const auto& [begin, end] : layout.slices()) {
-    const bool own =
-        sharding == Sharding::kNone || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
-    ranges.push_back(own ? optim::Range{begin, end} : optim::Range{});
-  }
-  return ranges;
 }
 
 }  // namespace
@@ -60,7 +32,7 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       communicator_(communicator),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
                  owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
-      reducer_(replica.layout(), replica.gradients(), communicator, {.mode = reduce_mode(plan.sharding)}),
+      reducer_(replica.layout(), replica.gradients(), communicator, reducer_options(plan)),
       gather_(replica.layout(), replica.parameters(), communicator),
       summed_(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
@@ -108,15 +80,10 @@ StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
   result.comm_exposed_s = watch.lap();
   result.grad_norm = gradient_norm();
   result.optimizer_s = watch.lap();
-  agree(step, loss_sum, wish(), result);
+  agree(loss_sum, wish(), result);
   result.comm_exposed_s += watch.lap();
-  update(step, result);
-  result.optimizer_s += watch.lap();
-  if (plan_.sharding == Sharding::kState) {
-    gather_.start();
-    gather_.finish();
-    result.comm_exposed_s += watch.lap();
-  }
+  result.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
+  if (!result.skipped) update(step, result, watch);
   result.step_s = whole.lap();
   return result;
 }
@@ -151,7 +118,7 @@ double HostStep::accumulate(const dataio::Batch& batch, StepResult& result) {
   return loss_sum;
 }
 
-void HostStep::agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result) {
+void HostStep::agree(double loss_sum, StopWish wish, StepResult& result) {
   const at::Tensor summed = at::zeros({3}, at::kDouble);
   auto* const values = summed.mutable_data_ptr<double>();
   values[0] = loss_sum;
@@ -159,14 +126,8 @@ void HostStep::agree(std::int64_t step, double loss_sum, StopWish wish, StepResu
   values[2] = wish == StopWish::kStop ? 1 : 0;
   communicator_.all_reduce(summed, parallel::ReduceOp::kSum);
   result.loss = values[0] * gradient_scale_;
+  result.skipped = values[1] > 0;
   result.stop = values[2] > 0 ? StopWish::kStop : StopWish::kGoOn;
-  if (values[1] > 0) {
-    const std::int64_t first = step * plan_.slicing.global_batch;
-    throw AgreedError(
-        fmt::format("step {}: loss {} and gradient norm {} are not finite, on samples {} to {}; nothing was "
-                    "updated, the last checkpoint stands (a smaller optim.lr or optim.clip may help)",
-                    step + 1, result.loss, result.grad_norm, first, first + plan_.slicing.global_batch - 1));
-  }
 }
 
 double HostStep::gradient_norm() {
@@ -175,11 +136,17 @@ double HostStep::gradient_norm() {
   return optim::global_norm(sums);
 }
 
-void HostStep::update(std::int64_t step, StepResult& result) {
-  const TraceRange range("optimizer");
-  result.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
-  optimizer_.step(replica_.gradients(), result.lr, optim::clip_scale(result.grad_norm, plan_.optim.clip),
-                  step + 1);
+void HostStep::update(std::int64_t step, StepResult& result, Stopwatch& watch) {
+  {
+    const TraceRange range("optimizer");
+    optimizer_.step(replica_.gradients(), result.lr, optim::clip_scale(result.grad_norm, plan_.optim.clip),
+                    step + 1);
+  }
+  result.optimizer_s += watch.lap();
+  if (plan_.sharding == Sharding::kNone) return;
+  gather_.start();
+  gather_.finish();
+  result.comm_exposed_s += watch.lap();
 }
 
 }  // namespace sluice::train

@@ -2,15 +2,29 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "parallel/bucket_gather.h"
 #include "parallel/gradient_reducer.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
+
+/// Seconds between laps.
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 /// The step on CPU ranks: begin() does all of it.
 class HostStep final : public TrainStep {
@@ -19,6 +33,7 @@ class HostStep final : public TrainStep {
 
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
+  void settle() override {}
   [[nodiscard]] std::int64_t lag() const override { return 0; }
   [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
 
@@ -28,11 +43,11 @@ class HostStep final : public TrainStep {
   double accumulate(const dataio::Batch& batch, StepResult& result);
   void fill_tokens(const dataio::Batch& batch);
   /// Sums what one number each says of a step over ranks: loss, faults, wishes to stop.
-  void agree(std::int64_t step, double loss_sum, StopWish wish, StepResult& result);
+  void agree(double loss_sum, StopWish wish, StepResult& result);
   /// The squares of all slices, exchanged where each rank has reduced its own alone: the same bits either
   /// way.
   [[nodiscard]] double gradient_norm();
-  void update(std::int64_t step, StepResult& result);
+  void update(std::int64_t step, StepResult& result, Stopwatch& watch);
 
   Replica& replica_;
   StepPlan plan_;

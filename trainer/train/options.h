@@ -30,6 +30,7 @@ struct TrainOptions {
   std::string precision = "fp32";       ///< fp32 | tf32 | bf16 | fp64
   std::string reduce_dtype = "fp32";    ///< of gradients between ranks: fp32 | bf16
   std::string recompute = "none";       ///< activations computed again in backward: none | gate | block
+  std::int64_t max_skipped = 5;         ///< steps in a row whose loss or gradient is not finite
   std::string cuda_graph = "on";        ///< capture a GPU's step once and replay it: on | off
   std::string ledger;                   ///< file; empty: none
   std::string ledger_detail = "range";  ///< range | full
@@ -48,7 +49,7 @@ struct CheckpointOptions {
 };
 
 struct ParallelOptions {
-  double bucket_mb = 4.0;                 ///< gradient bucket, MB of 1e6 bytes
+  double bucket_mb = 0;                   ///< gradient bucket, MB of 1e6 bytes; 0: from what was measured
   std::int64_t zero = 0;                  ///< 1: each rank holds its slices of the optimizer's state alone
   std::int64_t check_replicas_every = 0;  ///< steps between hash checks of the replicas; 0: never
   std::int64_t watchdog_s = 600;          ///< seconds until a hanging collective ends the job; 0: never

@@ -80,6 +80,19 @@ void RunRecords::step(std::int64_t steps, std::int64_t tokens, const StepResult&
   metrics_.append(line.dump());
 }
 
+void RunRecords::skipped(std::int64_t steps, std::int64_t tokens, const dataio::SampleRange& samples,
+                         const StepResult& result) {
+  // A number that is not finite becomes null: JSON has no other way.
+  const OrderedJson line = {{"kind", "skipped"},
+                            {"step", steps},
+                            {"tokens", tokens},
+                            {"loss", result.loss},
+                            {"grad_norm", result.grad_norm},
+                            {"first", samples.first},
+                            {"count", samples.count}};
+  metrics_.append(line.dump());
+}
+
 void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result) {
   const OrderedJson line = {{"kind", "valid"},
                             {"step", steps},

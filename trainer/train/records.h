@@ -35,6 +35,9 @@ class RunRecords {
 
   /// `steps` done, this one included; `tokens` seen in all.
   void step(std::int64_t steps, std::int64_t tokens, const StepResult& result, const StepMetrics& metrics);
+  /// A step that was not taken: loss or gradient was not finite.
+  void skipped(std::int64_t steps, std::int64_t tokens, const dataio::SampleRange& samples,
+               const StepResult& result);
   void valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result);
   /// What a step consumed.
   void consumed(std::int64_t steps, const dataio::SampleRange& samples);

@@ -1,6 +1,6 @@
 #include "trainer/train/replica.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "trainer/kernels/autograd.h"
 
@@ -69,9 +69,8 @@ void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& r
   }
 }
 
-parallel::BucketPlan bucket_plan(const ParallelOptions& options, at::ScalarType dtype, std::int64_t world) {
-  const double elements = options.bucket_mb * 1e6 / static_cast<double>(c10::elementSize(dtype));
-  return {.bucket_elements = std::max<std::int64_t>(1, static_cast<std::int64_t>(elements)), .world = world};
+void Replica::on_parameter_use(std::function<void(std::int64_t entry)> before_use) {
+  model_->on_parameter_use(std::move(before_use));
 }
 
 std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement) {

@@ -49,6 +49,8 @@ class Replica {
   [[nodiscard]] std::vector<optim::DecayRange> decayed_ranges() const;
   /// Calls `ready(entry)` each time a backward has finished entry's gradient. Training only.
   void on_gradient_ready(const std::function<void(std::int64_t entry)>& ready);
+  /// Calls `before_use(entry)` before a forward uses entries up to that one.
+  void on_parameter_use(std::function<void(std::int64_t entry)> before_use);
 
  private:
   model::ModelOptions options_;
@@ -61,10 +63,6 @@ class Replica {
   std::vector<at::Tensor> leaves_;
   std::unique_ptr<model::LanguageModel> model_;
 };
-
-/// How a training replica's arena is cut: buckets of at least parallel.bucket_mb, for `world` ranks.
-[[nodiscard]] parallel::BucketPlan bucket_plan(const ParallelOptions& options, at::ScalarType dtype,
-                                               std::int64_t world);
 
 /// The model of a checkpoint, its weights converted, for inference. Throws InputError.
 [[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement);

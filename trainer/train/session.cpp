@@ -52,6 +52,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   });
   share_opening();
   threads_ = set_compute_threads(options_.train.threads, world_);
+  buckets_ = choose_buckets(options_, corpus_->vocabulary_size(), device_);
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
   const c10::Device device = replica_->parameters().device();
@@ -94,6 +95,7 @@ void Session::share_opening() {
   state_ = {.step = shared[0], .tokens = shared[1], .next_sample = shared[2]};
   last_evaluated_ = shared[3];
   last_checkpointed_ = shared[4];
+  last_good_ = state_;
 }
 
 dataio::Order Session::make_order() const { return {window_plan(options_, *corpus_), options_.data.seed}; }
@@ -105,8 +107,8 @@ void Session::build() {
                                 .rank = world_.rank()};
   const Placement placement = placement_for(options_.train.precision, device_.device());
   const std::int64_t vocabulary = corpus_->vocabulary_size();
-  replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining,
-                                       bucket_plan(options_.parallel, placement.master, world_.size()));
+  replica_ =
+      std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_);
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {
@@ -173,11 +175,14 @@ TrainOutcome Session::run() {
     if (profile_) profile_->before_step();
     step_->begin(begun++, *loader_, context_.stop_wish);
     if (finish_steps(begun) == StopWish::kStop && begun < options_.train.steps) {
+      step_->settle();
       checkpoint_now();
       outcome = TrainOutcome::kStoppedEarly;
       break;
     }
     if (state_.step < begun) continue;
+    if (too_many_skipped()) give_up();
+    step_->settle();
     if (check_due(begun)) check_replicas_now();
     if (evaluation_due(begun)) evaluate_now();
     if (checkpoint_due(begun)) checkpoint_now();
@@ -194,7 +199,9 @@ StopWish Session::finish_steps(std::int64_t begun) {
   const bool look =
       begun == options_.train.steps || check_due(begun) || evaluation_due(begun) || checkpoint_due(begun);
   StopWish wish = StopWish::kGoOn;
-  const auto allowed = [&] { return look || wish == StopWish::kStop ? 0 : step_->lag(); };
+  const auto allowed = [&] {
+    return look || wish == StopWish::kStop || too_many_skipped() ? 0 : step_->lag();
+  };
   while (begun - state_.step > allowed()) {
     const StepResult result = step_->finish();
     finish_step(result);
@@ -209,12 +216,40 @@ void Session::finish_step(const StepResult& result) {
   ++state_.step;
   state_.tokens += step_tokens;
   state_.next_sample += samples.count;
-  if (is_rank_zero()) {
-    const StepMetrics metrics = meter_->observe(result);
+  if (result.skipped) {
+    ++skipped_in_a_row_;
+  } else {
+    skipped_in_a_row_ = 0;
+    last_good_ = state_;
+  }
+  if (!is_rank_zero()) return;
+  const StepMetrics metrics = meter_->observe(result);
+  records_->consumed(state_.step, samples);
+  if (result.skipped) {
+    records_->skipped(state_.step, state_.tokens, samples, result);
+    context_.sink->warned(fmt::format(
+        "step {} skipped: loss {} and gradient norm {}, not both finite, on samples {} to {}; nothing was "
+        "updated",
+        state_.step, result.loss, result.grad_norm, samples.first, samples.first + samples.count - 1));
+  } else {
     records_->step(state_.step, state_.tokens, result, metrics);
-    records_->consumed(state_.step, samples);
     context_.sink->stepped(state_.step, result, metrics);
   }
+}
+
+bool Session::too_many_skipped() const { return skipped_in_a_row_ > options_.train.max_skipped; }
+
+/// Skipped steps changed nothing but the count of steps: the checkpoint is that of the last step taken.
+void Session::give_up() {
+  const std::int64_t first = last_good_.next_sample;
+  const std::int64_t last = state_.next_sample - 1;
+  state_ = last_good_;
+  step_->settle();
+  if (state_.step > 0 && last_checkpointed_ != state_.step) checkpoint_now();
+  throw AgreedError(fmt::format(
+      "{} steps in a row skipped (train.max_skipped = {}): loss or gradient not finite on samples {} "
+      "to {}; the state after step {} stands (a smaller optim.lr or optim.clip may help)",
+      skipped_in_a_row_, options_.train.max_skipped, first, last, state_.step));
 }
 
 void Session::check_replicas_now() {

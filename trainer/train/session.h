@@ -9,6 +9,7 @@
 #include "dataio/loader.h"
 #include "dataio/tokenizer.h"
 #include "parallel/communicator.h"
+#include "trainer/train/buckets.h"
 #include "trainer/train/checkpoint.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
@@ -62,6 +63,8 @@ class Session {
 
   StopWish finish_steps(std::int64_t begun);
   void finish_step(const StepResult& result);
+  [[nodiscard]] bool too_many_skipped() const;
+  [[noreturn]] void give_up();
   void check_replicas_now();
   void evaluate_now();
   void checkpoint_now();
@@ -83,9 +86,12 @@ class Session {
   std::unique_ptr<RunRecords> records_;           ///< rank 0 alone
   std::unique_ptr<DirectoryLock> lock_;           ///< rank 0 alone
   TrainingState state_;
+  TrainingState last_good_;  ///< after the newest step that was not skipped
+  std::int64_t skipped_in_a_row_ = 0;
   std::int64_t last_evaluated_ = -1;  ///< steps done at the newest evaluation
   std::int64_t last_checkpointed_ = -1;
   std::int64_t threads_ = 1;
+  parallel::BucketPlan buckets_;
 
   std::shared_ptr<dataio::SplitReader> train_reader_;
   std::unique_ptr<dataio::SplitReader> valid_reader_;

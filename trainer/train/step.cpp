@@ -10,7 +10,8 @@ StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing) {
           .optim = options.optim,
           .total_steps = options.train.steps,
           .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff,
-          .sharding = options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone};
+          .sharding = options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone,
+          .reduce_dtype = options.train.reduce_dtype == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 
 StepResult run_step(TrainStep& train_step, std::int64_t step, dataio::Loader& loader,
@@ -24,6 +25,23 @@ std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Shar
   if (sharding == Sharding::kNone) return {{0, layout.size()}};
   std::vector<optim::Range> ranges;
   for (const auto& [begin, end] : layout.owned(rank)) ranges.push_back({begin, end});
+  return ranges;
+}
+
+parallel::ReducerOptions reducer_options(const StepPlan& plan) {
+  return {.mode = plan.sharding == Sharding::kNone ? parallel::ReduceMode::kAllReduce
+                                                   : parallel::ReduceMode::kReduceScatter,
+          .wire = plan.reduce_dtype};
+}
+
+std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
+                                        std::int64_t rank) {
+  std::vector<optim::Range> ranges;
+  for (const auto& [begin, end] : layout.slices()) {
+    const bool own =
+        sharding == Sharding::kNone || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
+    ranges.push_back(own ? optim::Range{begin, end} : optim::Range{});
+  }
   return ranges;
 }
 

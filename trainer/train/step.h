@@ -7,6 +7,7 @@
 #include "dataio/loader.h"
 #include "dataio/order.h"
 #include "parallel/communicator.h"
+#include "parallel/gradient_reducer.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/options.h"
 #include "trainer/train/options.h"
@@ -27,8 +28,10 @@ struct StepPlan {
   std::int64_t total_steps = 0;
   Graphs graphs = Graphs::kOn;
   Sharding sharding = Sharding::kNone;
+  at::ScalarType reduce_dtype = at::kFloat;  ///< of gradients on their way between ranks
 };
 
+/// From the settings of a run.
 [[nodiscard]] StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing);
 
 enum class StopWish { kGoOn, kStop };
@@ -45,6 +48,7 @@ struct StepResult {
   double optimizer_s = 0;     ///< norm, clip, update
   double step_s = 0;
   StopWish stop = StopWish::kGoOn;  ///< kStop if any rank wished it
+  bool skipped = false;             ///< loss or gradient was not finite on some rank: nobody updated anything
 };
 
 /// What no cause above accounts for; with them it sums to step_s.
@@ -67,6 +71,9 @@ class TrainStep {
   virtual void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) = 0;
   /// Waits for the oldest step that was begun and not finished.
   virtual StepResult finish() = 0;
+  /// Collective, with no step unfinished: brings all of the replica's parameters up to date on every rank, as
+  /// evaluation and checkpoints need them.
+  virtual void settle() = 0;
   /// How many unfinished steps there may be when one is begun.
   [[nodiscard]] virtual std::int64_t lag() const = 0;
   /// The moments belong to the step as long as any is unfinished, as do the replica's parameters.
@@ -83,6 +90,12 @@ class TrainStep {
 /// What this rank updates: the whole arena, or its slices.
 [[nodiscard]] std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
                                                      std::int64_t rank);
+
+/// Every slice of the arena in its order; empty where another rank sums its squares.
+[[nodiscard]] std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
+                                                      std::int64_t rank);
+/// How a step with this plan exchanges gradients.
+[[nodiscard]] parallel::ReducerOptions reducer_options(const StepPlan& plan);
 
 /// The step for the replica's device. `replica` and `communicator` outlive it; one step at a time for a
 /// replica.

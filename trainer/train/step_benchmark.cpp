@@ -18,6 +18,7 @@
 #include "parallel/device_stream.h"
 #include "parallel/gpu_tools.h"
 #include "parallel/nvml.h"
+#include "trainer/train/buckets.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/profile.h"
@@ -120,7 +121,7 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       order_of(options, split), slicing, loader_options, 0);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
-                  bucket_plan(options.parallel, placement.master, world.size()));
+                  choose_buckets(options, vocabulary_size, group));
   replica.initialise(options.model.seed);
   const auto step = make_train_step(replica, step_plan(options, slicing), group.exchange());
   StepBenchmark benchmark{.parameters = replica.parameter_count(),

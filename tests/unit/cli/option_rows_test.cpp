@@ -69,7 +69,12 @@ train::RunOptions random_options() {
   if (*rc::gen::arbitrary<bool>()) {  // tokens that are just this number of steps
     o.train.tokens = o.train.steps * o.train.global_batch * o.model.seq_len - whole(0, o.model.seq_len - 1);
   }
-  o.train.precision = *rc::gen::element<std::string>("fp32", "fp64");
+  o.train.device = *rc::gen::element<std::string>("auto", "cpu", "cuda");
+  o.train.precision = *rc::gen::element<std::string>("fp32", "tf32", "bf16", "fp64");
+  o.train.reduce_dtype = *rc::gen::element<std::string>("fp32", "bf16");
+  o.train.recompute = *rc::gen::element<std::string>("none", "gate", "block");
+  o.train.cuda_graph = *rc::gen::element<std::string>("on", "off");
+  o.train.max_skipped = whole(0, 1000);
   o.train.ledger = *rc::gen::arbitrary<bool>() ? path() : "";
   o.train.ledger_detail = o.train.ledger.empty() ? "range" : *rc::gen::element<std::string>("range", "full");
   o.train.threads = whole(0, 1024);
@@ -86,7 +91,7 @@ train::RunOptions random_options() {
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
   o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
-  o.parallel = {share() + 0.5, whole(0, 1'000'000), whole(0, 1'000'000)};
+  o.parallel = {share() + 0.5, whole(0, 1), whole(0, 1'000'000), whole(0, 1'000'000)};
   return o;
 }
 

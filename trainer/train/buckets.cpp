@@ -1,0 +1,35 @@
+#include "trainer/train/buckets.h"
+
+#include <algorithm>
+
+#include "parallel/link_model.h"
+#include "trainer/model/parameters.h"
+
+namespace sluice::train {
+namespace {
+
+constexpr std::int64_t kMaster = 4;  // bytes of a gradient's element; fp64 is for tests
+constexpr double kCpuMegabytes = 4;
+
+std::int64_t elements_of(double megabytes) {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(megabytes * 1e6 / static_cast<double>(kMaster)));
+}
+
+std::int64_t measured_elements(const RunOptions& options, std::int64_t vocabulary_size, DeviceGroup& group) {
+  const parallel::LinkModel link = parallel::measure_link(group.exchange(), group.device());
+  const std::int64_t all = model::parameter_count(model::parameter_specs(options.model, vocabulary_size));
+  return parallel::choose_bucket_elements(link, all, options.train.reduce_dtype == "bf16" ? 2 : kMaster);
+}
+
+}  // namespace
+
+parallel::BucketPlan choose_buckets(const RunOptions& options, std::int64_t vocabulary_size,
+                                    DeviceGroup& group, std::optional<std::int64_t> kept) {
+  const std::int64_t world = group.exchange().size();
+  if (options.parallel.bucket_mb > 0) return {elements_of(options.parallel.bucket_mb), world};
+  if (kept) return {*kept, world};
+  if (group.device().is_cpu() || world == 1) return {elements_of(kCpuMegabytes), world};
+  return {measured_elements(options, vocabulary_size, group), world};
+}
+
+}  // namespace sluice::train

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "parallel/arena.h"
+#include "trainer/train/device_group.h"
+#include "trainer/train/options.h"
+
+namespace sluice::train {
+
+/// How a training replica's arena is cut for exchange: by parallel.bucket_mb; where that is 0 by `kept`, the
+/// elements that an earlier session of the run chose, or on GPUs by measuring their link. Bits of the norm
+/// depend on it, so a resumed run keeps it. Collective.
+[[nodiscard]] parallel::BucketPlan choose_buckets(const RunOptions& options, std::int64_t vocabulary_size,
+                                                  DeviceGroup& group,
+                                                  std::optional<std::int64_t> kept = std::nullopt);
+
+}  // namespace sluice::train
