@@ -30,7 +30,7 @@ std::map<std::string, std::vector<double>> SmallModel::values() const {
 }
 
 SmallModel make_small_model(const model::ModelOptions& options, std::int64_t vocabulary_size,
-                            at::ScalarType dtype, std::uint64_t seed) {
+                            at::ScalarType dtype, std::uint64_t seed, model::Recompute recompute) {
   SmallModel small{.options = options,
                    .vocabulary_size = vocabulary_size,
                    .specs = model::parameter_specs(options, vocabulary_size),
@@ -54,7 +54,7 @@ SmallModel make_small_model(const model::ModelOptions& options, std::int64_t voc
                                               small.gradients.narrow(0, offset, numel).view(spec.shape)));
     offset += numel;
   }
-  small.model = model::make_model(options, vocabulary_size, small.leaves);
+  small.model = model::make_model(options, vocabulary_size, small.leaves, recompute);
   return small;
 }
 

@@ -29,7 +29,8 @@ struct SmallModel {
 /// Parameters drawn from N(0, 0.4) (norm weights and sgu.bias about one), so that no term of the model is
 /// negligible.
 [[nodiscard]] SmallModel make_small_model(const model::ModelOptions& options, std::int64_t vocabulary_size,
-                                          at::ScalarType dtype, std::uint64_t seed);
+                                          at::ScalarType dtype, std::uint64_t seed,
+                                          model::Recompute recompute = model::Recompute::kNone);
 
 /// int64 tokens in [0, vocabulary_size), a pure function of the seed.
 [[nodiscard]] at::Tensor random_tokens(std::vector<std::int64_t> shape, std::int64_t vocabulary_size,

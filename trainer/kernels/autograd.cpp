@@ -2,10 +2,16 @@
 
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 namespace sluice::kernels {
@@ -30,6 +36,49 @@ class LeafHook : public torch::autograd::PostAccumulateGradHook {
 
  private:
   at::Tensor sum_;
+};
+
+/// Backward of a segment: records it over copies of its inputs that are leaves, and runs that graph's
+/// backward within the one that is running.
+class SegmentBackward : public torch::autograd::Node {
+ public:
+  SegmentBackward(Segment segment, const std::vector<at::Tensor>& inputs)
+      : Node(torch::autograd::collect_next_edges(inputs)), segment_(std::move(segment)) {
+    for (const at::Tensor& input : inputs) inputs_.emplace_back(input, /*is_output=*/false);
+  }
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    std::vector<at::Tensor> leaves = unpack();
+    if (!gradients[0].defined()) return torch::autograd::variable_list(leaves.size());
+    at::Tensor output;
+    {
+      const c10::AutoGradMode records(true);
+      output = segment_(leaves);
+    }
+    torch::autograd::backward({output}, {gradients[0]});
+    torch::autograd::variable_list results;
+    for (at::Tensor& leaf : leaves) results.push_back(std::move(leaf.mutable_grad()));
+    return results;
+  }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    for (torch::autograd::SavedVariable& input : inputs_) input.reset_data();
+  }
+
+ private:
+  std::vector<at::Tensor> unpack() {
+    const std::lock_guard lock(mutex_);
+    std::vector<at::Tensor> leaves;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      leaves.push_back(inputs_[i].unpack(getptr()).detach());
+      leaves.back().set_requires_grad(next_edge(i).is_valid());
+    }
+    return leaves;
+  }
+
+  Segment segment_;
+  std::vector<torch::autograd::SavedVariable> inputs_;
 };
 
 }  // namespace
@@ -66,6 +115,22 @@ void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready) {
   auto* const hook = dynamic_cast<LeafHook*>(torch::autograd::impl::post_acc_grad_hooks(leaf).get());
   TORCH_CHECK(hook != nullptr && !hook->ready, "on_gradient_ready: the leaf has a callback already");
   hook->ready = std::move(ready);
+}
+
+at::Tensor recompute(Segment segment, const std::vector<at::Tensor>& inputs) {
+  const bool records = c10::GradMode::is_enabled() &&
+                       std::any_of(inputs.begin(), inputs.end(),
+                                   [](const at::Tensor& input) { return input.requires_grad(); });
+  if (!records) return segment(inputs);
+  at::Tensor output;
+  {
+    const c10::NoGradGuard no_grad;
+    output = segment(inputs).detach();
+  }
+  const std::shared_ptr<torch::autograd::Node> backward(new SegmentBackward(std::move(segment), inputs),
+                                                        torch::autograd::deleteNode);
+  torch::autograd::set_history(output, backward);
+  return output;
 }
 
 }  // namespace sluice::kernels

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <vector>
 
 // The one place for LibTorch's less stable autograd interfaces.
 namespace sluice::kernels {
@@ -21,5 +22,14 @@ namespace sluice::kernels {
 /// backward that reaches the leaf, however often forward used it. Runs on the thread of the backward. One
 /// callback for each leaf; throws c10::Error for a tensor that is no leaf, or that has a callback already.
 void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready);
+
+/// A segment of forward: the tensors that it reads from other segments -> its result, a new tensor.
+using Segment = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
+
+/// segment(inputs), of which backward keeps the inputs alone: it runs the segment again, then back-propagates
+/// into the inputs and into the leaves that the segment uses. Such a leaf is used nowhere else, so that its
+/// callback still comes once for each backward. Plain segment(inputs) where nothing records, that is under a
+/// NoGradGuard or if no input requires a gradient.
+[[nodiscard]] at::Tensor recompute(Segment segment, const std::vector<at::Tensor>& inputs);
 
 }  // namespace sluice::kernels

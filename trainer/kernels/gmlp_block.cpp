@@ -2,10 +2,15 @@
 
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/baddbmm.h>
+#include <ATen/ops/bmm.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/tril.h>
+
+#include <vector>
+
+#include "trainer/kernels/autograd.h"
 
 namespace sluice::kernels {
 namespace {
@@ -14,24 +19,76 @@ at::Tensor linear(const at::Tensor& input_Ti, const at::Tensor& weight_oi, const
   return at::addmm(bias_o, input_Ti, weight_oi.t());
 }
 
-}  // namespace
+/// Both halves before GELU, [B T, h] each.
+struct Expanded {
+  at::Tensor bypass;
+  at::Tensor gate;
+};
 
-GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block) {
-  const std::int64_t batch = x_BTd.size(0);
-  const std::int64_t positions = x_BTd.size(1);
-  const std::int64_t width = x_BTd.size(2);
+Expanded expand(const at::Tensor& x_BTd, const GmlpBlock& block) {
   const std::int64_t half = block.gate_norm_weight.size(0);
   const at::Tensor normed =
-      at::layer_norm(x_BTd, {width}, block.norm_weight, block.norm_bias, block.norm_eps).view({-1, width});
+      residual_norm(x_BTd, block.norm_weight, block.norm_bias, block.norm_eps).view({-1, x_BTd.size(2)});
   // Two products, one for each half: the halves are then contiguous in forward and backward, and nothing is
   // copied.
   const auto weights = block.expand_weight.split(half);
   const auto biases = block.expand_bias.split(half);
-  const at::Tensor bypass = at::gelu(linear(normed, weights[0], biases[0]));
-  const at::Tensor gate = at::gelu(linear(normed, weights[1], biases[1]));
+  return {linear(normed, weights[0], biases[0]), linear(normed, weights[1], biases[1])};
+}
+
+GateHalves activate(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
+  const std::int64_t half = expanded.gate.size(1);
+  const at::Tensor bypass = at::gelu(expanded.bypass);
+  const at::Tensor gate = at::gelu(expanded.gate);
   const at::Tensor gate_normed =
       at::layer_norm(gate, {half}, block.gate_norm_weight, block.gate_norm_bias, block.norm_eps);
-  return {bypass.view({batch, positions, half}), gate_normed.view({batch, positions, half})};
+  return {bypass.view({batch, -1, half}), gate_normed.view({batch, -1, half})};
+}
+
+/// x + the product of what the gate let through, [B T, h].
+at::Tensor project(const at::Tensor& x_BTd, const at::Tensor& gated, const GmlpBlock& block) {
+  if (x_BTd.scalar_type() != gated.scalar_type())
+    return x_BTd.add(linear(gated, block.contract_weight, block.contract_bias).view(x_BTd.sizes()));
+  // The product accumulates onto residual and bias: one pass less over the result.
+  return x_BTd.view({-1, x_BTd.size(-1)})
+      .add(block.contract_bias)
+      .addmm_(gated, block.contract_weight.t())
+      .view(x_BTd.sizes());
+}
+
+at::Tensor gate_of(const at::Tensor& bypass_BTh, const at::Tensor& mixed_BTh) {
+  return bypass_BTh.mul(mixed_BTh).view({-1, bypass_BTh.size(-1)});
+}
+
+at::Tensor gate_positions(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
+  const GateHalves halves = activate(expanded, batch, block);
+  return gate_of(halves.bypass_BTh, mix_positions(halves.gate_BTh, block));
+}
+
+at::Tensor run_block(const at::Tensor& x_BTd, const GmlpBlock& block) {
+  const std::int64_t batch = x_BTd.size(0);
+  const Expanded expanded = expand(x_BTd, block);
+  if (block.recompute != Recompute::kGate)
+    return project(x_BTd, gate_positions(expanded, batch, block), block);
+  const auto segment = [block, batch](const std::vector<at::Tensor>& halves) {
+    return gate_positions({halves[0], halves[1]}, batch, block);
+  };
+  return project(x_BTd, recompute(segment, {expanded.bypass, expanded.gate}), block);
+}
+
+}  // namespace
+
+at::ScalarType residual_type(at::ScalarType compute) {
+  return compute == at::kBFloat16 ? at::kFloat : compute;
+}
+
+at::Tensor residual_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  const at::ScalarType type = x.scalar_type();
+  return at::layer_norm(x, {x.size(-1)}, weight.to(type), bias.to(type), eps).to(weight.scalar_type());
+}
+
+GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block) {
+  return activate(expand(x_BTd, block), x_BTd.size(0), block);
 }
 
 at::Tensor mix_positions(const at::Tensor& gate_BTh, const GmlpBlock& block) {
@@ -41,7 +98,9 @@ at::Tensor mix_positions(const at::Tensor& gate_BTh, const GmlpBlock& block) {
   if (block.mixing == Mixing::kCausal) weight = at::tril(weight);
   const at::Tensor bias = block.spatial_bias.narrow(0, 0, positions).unsqueeze(1);
   // One batched product with W repeated by a zero stride: input and result keep their layout.
-  return at::baddbmm(bias, weight.expand({batch, positions, positions}), gate_BTh);
+  const at::Tensor weights = weight.expand({batch, positions, positions});
+  // On a GPU baddbmm would write the repeated bias to the result first, and the product would read it again.
+  return gate_BTh.is_cuda() ? at::bmm(weights, gate_BTh).add_(bias) : at::baddbmm(bias, weights, gate_BTh);
 }
 
 at::Tensor mix_last_position(const at::Tensor& gate_Th, const GmlpBlock& block) {
@@ -52,19 +111,13 @@ at::Tensor mix_last_position(const at::Tensor& gate_Th, const GmlpBlock& block) 
 
 at::Tensor contract(const at::Tensor& x_BTd, const at::Tensor& bypass_BTh, const at::Tensor& mixed_BTh,
                     const GmlpBlock& block) {
-  const std::int64_t half = bypass_BTh.size(-1);
-  const std::int64_t width = x_BTd.size(-1);
-  const at::Tensor gated = bypass_BTh.mul(mixed_BTh).view({-1, half});
-  // The product accumulates onto residual and bias: one pass less over the result.
-  return x_BTd.view({-1, width})
-      .add(block.contract_bias)
-      .addmm_(gated, block.contract_weight.t())
-      .view(x_BTd.sizes());
+  return project(x_BTd, gate_of(bypass_BTh, mixed_BTh), block);
 }
 
 at::Tensor gmlp_block(const at::Tensor& x_BTd, const GmlpBlock& block) {
-  const GateHalves halves = gate_halves(x_BTd, block);
-  return contract(x_BTd, halves.bypass_BTh, mix_positions(halves.gate_BTh, block), block);
+  if (block.recompute != Recompute::kBlock) return run_block(x_BTd, block);
+  return recompute([block](const std::vector<at::Tensor>& inputs) { return run_block(inputs[0], block); },
+                   {x_BTd});
 }
 
 }  // namespace sluice::kernels

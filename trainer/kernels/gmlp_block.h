@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "trainer/kernels/recompute.h"
+
 // The gMLP block (arXiv 2105.08050, figure 1 and section 2) by ATen operators that record autograd: the
 // oracle for any fused replacement. Shape suffixes: B batch, T positions of this call (T <= n), d d_model, f
 // d_ffn, h = f / 2.
@@ -13,6 +15,15 @@ enum class Mixing {
   kCausal,  ///< position i sees positions j <= i: W's upper triangle is never read
   kFull,    ///< every position sees all T
 };
+
+/// The type of the residual stream where parameters and products are of type `compute`: float32 for bfloat16,
+/// otherwise the same.
+[[nodiscard]] at::ScalarType residual_type(at::ScalarType compute);
+
+/// Layer norm of x over its last dimension, computed in x's type: a residual stream's, see residual_type. The
+/// result is of the weight's type, for the product that follows.
+[[nodiscard]] at::Tensor residual_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                       double eps);
 
 /// One block's parameters, all of one dtype and device.
 struct GmlpBlock {
@@ -28,10 +39,11 @@ struct GmlpBlock {
   at::Tensor contract_bias;     ///< [d]
   Mixing mixing = Mixing::kCausal;
   double norm_eps = 1e-5;
+  Recompute recompute = Recompute::kNone;  ///< by gmlp_block, where it records autograd
 };
 
 /// x_BTd -> x + contract(u * (W v + b)) with u, v = the halves of gelu(expand(norm(x))), v normalised, W[:T,
-/// :T] and b[:T]. x_BTd contiguous; returns [B, T, d] contiguous.
+/// :T] and b[:T]. x_BTd contiguous, of residual_type; returns [B, T, d] contiguous, of x's type.
 [[nodiscard]] at::Tensor gmlp_block(const at::Tensor& x_BTd, const GmlpBlock& block);
 
 // The block's three stages, for those who need what lies between them (incremental decoding keeps the gate
@@ -42,7 +54,8 @@ struct GateHalves {
   at::Tensor gate_BTh;    ///< v, normalised
 };
 
-/// Pre-norm, expansion, GELU by the error function, split, and the norm of the gate half.
+/// Pre-norm, expansion, GELU by the error function, split, and the norm of the gate half; of the parameters'
+/// type.
 [[nodiscard]] GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block);
 
 /// W[:T, :T] v + b[:T] for all positions: [B, T, h].

@@ -2,23 +2,19 @@
 
 #include <cstdint>
 
+#include "trainer/kernels/recompute.h"
 #include "trainer/model/options.h"
 
 namespace sluice::model {
 
-/// What backward computes again instead of keeping it.
-enum class Recompute {
-  kNone,
-  kGate,   ///< the spatial product of every block
-  kBlock,  ///< the whole forward of every block
-};
+using kernels::Recompute;
 
 /// FLOPs (2 x multiply-adds) of forward and backward for one token, of matrix products alone; backward counts
 /// twice forward. The formulas are in README under "How the figures are defined".
 struct FlopCount {
   /// What the model asks for: causal position i mixes i + 1 positions, n (n + 1) / 2 for a sequence.
   double useful_per_token = 0;
-  /// What the program runs: dense n x n spatial products, and what `Recompute` runs again.
+  /// What the program runs: dense n x n spatial products, and those products that `recompute` runs again.
   double executed_per_token = 0;
 };
 [[nodiscard]] FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,

@@ -3,7 +3,6 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
@@ -19,7 +18,7 @@ namespace {
 constexpr std::int64_t kBlockParameters = 10;
 
 /// Vaswani et al. 2017, 3.5: channel 2i holds sin(t * 10000^(-2i/d)), channel 2i + 1 the cosine.
-at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::Tensor& like) {
+at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::TensorOptions& options) {
   at::Tensor table = at::empty({positions, width}, at::TensorOptions().dtype(at::kDouble));
   double* out = table.data_ptr<double>();
   for (std::int64_t t = 0; t < positions; ++t) {
@@ -29,7 +28,7 @@ at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::Tenso
       out[t * width + c] = c % 2 == 0 ? std::sin(angle) : std::cos(angle);
     }
   }
-  return table.to(like.options());
+  return table.to(options);
 }
 
 void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& parameters) {
@@ -43,7 +42,8 @@ void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector
 
 }  // namespace
 
-Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters)
+Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
+           Recompute recompute)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
   std::size_t index = 0;
@@ -59,6 +59,7 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
     }
     block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
     block.norm_eps = options.norm_eps;
+    block.recompute = recompute;
     blocks_.push_back(std::move(block));
   }
   norm_weight_ = next();
@@ -68,14 +69,19 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   parameters_ = static_cast<std::int64_t>(index);
   TORCH_CHECK(options.positions == "none" || options.positions == "sinusoidal", "model.positions is ",
               options.positions, ", allowed are none and sinusoidal");
-  if (options.positions == "sinusoidal") positions_ = sinusoids(options.seq_len, options.d_model, embedding_);
+  if (options.positions == "sinusoidal") {
+    const at::ScalarType type = kernels::residual_type(embedding_.scalar_type());
+    positions_ =
+        sinusoids(options.seq_len, options.d_model, at::TensorOptions(embedding_.device()).dtype(type));
+  }
 }
 
 at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   const std::int64_t count = tokens_BT.size(1);
   TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
               " asked of a model of ", options_.seq_len);
-  at::Tensor x_BTd = at::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd =
+      at::embedding(embedding_, tokens_BT).to(kernels::residual_type(embedding_.scalar_type()));
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (positions_.defined()) x_BTd = x_BTd.add(positions_.narrow(0, first, count));
   return x_BTd;
@@ -94,7 +100,7 @@ at::Tensor Gmlp::encode(const at::Tensor& tokens_BT) const {
 }
 
 at::Tensor Gmlp::final_norm(const at::Tensor& x_BTd) const {
-  return at::layer_norm(x_BTd, {options_.d_model}, norm_weight_, norm_bias_, options_.norm_eps)
+  return kernels::residual_norm(x_BTd, norm_weight_, norm_bias_, options_.norm_eps)
       .view({-1, options_.d_model});
 }
 
@@ -118,8 +124,8 @@ at::Tensor Gmlp::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets
 }
 
 std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
-                                          std::vector<at::Tensor> parameters) {
-  return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters));
+                                          std::vector<at::Tensor> parameters, Recompute recompute) {
+  return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), recompute);
 }
 
 }  // namespace sluice::model

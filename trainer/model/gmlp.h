@@ -13,13 +13,14 @@
 
 namespace sluice::model {
 
-/// Causal gMLP: embedding (scaled and with sinusoidal positions if asked), blocks, final norm, head (tied or
-/// not). Every call throws c10::Error for more than n positions; prefill and decode also for a model that is
-/// not causal.
+/// Causal gMLP, of bfloat16 parameters with a residual stream and norms in float32: embedding (scaled and
+/// with sinusoidal positions if asked), blocks, final norm, head (tied or not). Every call throws c10::Error
+/// for more than n positions; prefill and decode also for a model that is not causal.
 class Gmlp final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
-  Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters);
+  Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
+       Recompute recompute);
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -31,7 +32,7 @@ class Gmlp final : public LanguageModel {
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
 
  private:
-  /// tokens_BT at positions first, first + 1, ... -> [B, T, d].
+  /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
   /// embed and all blocks.
   [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT) const;
@@ -49,7 +50,7 @@ class Gmlp final : public LanguageModel {
   std::function<void(std::int64_t last)> before_use_;
   std::int64_t parameters_ = 0;  ///< how many there are
   at::Tensor embedding_;         ///< [V, d]
-  at::Tensor positions_;         ///< [n, d] sinusoids, or undefined
+  at::Tensor positions_;         ///< [n, d] sinusoids of the residual stream's type, or undefined
   std::vector<kernels::GmlpBlock> blocks_;
   at::Tensor norm_weight_;
   at::Tensor norm_bias_;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "trainer/kernels/recompute.h"
 #include "trainer/model/options.h"
 
 // Shape suffixes, here and below: B batch, T positions of this call (T <= n), V vocabulary, d d_model, f
@@ -32,8 +33,8 @@ class LanguageModel {
   /// tokens_BT int64 -> logits [B, T, V] in the parameters' dtype. Records autograd unless a NoGradGuard is
   /// set.
   [[nodiscard]] virtual at::Tensor logits(const at::Tensor& tokens_BT) const = 0;
-  /// Sum over positions of -log p(target), a scalar in the parameters' dtype; targets_BT int64, kIgnore
-  /// counts as zero.
+  /// Sum over positions of -log p(target), a scalar in the parameters' dtype (float32 for bfloat16);
+  /// targets_BT int64, kIgnore counts as zero.
   [[nodiscard]] virtual at::Tensor loss_sum(const at::Tensor& tokens_BT,
                                             const at::Tensor& targets_BT) const = 0;
 
@@ -50,9 +51,13 @@ class LanguageModel {
 
 inline constexpr std::int64_t kIgnore = -100;
 
-/// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size).
+using kernels::Recompute;
+
+/// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size), float32, float64 or
+/// bfloat16. `recompute`: by loss_sum and logits where they record autograd.
 [[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options,
                                                         std::int64_t vocabulary_size,
-                                                        std::vector<at::Tensor> parameters);
+                                                        std::vector<at::Tensor> parameters,
+                                                        Recompute recompute = Recompute::kNone);
 
 }  // namespace sluice::model

@@ -1,27 +1,15 @@
 #include "trainer/train/meter.h"
 
-#include <c10/util/Exception.h>
-
-#include <string>
 #include <utility>
 
 #include "parallel/device_memory.h"
 #include "parallel/gpu_tools.h"
+#include "trainer/train/replica.h"
 
 namespace sluice::train {
-namespace {
-
-model::Recompute recompute_of(const std::string& text) {
-  if (text == "gate") return model::Recompute::kGate;
-  if (text == "block") return model::Recompute::kBlock;
-  TORCH_CHECK(text == "none", "train.recompute is ", text);
-  return model::Recompute::kNone;
-}
-
-}  // namespace
 
 Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size, std::int64_t world_size) {
-  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train.recompute)),
+  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train)),
           .step_tokens = options.train.global_batch * options.model.seq_len,
           .world_size = world_size};
 }

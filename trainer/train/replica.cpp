@@ -18,7 +18,7 @@ std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::Paramete
 }  // namespace
 
 Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
-                 ReplicaUse use, const parallel::BucketPlan& buckets)
+                 ReplicaUse use, const parallel::BucketPlan& buckets, model::Recompute recompute)
     : options_(options),
       vocabulary_size_(vocabulary_size),
       specs_(model::parameter_specs(options, vocabulary_size)),
@@ -35,7 +35,7 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     }
     leaves_.push_back(value);
   }
-  model_ = model::make_model(options_, vocabulary_size_, leaves_);
+  model_ = model::make_model(options_, vocabulary_size_, leaves_, recompute);
 }
 
 void Replica::initialise(std::uint64_t seed) {
@@ -71,6 +71,14 @@ void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& r
 
 void Replica::on_parameter_use(std::function<void(std::int64_t entry)> before_use) {
   model_->on_parameter_use(std::move(before_use));
+}
+
+model::Recompute recompute_of(const TrainOptions& options) {
+  if (options.recompute == "gate") return model::Recompute::kGate;
+  if (options.recompute == "block") return model::Recompute::kBlock;
+  TORCH_CHECK(options.recompute == "none", "train.recompute is ", options.recompute,
+              ", allowed are none, gate and block");
+  return model::Recompute::kNone;
 }
 
 std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement) {

@@ -24,9 +24,10 @@ enum class ReplicaUse { kTraining, kInference };
 class Replica {
  public:
   /// All parameters are zero until initialise() or load_checkpoint(). `buckets`: how the arena is cut for
-  /// exchange; inference needs none.
+  /// exchange; inference needs none, and recomputes nothing.
   Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
-          ReplicaUse use, const parallel::BucketPlan& buckets = {});
+          ReplicaUse use, const parallel::BucketPlan& buckets = {},
+          model::Recompute recompute = model::Recompute::kNone);
 
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
@@ -63,6 +64,9 @@ class Replica {
   std::vector<at::Tensor> leaves_;
   std::unique_ptr<model::LanguageModel> model_;
 };
+
+/// train.recompute.
+[[nodiscard]] model::Recompute recompute_of(const TrainOptions& options);
 
 /// The model of a checkpoint, its weights converted, for inference. Throws InputError.
 [[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement);

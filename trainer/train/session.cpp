@@ -107,8 +107,8 @@ void Session::build() {
                                 .rank = world_.rank()};
   const Placement placement = placement_for(options_.train.precision, device_.device());
   const std::int64_t vocabulary = corpus_->vocabulary_size();
-  replica_ =
-      std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_);
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
+                                       recompute_of(options_.train));
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {

@@ -121,7 +121,7 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       order_of(options, split), slicing, loader_options, 0);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
-                  choose_buckets(options, vocabulary_size, group));
+                  choose_buckets(options, vocabulary_size, group), recompute_of(options.train));
   replica.initialise(options.model.seed);
   const auto step = make_train_step(replica, step_plan(options, slicing), group.exchange());
   StepBenchmark benchmark{.parameters = replica.parameter_count(),

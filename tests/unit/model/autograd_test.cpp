@@ -1,5 +1,6 @@
 #include "trainer/kernels/autograd.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
@@ -69,6 +70,76 @@ TEST(GradientReady, ComesFromTheEndOfTheModelFirst) {
   order.erase(std::unique(order.begin(), order.end()), order.end());
   const std::vector<std::string> layers(order.end() - 4, order.end());
   EXPECT_EQ(layers, (std::vector<std::string>{"blocks.2", "blocks.1", "blocks.0", "embed.we"}));
+}
+
+at::Tensor leaf_of(const at::Tensor& value) { return at::Tensor(value.clone()).set_requires_grad(true); }
+
+TEST(RoundedLeaf, AddsUpInFloat32AndCallsBackOncePerBackward) {
+  // A value and a gradient whose sum bfloat16 cannot hold.
+  const at::Tensor gradients = at::zeros({5}).fill_(256.0);
+  const at::Tensor leaf = make_rounded_leaf(at::arange(3).to(at::kBFloat16), gradients.narrow(0, 1, 3));
+  int calls = 0;
+  float seen = 0;
+  on_gradient_ready(leaf, [&] {
+    ++calls;
+    seen = gradients[1].item<float>();
+  });
+  for (int backward = 1; backward <= 2; ++backward) {
+    leaf.sum().backward();
+    EXPECT_EQ(calls, backward);
+    EXPECT_EQ(seen, 256.0F + static_cast<float>(backward));
+    EXPECT_FALSE(leaf.grad().defined());
+  }
+  EXPECT_EQ(gradients[0].item<float>(), 256.0F);
+  EXPECT_EQ(gradients[3].item<float>(), 258.0F);
+  EXPECT_EQ(gradients[4].item<float>(), 256.0F);
+  leaf.mul(leaf).sum().backward();  // used twice: one gradient, 2 x
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(gradients[2].item<float>(), 260.0F);
+}
+
+TEST(RoundedLeaf, RefusesAGradientThatDoesNotMatch) {
+  const at::Tensor value = at::zeros({6}, at::kBFloat16);
+  EXPECT_THROW((void)make_rounded_leaf(value, at::zeros({5})), c10::Error);
+  EXPECT_THROW((void)make_rounded_leaf(value, at::zeros({6}, at::kBFloat16)), c10::Error);
+}
+
+TEST(Recompute, RunsTheSegmentAgainForInputsAndLeaves) {
+  const at::Tensor weight = leaf_of(at::arange(3, at::kDouble));
+  const at::Tensor a = leaf_of(at::arange(3, at::kDouble).add(1));
+  const at::Tensor constant = at::arange(3, at::kDouble).add(5);
+  int runs = 0;
+  const Segment segment = [&](const std::vector<at::Tensor>& in) {
+    ++runs;
+    return in[0].mul(in[0]).mul(weight).add(in[1]);
+  };
+  const at::Tensor out = recompute(segment, {a.mul(2), constant});
+  EXPECT_EQ(runs, 1);
+  EXPECT_TRUE(out.requires_grad());
+  const at::Tensor loss = out.mul(constant).sum();
+  loss.backward();
+  EXPECT_EQ(runs, 2);
+  // loss = sum c (4 a^2 w + c)
+  EXPECT_TRUE(at::equal(a.grad(), constant.mul(a.detach()).mul(weight.detach()).mul(8)));
+  EXPECT_TRUE(at::equal(weight.grad(), constant.mul(a.detach()).mul(a.detach()).mul(4)));
+  EXPECT_FALSE(constant.grad().defined());
+  EXPECT_THROW(loss.backward(), c10::Error);  // as for any graph that was not retained
+}
+
+TEST(Recompute, IsThePlainSegmentWhereNothingRecords) {
+  const at::Tensor weight = leaf_of(at::arange(3, at::kDouble));
+  int runs = 0;
+  const Segment segment = [&](const std::vector<at::Tensor>& in) {
+    ++runs;
+    return in[0].mul(weight);
+  };
+  {
+    const at::NoGradGuard no_grad;
+    EXPECT_FALSE(recompute(segment, {weight}).requires_grad());
+  }
+  recompute(segment, {at::arange(3, at::kDouble)}).sum().backward();
+  EXPECT_TRUE(at::equal(weight.grad(), at::arange(3, at::kDouble)));
+  EXPECT_EQ(runs, 2);
 }
 
 TEST(GradientReady, RefusesASecondCallbackAndWhatIsNoLeaf) {

@@ -1,6 +1,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -10,6 +11,8 @@
 
 #include "tests/support/reference_gmlp.h"
 #include "tests/support/small_model.h"
+#include "trainer/kernels/autograd.h"
+#include "trainer/kernels/gmlp_block.h"
 
 // The model against plain loops in double, and the properties that a causal language model owes its users.
 namespace sluice::testing {
@@ -88,7 +91,8 @@ class AgainstPlainLoops : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(AgainstPlainLoops, Logits) {
-  for (const auto& [dtype, bound] : {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-5}}) {
+  for (const auto& [dtype, bound] :
+       {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-5}, std::pair{at::kBFloat16, 0.03}}) {
     const SmallModel small = make(dtype);
     const at::Tensor logits = small.model->logits(tokens_);
     ASSERT_EQ(logits.sizes(), (std::vector<std::int64_t>{3, GetParam().positions, kVocabulary}));
@@ -100,18 +104,20 @@ TEST_P(AgainstPlainLoops, Logits) {
 }
 
 TEST_P(AgainstPlainLoops, LossSum) {
-  for (const auto& [dtype, bound] : {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-6}}) {
+  for (const auto& [dtype, bound] :
+       {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-6}, std::pair{at::kBFloat16, 0.01}}) {
     const SmallModel small = make(dtype);
     const at::Tensor loss = small.model->loss_sum(tokens_, targets_);
     EXPECT_EQ(loss.dim(), 0);
-    EXPECT_EQ(loss.scalar_type(), dtype);
+    EXPECT_EQ(loss.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
     const double expected = reference(small).loss_sum(rows(tokens_), rows(targets_));
     EXPECT_NEAR(loss.item<double>(), expected, bound * std::abs(expected));
   }
 }
 
 TEST_P(AgainstPlainLoops, EveryGradient) {
-  for (const auto& [dtype, bound] : {std::pair{at::kDouble, 1e-10}, std::pair{at::kFloat, 1e-4}}) {
+  for (const auto& [dtype, bound] :
+       {std::pair{at::kDouble, 1e-10}, std::pair{at::kFloat, 1e-4}, std::pair{at::kBFloat16, 0.1}}) {
     const SmallModel small = make(dtype);
     small.model->loss_sum(tokens_, targets_).backward();
     const ReferenceGmlp expected = reference(small);
@@ -127,6 +133,60 @@ TEST_P(AgainstPlainLoops, EveryGradient) {
 
 INSTANTIATE_TEST_SUITE_P(Gmlp, AgainstPlainLoops, ::testing::ValuesIn(cases()),
                          [](const auto& instance) { return instance.param.name; });
+
+/// Channels of bfloat16 about 1000 lie 4 apart: a stream rounded to it would lose what the norm is to see.
+TEST(Gmlp, BFloat16BlocksKeepTheResidualStreamInFloat32) {
+  const SmallModel small = make_small_model(small_options(), kVocabulary, at::kBFloat16, 5);
+  const auto block_of = [&](at::ScalarType dtype) {
+    const auto p = [&](std::size_t i) { return small.leaves[i].detach().to(dtype); };
+    return kernels::GmlpBlock{p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9), p(10)};
+  };
+  at::Tensor x = at::zeros({2, 5, 4});
+  for (std::int64_t i = 0; i < x.numel(); ++i)
+    x.data_ptr<float>()[i] = 1000.0F + 0.125F * static_cast<float>(i * i % 23);
+  const at::Tensor got = kernels::gmlp_block(x, block_of(at::kBFloat16));
+  const at::Tensor expected = kernels::gmlp_block(x.to(at::kDouble), block_of(at::kDouble));
+  ASSERT_EQ(got.scalar_type(), at::kFloat);
+  EXPECT_LT(relative_error(got.to(at::kDouble).sub(x), expected.sub(x)), 0.02);
+}
+
+struct Trained {
+  double loss = 0;
+  at::Tensor gradients;
+  std::vector<int> callbacks;
+};
+
+/// Two micro-batches, gradients adding up.
+Trained train(const model::ModelOptions& options, at::ScalarType dtype, model::Recompute recompute) {
+  const SmallModel small = make_small_model(options, kVocabulary, dtype, 5, recompute);
+  Trained trained{
+      .loss = 0, .gradients = small.gradients, .callbacks = std::vector<int>(small.leaves.size())};
+  for (std::size_t i = 0; i < small.leaves.size(); ++i)
+    kernels::on_gradient_ready(small.leaves[i], [&trained, i] { ++trained.callbacks[i]; });
+  for (const std::uint64_t micro : {1, 2}) {
+    const at::Tensor loss = small.model->loss_sum(random_tokens({3, 5}, kVocabulary, micro),
+                                                  random_tokens({3, 5}, kVocabulary, micro + 10));
+    loss.backward();
+    trained.loss += loss.item<double>();
+  }
+  return trained;
+}
+
+TEST(Gmlp, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
+  model::ModelOptions options = small_options();
+  options.layers = 3;
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const Trained kept = train(options, dtype, model::Recompute::kNone);
+    for (const model::Recompute recompute : {model::Recompute::kGate, model::Recompute::kBlock}) {
+      SCOPED_TRACE(std::string(c10::toString(dtype)) +
+                   (recompute == model::Recompute::kGate ? " gate" : " block"));
+      const Trained again = train(options, dtype, recompute);
+      EXPECT_EQ(again.loss, kept.loss);
+      EXPECT_TRUE(at::equal(again.gradients, kept.gradients));
+      EXPECT_EQ(again.callbacks, std::vector<int>(again.callbacks.size(), 2));
+    }
+  }
+}
 
 TEST(Gmlp, IgnoredTargetsAloneGiveZeroLossAndGradient) {
   const SmallModel small = make_small_model(small_options(), kVocabulary, at::kFloat, 5);
