@@ -1,7 +1,6 @@
 #include "trainer/model/gmlp.h"
 
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "trainer/kernels/cross_entropy.h"
+#include "trainer/kernels/embedding.h"
 #include "trainer/model/parameters.h"
 
 namespace sluice::model {
@@ -80,8 +80,7 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   const std::int64_t count = tokens_BT.size(1);
   TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
               " asked of a model of ", options_.seq_len);
-  at::Tensor x_BTd =
-      at::embedding(embedding_, tokens_BT).to(kernels::residual_type(embedding_.scalar_type()));
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (positions_.defined()) x_BTd = x_BTd.add(positions_.narrow(0, first, count));
   return x_BTd;

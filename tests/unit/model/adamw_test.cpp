@@ -206,6 +206,30 @@ TEST(GlobalNorm, KeepsSinglePrecisionValuesThatWouldOverflowSquared) {
   EXPECT_THROW((void)global_norm(at::zeros({4})), c10::Error);
 }
 
+/// What kernels::adamw_update does with the scalars, in double, on the papers' algorithms.
+RC_GTEST_PROP(UpdateScalars, AreThoseOfThePlainLoop, (std::uint64_t seed, bool decoupled, bool decays)) {
+  OptimOptions options;
+  options.kind = decoupled ? "adamw" : "adam";
+  options.weight_decay = 0.3;
+  const std::vector<double> gradients = as_doubles(random_flat(6, at::kDouble, seed));
+  double parameter = 0.7, m = 0, v = 0;
+  for (std::size_t t = 1; t <= gradients.size(); ++t) {
+    const kernels::UpdateScalars s = update_scalars(options, 0.05, static_cast<std::int64_t>(t));
+    const double g = gradients[t - 1] + (decays ? s.decay_in_gradient * parameter : 0);
+    m = s.beta1 * m + s.one_minus_beta1 * g;
+    v = s.beta2 * v + s.one_minus_beta2 * g * g;
+    parameter =
+        parameter * (decays ? s.keep : 1) - s.step_size * m / (std::sqrt(v) * s.second_correction + s.eps);
+    RC_ASSERT(s.clip == options.clip);
+  }
+  const double expected = plain_loop(options, 0.7, gradients, 0.05, decays);
+  RC_ASSERT(std::abs(parameter - expected) < 1e-13 * (1 + std::abs(expected)));
+}
+
+TEST(UpdateScalars, RefuseAnUpdateBeforeTheFirst) {
+  EXPECT_THROW((void)update_scalars(OptimOptions{}, 0.1, 0), c10::Error);
+}
+
 TEST(ClipScale, BringsLargeNormsToTheClip) {
   EXPECT_EQ(clip_scale(4.0, 1.0), 0.25);
   EXPECT_EQ(clip_scale(1.0, 1.0), 1.0);

@@ -1,0 +1,65 @@
+#include "trainer/kernels/embedding.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/embedding_dense_backward.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "trainer/kernels/gmlp_block.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// ATen's deterministic algorithms for a scope: with few distinct tokens embedding_dense_backward adds rows
+/// up by atomics on a GPU otherwise. Memory that ATen allocates stays uninitialised, as ever.
+class DeterministicScope {
+ public:
+  DeterministicScope() {
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  }
+  ~DeterministicScope() {
+    at::globalContext().setDeterministicAlgorithms(algorithms_, warn_only_);
+    at::globalContext().setDeterministicFillUninitializedMemory(fill_);
+  }
+  DeterministicScope(const DeterministicScope&) = delete;
+  DeterministicScope& operator=(const DeterministicScope&) = delete;
+
+ private:
+  bool algorithms_ = at::globalContext().deterministicAlgorithms();
+  bool warn_only_ = at::globalContext().deterministicAlgorithmsWarnOnly();
+  bool fill_ = at::globalContext().deterministicFillUninitializedMemory();
+};
+
+class Embedding : public torch::autograd::Function<Embedding> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight_Vd,
+                            const at::Tensor& tokens) {
+    context->save_for_backward({tokens});
+    context->saved_data["vocabulary"] = weight_Vd.size(0);
+    context->saved_data["dtype"] = weight_Vd.scalar_type();
+    return at::embedding(weight_Vd, tokens).to(residual_type(weight_Vd.scalar_type()));
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    constexpr std::int64_t kNoPadding = -1;
+    const auto sum = [&] {
+      return at::embedding_dense_backward(gradients[0], context->get_saved_variables()[0],
+                                          context->saved_data["vocabulary"].toInt(), kNoPadding,
+                                          /*scale_grad_by_freq=*/false)
+          .to(context->saved_data["dtype"].toScalarType());
+    };
+    if (!gradients[0].is_cuda()) return {sum(), at::Tensor{}};
+    const DeterministicScope scope;
+    return {sum(), at::Tensor{}};
+  }
+};
+
+}  // namespace
+
+at::Tensor embedding(const at::Tensor& weight_Vd, const at::Tensor& tokens) {
+  return Embedding::apply(weight_Vd, tokens);
+}
+
+}  // namespace sluice::kernels
