@@ -34,7 +34,10 @@ struct CheckpointInfo {
   std::int64_t vocabulary_size = 0;
   std::string corpus_fingerprint;
   std::int64_t world_size = 1;
-  std::string resolved_ini;  ///< the options of the run that wrote it
+  std::string device{};  ///< GPU model, or "cpu"; empty in checkpoints older than the field
+  std::string build{};   ///< of the program and its libraries, a line each; empty likewise
+  std::map<std::string, std::int64_t> choices{};  ///< measured once, kept by name; empty likewise
+  std::string resolved_ini;                       ///< the options of the run that wrote it
 };
 
 /// Flat buffers in one layout, on the CPU.

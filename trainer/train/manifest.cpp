@@ -33,6 +33,9 @@ Manifest from_json(const Json& json) {
   info.vocabulary_size = json.at("vocabulary_size").get<std::int64_t>();
   info.corpus_fingerprint = json.at("corpus_fingerprint").get<std::string>();
   info.world_size = json.at("world_size").get<std::int64_t>();
+  info.device = json.value("device", "");
+  info.build = json.value("build", "");
+  info.choices = json.value("choices", info.choices);
   info.resolved_ini = json.at("resolved_ini").get<std::string>();
   manifest.tensors = json.at("tensors").get<std::map<std::string, SafetensorsDigests>>();
   manifest.files = json.at("files").get<std::map<std::string, std::string>>();
@@ -59,6 +62,9 @@ std::string manifest_text(const Manifest& manifest) {
                {"vocabulary_size", info.vocabulary_size},
                {"corpus_fingerprint", info.corpus_fingerprint},
                {"world_size", info.world_size},
+               {"device", info.device},
+               {"build", info.build},
+               {"choices", info.choices},
                {"resolved_ini", info.resolved_ini},
                {"tensors", manifest.tensors},
                {"files", manifest.files}};

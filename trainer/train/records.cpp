@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/train/checkpoint_writer.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::train {
@@ -99,6 +100,15 @@ void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const Evaluation
                             {"tokens", tokens},
                             {"loss", result.loss},
                             {"eval_tokens", result.tokens}};
+  metrics_.append(line.dump());
+}
+
+void RunRecords::checkpoint(const WrittenCheckpoint& written) {
+  const OrderedJson line = {{"kind", "checkpoint"},
+                            {"step", written.step},
+                            {"stall_s", written.stall_s},
+                            {"write_s", written.write_s},
+                            {"bytes", written.bytes}};
   metrics_.append(line.dump());
 }
 

@@ -16,6 +16,8 @@
 
 namespace sluice::train {
 
+struct WrittenCheckpoint;
+
 /// What is left of a file of JSON lines after cut_lines().
 struct LinesKept {
   std::int64_t lines = 0;
@@ -39,6 +41,8 @@ class RunRecords {
   void skipped(std::int64_t steps, std::int64_t tokens, const dataio::SampleRange& samples,
                const StepResult& result);
   void valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result);
+  /// Once it is on disk: after lines of later steps, it may be.
+  void checkpoint(const WrittenCheckpoint& written);
   /// What a step consumed.
   void consumed(std::int64_t steps, const dataio::SampleRange& samples);
   /// Everything on disk: before a checkpoint, so that no checkpoint knows of a step that the records lost.

@@ -12,6 +12,7 @@
 #include "parallel/device_stream.h"
 #include "parallel/replica_check.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/resume_ground.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/threads.h"
 
@@ -109,11 +110,14 @@ void Session::build() {
   const std::int64_t vocabulary = corpus_->vocabulary_size();
   replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
                                        recompute_of(options_.train));
+  choices_["bucket_elements"] = buckets_.bucket_elements;
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {
       loaded_ = whole_buffers(replica_->layout(), live_state());
       load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
+      const std::string warning = ground_warning(*resumed_from_, describe());
+      if (!warning.empty()) context_.sink->warned(warning);
     } else {
       replica_->initialise(options_.model.seed);
     }
@@ -151,9 +155,24 @@ void Session::watch() {
   const c10::Device device = replica_->parameters().device();
   meter_.emplace(workload_of(options_, corpus_->vocabulary_size(), world_.size()), peaks_, device);
   if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
+  writer_.emplace(options_.run.dir, replica_->layout(), replica_->parameters().scalar_type(), device,
+                  *tokenizer_, options_.checkpoint);
 }
 
 TrainOutcome Session::run() {
+  try {
+    return train();
+  } catch (...) {
+    try {
+      finish_checkpoints();  // what was copied of the state is worth the wait
+    } catch (const std::exception& error) {
+      context_.sink->warned(fmt::format("a checkpoint was lost: {}", error.what()));
+    }
+    throw;
+  }
+}
+
+TrainOutcome Session::train() {
   if (is_rank_zero()) {
     const dataio::WindowPlan plan = window_plan(options_, *corpus_);
     context_.sink->started({.directory = options_.run.dir,
@@ -188,6 +207,7 @@ TrainOutcome Session::run() {
     if (checkpoint_due(begun)) checkpoint_now();
   }
   if (profile_) profile_->finish();
+  finish_checkpoints();
   world_.barrier();  // nobody leaves before the last checkpoint is on disk
   if (is_rank_zero()) context_.sink->ended(outcome, state_.step);
   return outcome;
@@ -235,6 +255,7 @@ void Session::finish_step(const StepResult& result) {
     records_->step(state_.step, state_.tokens, result, metrics);
     context_.sink->stepped(state_.step, result, metrics);
   }
+  tell_checkpoints();
 }
 
 bool Session::too_many_skipped() const { return skipped_in_a_row_ > options_.train.max_skipped; }
@@ -291,29 +312,45 @@ void Session::evaluate_now() {
   context_.sink->evaluated(state_.step, result);
 }
 
+CheckpointInfo Session::describe() const {
+  return {.directory = {},
+          .state = state_,
+          .model = options_.model,
+          .vocabulary_size = corpus_->vocabulary_size(),
+          .corpus_fingerprint = corpus_->fingerprint(),
+          .world_size = world_.size(),
+          .device = device_.name(),
+          .build = context_.texts.build,
+          .choices = choices_,
+          .resolved_ini = context_.texts.resolved_ini};
+}
+
 void Session::checkpoint_now() {
   last_checkpointed_ = state_.step;
-  const parallel::ArenaLayout& layout = replica_->layout();
-  StateBuffers host;
-  if (is_rank_zero()) {
-    const auto allocate = [&] {
-      return parallel::pinned_empty({layout.size()}, replica_->parameters().scalar_type());
-    };
-    host = {.parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
+  const auto gather = [this](const StateBuffers& host) {
+    gather_state(replica_->layout(), live_state(), host, device_.exchange());
+  };
+  if (!is_rank_zero()) {
+    gather({});
+    return;
   }
-  gather_state(layout, live_state(), host, device_.exchange());
-  if (!is_rank_zero()) return;
   records_->sync();
-  CheckpointInfo info;
-  info.state = state_;
-  info.model = options_.model;
-  info.vocabulary_size = corpus_->vocabulary_size();
-  info.corpus_fingerprint = corpus_->fingerprint();
-  info.world_size = world_.size();
-  info.resolved_ini = context_.texts.resolved_ini;
-  const std::filesystem::path directory =
-      write_checkpoint(options_.run.dir, info, layout, host, *tokenizer_, options_.checkpoint);
-  context_.sink->checkpointed(state_.step, directory);
+  writer_->snapshot(describe(), gather);
+}
+
+/// Of those that reached the disk meanwhile.
+void Session::tell_checkpoints() {
+  if (!writer_) return;
+  for (const WrittenCheckpoint& written : writer_->take_written()) {
+    records_->checkpoint(written);
+    context_.sink->checkpointed(written.step, written.directory);
+  }
+}
+
+void Session::finish_checkpoints() {
+  if (!writer_) return;
+  writer_->finish();
+  tell_checkpoints();
 }
 
 }  // namespace sluice::train

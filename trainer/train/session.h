@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "dataio/corpus.h"
 #include "dataio/loader.h"
@@ -11,6 +13,7 @@
 #include "parallel/communicator.h"
 #include "trainer/train/buckets.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/checkpoint_writer.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
@@ -61,6 +64,7 @@ class Session {
   void share_initial_state();
   void watch();
 
+  TrainOutcome train();
   StopWish finish_steps(std::int64_t begun);
   void finish_step(const StepResult& result);
   [[nodiscard]] bool too_many_skipped() const;
@@ -68,6 +72,9 @@ class Session {
   void check_replicas_now();
   void evaluate_now();
   void checkpoint_now();
+  void tell_checkpoints();
+  void finish_checkpoints();
+  [[nodiscard]] CheckpointInfo describe() const;
   // What is due when `steps` are done.
   [[nodiscard]] bool check_due(std::int64_t steps) const;
   [[nodiscard]] bool evaluation_due(std::int64_t steps) const;
@@ -100,8 +107,10 @@ class Session {
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<dataio::Loader> loader_;
   Peaks peaks_;
-  std::optional<StepMeter> meter_;  ///< rank 0 alone
-  std::optional<Profile> profile_;  ///< rank 0 alone
+  std::map<std::string, std::int64_t> choices_;  ///< what bits depend on and settings leave open
+  std::optional<StepMeter> meter_;               ///< rank 0 alone
+  std::optional<Profile> profile_;               ///< rank 0 alone
+  std::optional<CheckpointWriter> writer_;       ///< rank 0 alone
 };
 
 }  // namespace sluice::train
