@@ -178,6 +178,22 @@ def case_resize(place, _):
     same_model(place, "resized", "straight", 1e-6, 1e-8)
 
 
+def case_zero(place, _):
+    """State in slices: the bits of the state that is whole; stopped on 2 ranks it goes on whole on 1, and in slices on 3."""
+    place.train("whole", 2)
+    place.train("slices", 2, "parallel.zero=1")
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert place.tensors("slices", file) == place.tensors("whole", file), f"{file} differs"
+    assert place.losses("slices") == place.losses("whole")
+    steps = ("train.steps=200", "checkpoint.every=50", "eval.every=0", "train.precision=fp64")
+    place.train("straight", 0, *steps)
+    for name, ranks, zero in (("to-one", 0, 0), ("to-three", 3, 1)):
+        stop(place, name, 2, 60, signal.SIGTERM, "parallel.zero=1", *steps)
+        place.train(name, ranks, f"parallel.zero={zero}", *steps)
+        place.check_ledger(name, 200)
+        same_model(place, name, "straight", 1e-6, 1e-8)
+
+
 def case_kill(place, options):
     """kill -9 at random moments while a checkpoint is written at every step: always resumes, nothing lost or doubled."""
     draw = random.Random(options.seed)

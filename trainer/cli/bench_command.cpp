@@ -15,8 +15,8 @@ namespace {
 constexpr const char* kNoCorpus = "(random tokens)";
 
 const std::vector<BenchPart>& parts() {
-  static const std::vector<BenchPart> all = {bench_step(), bench_loader(), bench_generate(),
-                                             bench_allreduce(), bench_peak()};
+  static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),     bench_generate(),
+                                             bench_allreduce(), bench_checkpoint(), bench_peak()};
   return all;
 }
 
@@ -69,7 +69,9 @@ double quantile(std::vector<double> values, double q) {
 
 Command bench_command() {
   return {.name = "bench",
-          .summary = "measure a training step, the loader, generation, collectives, or what a device reaches",
+          .summary =
+              "measure a training step, the loader, generation, collectives, checkpoints, or what a device "
+              "reaches",
           .help = help(),
           .run = run,
           .ranks = Ranks::kMany};

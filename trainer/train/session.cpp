@@ -20,6 +20,8 @@ namespace sluice::train {
 
 namespace {
 
+constexpr const char* kBucketElements = "bucket_elements";
+
 dataio::WindowPlan window_plan(const RunOptions& options, const dataio::Corpus& corpus) {
   return {.split_tokens = corpus.split("train").tokens,
           .seq_len = options.model.seq_len,
@@ -53,7 +55,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   });
   share_opening();
   threads_ = set_compute_threads(options_.train.threads, world_);
-  buckets_ = choose_buckets(options_, corpus_->vocabulary_size(), device_);
+  buckets_ = choose_buckets(options_, corpus_->vocabulary_size(), device_, kept_buckets());
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
   const c10::Device device = replica_->parameters().device();
@@ -99,6 +101,18 @@ void Session::share_opening() {
   last_good_ = state_;
 }
 
+/// What the checkpoint's run had measured, where this one computes on the same. Collective.
+std::optional<std::int64_t> Session::kept_buckets() {
+  std::int64_t kept = 0;
+  if (resumed_from_ && resumed_from_->device == device_.name() &&
+      resumed_from_->world_size == world_.size()) {
+    const auto found = resumed_from_->choices.find(kBucketElements);
+    if (found != resumed_from_->choices.end()) kept = found->second;
+  }
+  kept = std::stoll(world_.broadcast(std::to_string(kept), 0));
+  return kept > 0 ? std::optional(kept) : std::nullopt;
+}
+
 dataio::Order Session::make_order() const { return {window_plan(options_, *corpus_), options_.data.seed}; }
 
 void Session::build() {
@@ -110,7 +124,7 @@ void Session::build() {
   const std::int64_t vocabulary = corpus_->vocabulary_size();
   replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
                                        recompute_of(options_.train));
-  choices_["bucket_elements"] = buckets_.bucket_elements;
+  choices_[kBucketElements] = buckets_.bucket_elements;
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {

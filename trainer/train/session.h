@@ -60,6 +60,7 @@ class Session {
  private:
   void open_on_rank_zero();
   void share_opening();
+  [[nodiscard]] std::optional<std::int64_t> kept_buckets();
   void build();
   void share_initial_state();
   void watch();

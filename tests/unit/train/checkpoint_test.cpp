@@ -54,6 +54,9 @@ CheckpointInfo info(std::int64_t step) {
   result.vocabulary_size = 257;
   result.corpus_fingerprint = "0123456789abcdef";
   result.world_size = 2;
+  result.device = "Accelerator 9";
+  result.build = "sluice     1.0\nMPI        Open MPI v4\n";
+  result.choices = {{"bucket_elements", 5'000'000'000}};
   result.resolved_ini = "[train]\nsteps = 5\n";
   return result;
 }
@@ -98,6 +101,9 @@ TEST_F(CheckpointTest, ReadsBackEverything) {
   EXPECT_EQ(found->vocabulary_size, 257);
   EXPECT_EQ(found->corpus_fingerprint, expected.corpus_fingerprint);
   EXPECT_EQ(found->world_size, 2);
+  EXPECT_EQ(found->device, expected.device);
+  EXPECT_EQ(found->build, expected.build);
+  EXPECT_EQ(found->choices, expected.choices);
   EXPECT_EQ(found->resolved_ini, expected.resolved_ini);
 
   StateBuffers into = buffers(-1);

@@ -61,6 +61,12 @@ TEST_F(CutLinesTest, MissingFileIsEmpty) {
   EXPECT_FALSE(std::filesystem::exists(file()));
 }
 
+TEST_F(CutLinesTest, ACheckpointsLineMayFollowThoseOfLaterSteps) {
+  const std::string kept = std::string(kThree) + "{\"kind\":\"checkpoint\",\"step\":1}\n{\"step\":3}\n";
+  EXPECT_EQ(cut(kept + "{\"step\":4}\n{\"kind\":\"checkpoint\",\"step\":3}\n", 3).lines, 5);
+  EXPECT_EQ(left(), kept);
+}
+
 /// The one line that a step leaves.
 nlohmann::json step_line(const StepMetrics& metrics) {
   const dataio::Scratch directory;
