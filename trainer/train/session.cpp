@@ -274,13 +274,14 @@ void Session::finish_step(const StepResult& result) {
 
 bool Session::too_many_skipped() const { return skipped_in_a_row_ > options_.train.max_skipped; }
 
-/// Skipped steps changed nothing but the count of steps: the checkpoint is that of the last step taken.
+/// Skipped steps changed nothing but the count of steps: the checkpoint is that of the last step taken, or a
+/// later one that stands already: an older one beside it would be pruned, or passed over on resume.
 void Session::give_up() {
   const std::int64_t first = last_good_.next_sample;
   const std::int64_t last = state_.next_sample - 1;
   state_ = last_good_;
   step_->settle();
-  if (state_.step > 0 && last_checkpointed_ != state_.step) checkpoint_now();
+  if (state_.step > 0 && last_checkpointed_ < state_.step) checkpoint_now();
   throw AgreedError(fmt::format(
       "{} steps in a row skipped (train.max_skipped = {}): loss or gradient not finite on samples {} "
       "to {}; the state after step {} stands (a smaller optim.lr or optim.clip may help)",

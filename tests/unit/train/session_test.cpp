@@ -359,6 +359,27 @@ TEST_F(SessionTest, StepsThatAreNotFiniteAreSkippedAndTooManyEndTheRun) {
       << "the last good state";
 }
 
+TEST_F(SessionTest, ACheckpointOfASkippedStepIsTheLastGoodState) {
+  RunOptions run = options("run");
+  run.optim.lr = 1e30;
+  run.optim.clip = 0;
+  run.optim.warmup_steps = 0;
+  run.optim.schedule = "constant";
+  run.train.max_skipped = 2;
+  run.checkpoint.every = 1;
+  run.checkpoint.keep = 1;
+  EXPECT_THROW(run_on_ranks(2, run), AgreedError);
+  std::int64_t skipped = 0;
+  for (const Json& line : lines_of(fs::path(run.run.dir) / "metrics.jsonl"))
+    if (line.at("kind") == "skipped") skipped = line.at("step");
+  std::vector<std::string> warnings;
+  const auto found = find_checkpoint(run.run.dir, warnings);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->state.step, skipped - 1) << "it holds the parameters of the last step taken";
+  EXPECT_TRUE(warnings.empty());
+  EXPECT_EQ(fs::canonical(fs::path(run.run.dir) / "checkpoints" / "latest"), fs::canonical(found->directory));
+}
+
 TEST_F(SessionTest, MetricsAndRunFilesHaveTheirNames) {
   RunOptions run = options("run");
   run.train.steps = 10;
