@@ -172,6 +172,19 @@ class Commands(unittest.TestCase):
             for key in ("incremental_tokens_per_s", "full_tokens_per_s", "sliding_tokens_per_s"):
                 self.assertGreater(result[key], 0)
 
+    def test_bench_checkpoint_says_what_training_waits_for(self):
+        for ranks, zero in ((1, 0), (2, 1)):
+            result = json.loads(self.ok("bench", "checkpoint", *SETTINGS, "--device", "cpu", f"--parallel.zero={zero}", "--repeats", 2,
+                                        "--dir", self.scratch.name, "--json", ranks=ranks))
+            self.assertEqual((result["ranks"], result["zero"], result["repeats"], result["device"]), (ranks, zero, 2, "cpu"))
+            self.assertGreater(result["bytes"], 3 * 4 * result["parameters"])
+            self.assertLess(result["bytes"], 3 * 4 * result["parameters"] + 20000)
+            for key in ("stall_s", "write_s", "verify_s", "load_s", "write_bytes_per_s"):
+                self.assertGreater(result[key], 0, key)
+            self.assertGreaterEqual(result["stall_max_s"], result["stall_s"])
+            self.assertEqual([path.name for path in Path(self.scratch.name).iterdir() if path.name.startswith("sluice-bench")], [])
+        self.assertIn("GB/s", self.ok("bench", "checkpoint", *SETTINGS, "--device", "cpu", "--repeats", 1))
+
     def test_bench_names_what_it_can_measure(self):
         self.assertIn("step, loader, generate", self.refused("bench", "everything"))
         self.assertIn("step, loader, generate", self.refused("bench"))

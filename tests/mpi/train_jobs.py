@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SHARE_GPU = REPOSITORY / "tests" / "support" / "share_gpu.sh"
 LAUNCHER = REPOSITORY / "launch" / "mpirun.sh"
 STEPS = 20
 GLOBAL_BATCH = 8
@@ -41,6 +42,7 @@ class Place:
     def __init__(self, sluice, directory):
         self.sluice = str(Path(sluice).resolve())
         self.directory = Path(directory)
+        self.wrapper = []  # between the launcher and the program
         self.corpus = self.directory / "corpus"
         (self.directory / "text.txt").write_text(words(300, seed=7))
         self.check([self.sluice, "prepare", "--input", str(self.directory / "text.txt"), "--tokenizer", "bytes",
@@ -55,14 +57,14 @@ class Place:
         """sluice train into run `name`; later settings win."""
         chosen = {
             "run.dir": self.directory / name, "data.corpus": self.corpus, "train.steps": STEPS,
-            "train.global_batch": GLOBAL_BATCH, "train.micro_batch": 2, "train.threads": 1,
+            "train.global_batch": GLOBAL_BATCH, "train.micro_batch": 2, "train.threads": 1, "train.device": "cpu",
             "train.ledger": self.directory / f"{name}.ledger", "model.layers": 2, "model.d_model": 16,
             "model.d_ffn": 32, "model.seq_len": 16, "optim.lr": 1e-2, "optim.warmup_steps": 4, "eval.every": 10,
             "checkpoint.every": 5, "parallel.bucket_mb": 0.004,
         }
         chosen.update(setting.split("=", 1) for setting in settings)
         program = [self.sluice, "train"] + [f"--{key}={value}" for key, value in chosen.items()]
-        return program if ranks == 0 else [str(LAUNCHER), "-n", str(ranks), "--oversubscribe", "--"] + program
+        return program if ranks == 0 else [str(LAUNCHER), "-n", str(ranks), "--oversubscribe", "--"] + self.wrapper + program
 
     def train(self, name, ranks, *settings, code=0):
         return self.check(self.command(name, ranks, *settings), code)
@@ -192,6 +194,33 @@ def case_zero(place, _):
         place.train(name, ranks, f"parallel.zero={zero}", *steps)
         place.check_ledger(name, 200)
         same_model(place, name, "straight", 1e-6, 1e-8)
+
+
+def case_gpu_zero(place, _):
+    """On two GPU ranks state in slices has the bits of whole state; its checkpoint goes on on one GPU, on two, and on CPU ranks."""
+    listed = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, text=True)
+    gpus = listed.stdout.count("UUID: GPU-") if listed else 0
+    if gpus == 0:
+        sys.exit(77)
+    place.wrapper = [str(SHARE_GPU)] if gpus == 1 else []
+    settings = ("train.device=cuda", "train.steps=40", "checkpoint.every=20", "checkpoint.keep=9", "eval.every=0")
+    place.train("whole", 2, *settings)
+    place.train("slices", 2, *settings, "parallel.zero=1")
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert place.tensors("slices", file) == place.tensors("whole", file), f"{file} differs"
+    assert place.losses("slices") == place.losses("whole")
+    for name, ranks, device, zero in (("two", 2, "cuda", 1), ("one", 1, "cuda", 0), ("cpu", 2, "cpu", 1)):
+        shutil.copytree(place.directory / "slices", place.directory / name, symlinks=True)
+        shutil.rmtree(place.directory / name / "checkpoints" / "step-000040")
+        (place.directory / name / "checkpoints" / "latest").unlink()
+        output = place.train(name, ranks, *settings, f"train.device={device}", f"parallel.zero={zero}")
+        assert "resuming after step 20" in output, output
+        assert ("device now cpu" in output) == (device == "cpu") and ("ranks now 1" in output) == (ranks == 1), output
+        if name == "two":
+            assert place.tensors(name) == place.tensors("slices"), "other bits after resuming on equal ground"
+        worst = max(abs(a - b) / b for a, b in zip(place.losses(name), place.losses("slices"), strict=True))
+        print(f"{name}: largest relative difference of a loss {worst:.2e}", flush=True)
+        assert worst <= 1e-4
 
 
 def case_kill(place, options):
