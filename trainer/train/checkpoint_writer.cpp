@@ -48,7 +48,8 @@ StateBuffers allocate(const parallel::ArenaLayout& layout, at::ScalarType dtype,
   if (available && needed > *available)
     refuse(needed, fmt::format("this host has {:.1f} GB left", *available / 1e9));
   const auto buffer = [&] {
-    if (device.is_cpu()) return at::empty({layout.size()}, dtype);
+    // Written to, so that the kernel gives the pages now and not in the first snapshot.
+    if (device.is_cpu()) return at::empty({layout.size()}, dtype).zero_();
     return parallel::pinned_empty({layout.size()}, dtype);
   };
   try {
