@@ -3,12 +3,14 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <exception>
 #include <sstream>
 #include <utility>
 
 namespace sluice::parallel {
 
 std::string HangReport::text() const {
+  if (!fault.empty()) return "rank " + std::to_string(rank) + "/" + std::to_string(size) + ": " + fault;
   std::ostringstream line;
   line.precision(1);
   line << std::fixed << "rank " << rank << "/" << size << " has waited " << age.count() << " s in "
@@ -42,23 +44,34 @@ Watchdog::~Watchdog() {
 
 void Watchdog::watch() {
   const auto interval =
-      std::clamp(options_.limit / 10, std::chrono::milliseconds(1), std::chrono::milliseconds(1000));
+      std::clamp(options_.limit / 10, std::chrono::milliseconds(1), std::chrono::milliseconds(100));
   std::unique_lock lock(mutex_);
   while (!stopped_.wait_for(lock, interval, [this] { return stop_; })) {
     const auto operation = communicator_.pending();
     if (!operation) continue;
     const auto age = std::chrono::steady_clock::now() - operation->since;
-    if (age < options_.limit) continue;
+    const std::string fault = fault_of_group();
+    if (age < options_.limit && fault.empty()) continue;
     lock.unlock();
-    end_job(*operation, age);
+    end_job(*operation, age, fault);
     return;
   }
 }
 
-void Watchdog::end_job(const PendingOperation& operation, std::chrono::duration<double> age) {
+std::string Watchdog::fault_of_group() const {
+  try {
+    communicator_.check();
+    return "";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+void Watchdog::end_job(const PendingOperation& operation, std::chrono::duration<double> age,
+                       const std::string& fault) {
   try {
     report_({operation.name, age, communicator_.rank(), communicator_.size(),
-             communicator_.missing_ranks(operation.sequence)});
+             communicator_.missing_ranks(operation.sequence), fault});
   } catch (...) {  // NOLINT(bugprone-empty-catch): a report that fails must not keep the job hanging
   }
   try {

@@ -20,6 +20,7 @@ struct HangReport {
   std::int64_t rank = 0;
   std::int64_t size = 1;
   std::vector<std::int64_t> missing;  ///< ranks known not to have started it; empty where nothing is known
+  std::string fault;                  ///< what Communicator::check() says; empty where the limit was passed
 
   /// One line for a person.
   [[nodiscard]] std::string text() const;
@@ -31,8 +32,9 @@ struct WatchdogOptions {
 };
 
 /// A thread that ends the job when this rank blocks in one operation of `communicator` for longer than the
-/// limit: it calls `report` (from its thread; libraries do not print), then Communicator::abort. Neither may
-/// throw anything that matters: the abort follows all the same.
+/// limit, or blocks at all while check() says that the group has met a fault (the rank itself may be stuck in
+/// a driver's call): it calls `report` (from its thread; libraries do not print), then Communicator::abort.
+/// Neither may throw anything that matters: the abort follows all the same.
 class Watchdog {
  public:
   Watchdog(Communicator& communicator, WatchdogOptions options,
@@ -44,7 +46,9 @@ class Watchdog {
 
  private:
   void watch();
-  void end_job(const PendingOperation& operation, std::chrono::duration<double> age);
+  [[nodiscard]] std::string fault_of_group() const;
+  void end_job(const PendingOperation& operation, std::chrono::duration<double> age,
+               const std::string& fault);
 
   Communicator& communicator_;
   WatchdogOptions options_;

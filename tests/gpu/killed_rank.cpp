@@ -15,6 +15,7 @@
 #include "parallel/device.h"
 #include "parallel/mpi_environment.h"
 #include "parallel/nccl_communicator.h"
+#include "parallel/watchdog.h"
 #include "tests/support/share_gpus.h"
 
 namespace {
@@ -65,6 +66,9 @@ int run(int argc, char** argv) {
   }
   const at::Device device = choose_device(DeviceChoice::kCuda, find_place(*world), *world);
   const auto ranks = make_nccl_communicator(*world, device);
+  const Watchdog watchdog(*world, {.limit = std::chrono::seconds(30)}, [](const HangReport& report) {
+    std::fprintf(stderr, "%s\n", report.text().c_str());
+  });
   train(*ranks, device);
   return 0;
 }

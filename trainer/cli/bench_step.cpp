@@ -185,9 +185,10 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     split = corpus.split("train");
     vocabulary = corpus.vocabulary_size();
   }
+  train::DeviceGroup group(options.train.device, world);
   std::optional<train::StepBenchmark> benchmark;
-  end_job_on_fault(world,
-                   [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, world); });
+  end_job_on_fault(group.exchange(),
+                   [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });
   auto values = summary(options, *benchmark, threads, world);
   add_device(*benchmark, world, values);
   if (world.rank() != 0) return kDone;

@@ -239,6 +239,7 @@ void DeviceStep::begin_step() {
 }
 
 void DeviceStep::update() {
+  if (plan_.sharding == Sharding::kState) sums_.zero_();  // the others' sums of the step before are there
   slice_sums_.run(replica_.gradients(), sums_);
   if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
   kernels::decide_update(sums_, agreed_, scalars_, decision_);

@@ -109,10 +109,9 @@ double median_step_s(const std::vector<StepTimes>& steps) {
 }  // namespace
 
 StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
-                              std::int64_t vocabulary_size, const BenchmarkPlan& plan,
-                              parallel::Communicator& world) {
+                              std::int64_t vocabulary_size, const BenchmarkPlan& plan, DeviceGroup& group) {
+  parallel::Communicator& world = group.exchange();
   const dataio::Slicing slicing = slicing_of(options, world);
-  DeviceGroup group(options.train.device, world);
   const Placement placement = placement_for(options.train.precision, group.device());
   dataio::LoaderOptions loader_options;
   if (group.device().is_cuda()) loader_options.allocate = parallel::pinned_bytes;

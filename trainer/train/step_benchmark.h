@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "dataio/corpus.h"
-#include "parallel/communicator.h"
 #include "parallel/device_memory.h"
+#include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
 #include "trainer/train/step.h"
@@ -40,6 +40,6 @@ struct StepBenchmark {
 /// what the parts throw.
 [[nodiscard]] StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
                                             std::int64_t vocabulary_size, const BenchmarkPlan& plan,
-                                            parallel::Communicator& world);
+                                            DeviceGroup& group);
 
 }  // namespace sluice::train

@@ -135,10 +135,12 @@ TEST(Watchdog, LetsRanksWorkThatDoNotHang) {
 }
 
 TEST(HangReport, IsOneLineForAPerson) {
-  const HangReport report{"barrier", std::chrono::milliseconds(61250), 0, 4, {1, 3}};
+  const HangReport report{"barrier", std::chrono::milliseconds(61250), 0, 4, {1, 3}, ""};
   EXPECT_EQ(report.text(), "rank 0/4 has waited 61.2 s in barrier; not arrived: ranks 1, 3");
-  const HangReport blind{"barrier", std::chrono::seconds(2), 1, 2, {}};
+  const HangReport blind{"barrier", std::chrono::seconds(2), 1, 2, {}, ""};
   EXPECT_EQ(blind.text(), "rank 1/2 has waited 2.0 s in barrier; which ranks did not arrive is not known");
+  const HangReport gone{"barrier", std::chrono::seconds(0), 1, 2, {}, "the process of rank 0 has ended"};
+  EXPECT_EQ(gone.text(), "rank 1/2: the process of rank 0 has ended");
 }
 
 }  // namespace
