@@ -69,4 +69,49 @@ struct RowArguments {
 template <typename Value>
 void cross_entropy_rows(const RowArguments& arguments, RowGradient kind, cudaStream_t stream);
 
+enum class Precision { kFloat, kBf16 };
+
+inline constexpr int kNormBlocks = 528;  ///< of the backward; fixed, since sums over rows go by block
+
+/// A layer norm forward (dy null: x, weight, bias -> y, statistics) or backward (dy, x, weight, statistics ->
+/// dx, dweight, dbias by way of partials [kNormBlocks, 2, width]).
+struct NormArguments {
+  const void* x;
+  const void* weight;
+  const void* bias;
+  const void* dy;
+  void* y;
+  float* statistics;  ///< [rows, 2]: mean, 1 / deviation
+  void* dx;
+  void* dweight;
+  void* dbias;
+  float* partials;
+  std::int64_t rows;
+  std::int64_t width;
+  float eps;
+};
+
+[[nodiscard]] bool has_norm_width(std::int64_t width);
+/// `in`: of x and dx; `out`: of all else.
+void norm(const NormArguments& arguments, Precision in, Precision out, cudaStream_t stream);
+
+/// The gate forward (dz null: z = u * (s + bias[position])) or backward (dz -> du, ds, dbias by way of
+/// partials [rows]). Rows are batch x positions; width a multiple of 4.
+struct GateArguments {
+  const void* u;
+  const void* s;
+  const void* bias;
+  const void* dz;
+  void* z;
+  void* du;
+  void* ds;
+  void* dbias;
+  float* partials;
+  std::int64_t rows;
+  std::int64_t positions;
+  std::int64_t width;
+};
+
+void gate(const GateArguments& arguments, Precision precision, cudaStream_t stream);
+
 }  // namespace sluice::kernels::launch

@@ -4,13 +4,14 @@
 #include <ATen/ops/baddbmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/tril.h>
 
 #include <vector>
 
 #include "trainer/kernels/autograd.h"
+#include "trainer/kernels/block_kernels.h"
+#include "trainer/kernels/block_passes.h"
 
 namespace sluice::kernels {
 namespace {
@@ -28,7 +29,7 @@ struct Expanded {
 Expanded expand(const at::Tensor& x_BTd, const GmlpBlock& block) {
   const std::int64_t half = block.gate_norm_weight.size(0);
   const at::Tensor normed =
-      residual_norm(x_BTd, block.norm_weight, block.norm_bias, block.norm_eps).view({-1, x_BTd.size(2)});
+      layer_norm(x_BTd, block.norm_weight, block.norm_bias, block.norm_eps).view({-1, x_BTd.size(2)});
   // Two products, one for each half: the halves are then contiguous in forward and backward, and nothing is
   // copied.
   const auto weights = block.expand_weight.split(half);
@@ -39,9 +40,8 @@ Expanded expand(const at::Tensor& x_BTd, const GmlpBlock& block) {
 GateHalves activate(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
   const std::int64_t half = expanded.gate.size(1);
   const at::Tensor bypass = at::gelu(expanded.bypass);
-  const at::Tensor gate = at::gelu(expanded.gate);
   const at::Tensor gate_normed =
-      at::layer_norm(gate, {half}, block.gate_norm_weight, block.gate_norm_bias, block.norm_eps);
+      layer_norm(at::gelu(expanded.gate), block.gate_norm_weight, block.gate_norm_bias, block.norm_eps);
   return {bypass.view({batch, -1, half}), gate_normed.view({batch, -1, half})};
 }
 
@@ -60,8 +60,25 @@ at::Tensor gate_of(const at::Tensor& bypass_BTh, const at::Tensor& mixed_BTh) {
   return bypass_BTh.mul(mixed_BTh).view({-1, bypass_BTh.size(-1)});
 }
 
+/// W[:T, :T], masked if causal, repeated for each sequence by a zero stride: input and result of a batched
+/// product keep their layout.
+at::Tensor spatial_weights(std::int64_t batch, std::int64_t positions, const GmlpBlock& block) {
+  at::Tensor weight = block.spatial_weight.narrow(0, 0, positions).narrow(1, 0, positions);
+  if (block.mixing == Mixing::kCausal) weight = at::tril(weight);
+  return weight.expand({batch, positions, positions});
+}
+
+at::Tensor spatial_bias(std::int64_t positions, const GmlpBlock& block) {
+  return block.spatial_bias.narrow(0, 0, positions);
+}
+
 at::Tensor gate_positions(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
   const GateHalves halves = activate(expanded, batch, block);
+  if (has_gate_kernel(halves.bypass_BTh)) {  // adds the bias on its way
+    const std::int64_t positions = halves.gate_BTh.size(1);
+    const at::Tensor product = at::bmm(spatial_weights(batch, positions, block), halves.gate_BTh);
+    return gate(halves.bypass_BTh, product, spatial_bias(positions, block)).view({-1, product.size(2)});
+  }
   return gate_of(halves.bypass_BTh, mix_positions(halves.gate_BTh, block));
 }
 
@@ -82,11 +99,6 @@ at::ScalarType residual_type(at::ScalarType compute) {
   return compute == at::kBFloat16 ? at::kFloat : compute;
 }
 
-at::Tensor residual_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  const at::ScalarType type = x.scalar_type();
-  return at::layer_norm(x, {x.size(-1)}, weight.to(type), bias.to(type), eps).to(weight.scalar_type());
-}
-
 GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block) {
   return activate(expand(x_BTd, block), x_BTd.size(0), block);
 }
@@ -94,11 +106,8 @@ GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block) {
 at::Tensor mix_positions(const at::Tensor& gate_BTh, const GmlpBlock& block) {
   const std::int64_t batch = gate_BTh.size(0);
   const std::int64_t positions = gate_BTh.size(1);
-  at::Tensor weight = block.spatial_weight.narrow(0, 0, positions).narrow(1, 0, positions);
-  if (block.mixing == Mixing::kCausal) weight = at::tril(weight);
-  const at::Tensor bias = block.spatial_bias.narrow(0, 0, positions).unsqueeze(1);
-  // One batched product with W repeated by a zero stride: input and result keep their layout.
-  const at::Tensor weights = weight.expand({batch, positions, positions});
+  const at::Tensor bias = spatial_bias(positions, block).unsqueeze(1);
+  const at::Tensor weights = spatial_weights(batch, positions, block);
   // On a GPU baddbmm would write the repeated bias to the result first, and the product would read it again.
   return gate_BTh.is_cuda() ? at::bmm(weights, gate_BTh).add_(bias) : at::baddbmm(bias, weights, gate_BTh);
 }

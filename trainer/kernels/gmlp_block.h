@@ -19,12 +19,6 @@ enum class Mixing {
 /// The type of the residual stream where parameters and products are of type `compute`: float32 for bfloat16,
 /// otherwise the same.
 [[nodiscard]] at::ScalarType residual_type(at::ScalarType compute);
-
-/// Layer norm of x over its last dimension, computed in x's type: a residual stream's, see residual_type. The
-/// result is of the weight's type, for the product that follows.
-[[nodiscard]] at::Tensor residual_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                       double eps);
-
 /// One block's parameters, all of one dtype and device.
 struct GmlpBlock {
   at::Tensor norm_weight;       ///< [d]

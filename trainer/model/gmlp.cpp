@@ -8,6 +8,7 @@
 #include <cmath>
 #include <utility>
 
+#include "trainer/kernels/block_passes.h"
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
 #include "trainer/model/parameters.h"
@@ -99,8 +100,7 @@ at::Tensor Gmlp::encode(const at::Tensor& tokens_BT) const {
 }
 
 at::Tensor Gmlp::final_norm(const at::Tensor& x_BTd) const {
-  return kernels::residual_norm(x_BTd, norm_weight_, norm_bias_, options_.norm_eps)
-      .view({-1, options_.d_model});
+  return kernels::layer_norm(x_BTd, norm_weight_, norm_bias_, options_.norm_eps).view({-1, options_.d_model});
 }
 
 at::Tensor Gmlp::head(const at::Tensor& x_BTd) const {
