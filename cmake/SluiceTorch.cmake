@@ -17,14 +17,15 @@ find_path(SLUICE_CUDA_INCLUDE cuda_runtime_api.h HINTS $ENV{CUDA_HOME}/include /
           PATH_SUFFIXES targets/x86_64-linux/include NO_DEFAULT_PATH)
 find_program(SLUICE_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
 file(GLOB _cudart ${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib/libcudart.so.*)
+file(GLOB _cublaslt ${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib/libcublasLt.so.*)
 
 # Sets `out` to what a CUDA flavour lacks here, or to "".
 function(_sluice_cuda_lacks out)
   set(${out} "" PARENT_SCOPE)
-  if(NOT _cudart OR NOT EXISTS ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2)
+  if(NOT _cudart OR NOT _cublaslt OR NOT EXISTS ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2)
     set(${out} "the full LibTorch (launch/setup --device cuda)" PARENT_SCOPE)
-  elseif(NOT SLUICE_CUDA_INCLUDE OR NOT SLUICE_NVCC)
-    set(${out} "a CUDA toolkit with nvcc (on PATH, in CUDA_HOME or /usr/local/cuda)" PARENT_SCOPE)
+  elseif(NOT SLUICE_CUDA_INCLUDE OR NOT SLUICE_NVCC OR NOT EXISTS ${SLUICE_CUDA_INCLUDE}/cublasLt.h)
+    set(${out} "a CUDA toolkit with nvcc and cuBLAS's headers (on PATH, in CUDA_HOME or /usr/local/cuda)" PARENT_SCOPE)
   else()
     # Kernels register themselves with the wheel's runtime, so both must be of one major version.
     string(REGEX MATCH "so\\.([0-9]+)$" _ "${_cudart}")
@@ -59,13 +60,13 @@ target_link_libraries(torch INTERFACE torch_headers ${SLUICE_TORCH}/lib/libtorch
 target_link_options(torch INTERFACE "LINKER:-rpath,${SLUICE_TORCH}/lib")
 
 if(SLUICE_CUDA)
-  # The wheel's own NCCL and CUDA runtime: the very files that libtorch_cuda.so loads.
+  # The wheel's own NCCL, cuBLASLt and CUDA runtime: the very files that libtorch_cuda.so loads.
   add_library(torch_cuda INTERFACE)
   target_include_directories(torch_cuda SYSTEM INTERFACE ${SLUICE_CUDA_INCLUDE}
                                                          ${SLUICE_SITE_PACKAGES}/nvidia/nccl/include)
   target_link_libraries(torch_cuda INTERFACE torch
     "LINKER:--no-as-needed" ${SLUICE_TORCH}/lib/libtorch_cuda.so ${SLUICE_TORCH}/lib/libtorch.so "LINKER:--as-needed"
-    ${SLUICE_TORCH}/lib/libc10_cuda.so ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2 ${_cudart})
+    ${SLUICE_TORCH}/lib/libc10_cuda.so ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2 ${_cublaslt} ${_cudart})
   target_link_options(torch_cuda INTERFACE
     "LINKER:-rpath,${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib:${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib"
     "LINKER:-rpath-link,${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib")

@@ -29,7 +29,7 @@ OWNERS = [
     (r"mpi\.h$", r"^parallel/mpi_\w+\.(cpp|h)$"),
     (r"(hdf5|H5\w+)\.h$", r"^dataio/h5\w*\.(cpp|h)$"),
     (r"nccl\.h$", r"^parallel/(\w*nccl\w*|device_cuda)\.(cpp|h)$"),
-    (r"(cuda\w*\.h|(c10|ATen|torch/csrc)/cuda/.*)$", 
+    (r"(cu(da|blas)\w*\.h|(c10|ATen|torch/csrc)/cuda/.*)$", 
      r"^parallel/\w*(cuda|nccl)\w*\.(cpp|h|cu)$|^trainer/kernels/(\w*cuda\w*\.(cpp|h|cuh)|\w+\.cu)$"),
     (r"boost/", r"^trainer/cli/(arguments|syntax|option_\w+)\.cpp$"),
     (r"(nlohmann|spdlog)/", r"\.cpp$"),

@@ -1,10 +1,8 @@
 #include "trainer/kernels/cross_entropy.h"
 
 #include <ATen/ops/_log_softmax.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/nll_loss.h>
 #include <ATen/ops/sum.h>
@@ -18,30 +16,13 @@
 #include <optional>
 
 #include "trainer/kernels/cross_entropy_rows.h"
+#include "trainer/kernels/products.h"
 
 namespace sluice::kernels {
 namespace {
 
 /// The type of logits, losses and held gradients.
 at::ScalarType wide(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
-
-/// a b in the wide type, of operands in theirs.
-at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() == wide(a)) return at::mm(a, b);
-  return a.is_cuda() ? at::mm(a, b, at::kFloat) : at::mm(a.to(at::kFloat), b.to(at::kFloat));
-}
-
-/// sum += a b, sum in the wide type.
-void add_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() == sum.scalar_type()) {
-    sum.addmm_(a, b);
-  } else if (a.is_cuda()) {
-    at::Tensor out = sum;
-    at::addmm_out(out, sum, a, b, at::kFloat);
-  } else {
-    sum.addmm_(a.to(at::kFloat), b.to(at::kFloat));
-  }
-}
 
 /// cross_entropy_rows by ATen: targets out of range throw.
 void rows_by_aten(const at::Tensor& logits_RV, const at::Tensor& targets_R, const at::Tensor& losses_R,
@@ -85,15 +66,16 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
     const std::int64_t count = std::min(chunk, rows - from);
     const at::Tensor x = x_Td.narrow(0, from, count);
     const at::Tensor targets = targets_T.narrow(0, from, count);
-    const at::Tensor logits = product(x, weight_Vd.t());
+    const at::Tensor logits = at::empty({count, vocabulary}, wide_options);
+    linear_into(logits, x, weight_Vd, {});
     if (bias_V.defined()) logits.add_(bias_V);
     at::Tensor gradient;
     if (all) gradient = wide(x) == x.scalar_type() ? logits : at::empty(logits.sizes(), options);
     (x.is_cuda() ? cross_entropy_rows : rows_by_aten)(logits, targets, losses.narrow(0, from, count),
                                                       gradient);
     if (!all) continue;
-    sums.x_Td.narrow(0, from, count).copy_(product(gradient, weight_Vd));
-    add_product(sums.weight_Vd, gradient.t(), x);
+    linear_input_gradient_into(sums.x_Td.narrow(0, from, count), gradient, weight_Vd);
+    add_linear_weight_gradient(sums.weight_Vd, gradient, x);
     if (bias_V.defined()) sums.bias_V.add_(at::sum(gradient, {0}, /*keepdim=*/false, wide(x)));
   }
   sums.loss = at::sum(losses, at::kDouble).to(wide(x_Td));

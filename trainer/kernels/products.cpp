@@ -6,6 +6,8 @@
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
+#include "trainer/kernels/device_products.h"
+
 namespace sluice::kernels {
 namespace {
 
@@ -47,7 +49,7 @@ void multiply(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b
   if (result.scalar_type() == a.scalar_type()) {
     at::mm_out(out, a, b);
   } else if (a.is_cuda()) {
-    out.copy_(at::mm(a, b, at::kFloat));
+    at::mm_out(out, a, b, at::kFloat);
   } else {
     at::mm_out(out, a.to(at::kFloat), b.to(at::kFloat));
   }
@@ -66,6 +68,7 @@ void linear_into(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, 
   check_operands("linear", x, 1, w, 1);
   check_result("linear", y, x, x.size(0), w.size(0));
   check_bias(y, w, bias);
+  if (try_linear(y, x, w, bias)) return;
   const at::NoGradGuard no_autograd;
   at::Tensor out = y;
   if (bias.defined()) {
@@ -85,6 +88,7 @@ at::Tensor linear_input_gradient(const at::Tensor& dy, const at::Tensor& w) {
 void linear_input_gradient_into(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& w) {
   check_operands("linear_input_gradient", dy, 1, w, 0);
   check_result("linear_input_gradient", dx, dy, dy.size(0), w.size(1));
+  if (try_linear_input_gradient(dx, dy, w)) return;
   const at::NoGradGuard no_autograd;
   multiply(dx, dy, w);
 }
@@ -94,6 +98,7 @@ void add_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, con
   check_result("add_linear_weight_gradient", sum, dy, dy.size(1), x.size(1));
   TORCH_CHECK(sum.scalar_type() == at::kFloat || sum.scalar_type() == at::kDouble,
               "add_linear_weight_gradient: sum of ", sum.scalar_type(), ", allowed are float32 and float64");
+  if (try_linear_weight_gradient(sum, dy, x)) return;
   const at::NoGradGuard no_autograd;
   at::Tensor out = sum;
   if (sum.scalar_type() == dy.scalar_type()) {

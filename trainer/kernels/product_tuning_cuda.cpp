@@ -1,0 +1,141 @@
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/Event.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+#include "trainer/kernels/device_products.h"
+#include "trainer/kernels/lt_product_cuda.h"
+
+// Which algorithm is fastest: all candidates are timed shortly, the best of them longer and in turns, so that
+// a drift of the clock speaks for none.
+namespace sluice::kernels {
+namespace {
+
+constexpr int kCandidates = 16;
+constexpr std::size_t kShortRounds = 2;
+constexpr std::size_t kFinalists = 4;
+constexpr std::size_t kLongRounds = 12;
+constexpr double kGain = 0.99;  ///< of the first candidate's time: another must take less
+
+/// Buffers of one run; values N(0, 1), since zeros draw less power and so run faster.
+struct RunBuffers {
+  at::Tensor a, b, bias, d;
+
+  RunBuffers(const ProductProblem& problem, at::Device device) {
+    const auto bf16 = at::TensorOptions().dtype(at::kBFloat16).device(device);
+    const auto random = [&](std::int64_t columns, std::int64_t stride) {
+      return at::empty({columns * stride}, bf16).normal_();
+    };
+    a = random(transposes_a(problem.kind) ? problem.m : problem.k, problem.a_stride);
+    b = random(transposes_b(problem.kind) ? problem.k : problem.n, problem.b_stride);
+    bias = random(1, problem.m);
+    const auto type = problem.result == ProductResult::kFloat ? at::kFloat : at::kBFloat16;
+    d = at::zeros({problem.n * problem.d_stride}, bf16.dtype(type));
+  }
+  [[nodiscard]] std::size_t bytes() const { return a.nbytes() + b.nbytes() + d.nbytes(); }
+  [[nodiscard]] LtOperands operands() const {
+    return {a.const_data_ptr(), b.const_data_ptr(), bias.const_data_ptr(), d.mutable_data_ptr()};
+  }
+};
+
+/// Runs of one problem, each on other buffers than those before it, in all more than a cache holds.
+class Rehearsal {
+ public:
+  Rehearsal(const ProductProblem& problem, at::Device device)
+      : device_(device), place_(lt_place(device)), product_(problem) {
+    constexpr std::size_t kBeyondCache = std::size_t{192} << 20;
+    constexpr std::size_t kMost = 16;
+    buffers_.emplace_back(problem, device);
+    const std::size_t count = std::clamp<std::size_t>(kBeyondCache / buffers_[0].bytes() + 1, 2, kMost);
+    while (buffers_.size() < count) buffers_.emplace_back(problem, device);
+  }
+
+  [[nodiscard]] std::vector<ProductAlgorithm> candidates() {
+    return product_.candidates(place_, kCandidates);
+  }
+  [[nodiscard]] bool run(const ProductAlgorithm& algorithm) {
+    const LtOperands operands = buffers_[next_++ % buffers_.size()].operands();
+    return product_.enqueue(place_, algorithm, operands) == CUBLAS_STATUS_SUCCESS;
+  }
+  /// Seconds of each algorithm's runs, which take turns.
+  [[nodiscard]] std::vector<std::vector<double>> time(const std::vector<ProductAlgorithm>& algorithms,
+                                                      std::size_t rounds) {
+    const c10::Stream stream = c10::cuda::getCurrentCUDAStream(device_.index()).unwrap();
+    std::vector<c10::Event> marks;
+    for (std::size_t i = 0; i <= rounds * algorithms.size(); ++i)
+      marks.emplace_back(device_.type(), c10::EventFlag::BACKEND_DEFAULT);
+    marks[0].record(stream);
+    for (std::size_t i = 1; i < marks.size(); ++i) {
+      (void)run(algorithms[(i - 1) % algorithms.size()]);
+      marks[i].record(stream);
+    }
+    marks.back().synchronize();
+    std::vector<std::vector<double>> seconds(algorithms.size());
+    for (std::size_t i = 1; i < marks.size(); ++i)
+      seconds[(i - 1) % algorithms.size()].push_back(1e-3 * marks[i - 1].elapsedTime(marks[i]));
+    return seconds;
+  }
+
+ private:
+  at::Device device_;
+  LtPlace place_;
+  LtProduct product_;
+  std::vector<RunBuffers> buffers_;
+  std::size_t next_ = 0;
+};
+
+double least(const std::vector<double>& seconds) { return *std::min_element(seconds.begin(), seconds.end()); }
+
+double median(std::vector<double> seconds) {
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+/// The first candidate, then the fastest others.
+std::vector<ProductAlgorithm> finalists(Rehearsal& rehearsal, const std::vector<ProductAlgorithm>& all) {
+  const auto seconds = rehearsal.time(all, kShortRounds);
+  std::vector<std::size_t> order(all.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin() + 1, order.end(),
+            [&](std::size_t one, std::size_t other) { return least(seconds[one]) < least(seconds[other]); });
+  order.resize(std::min(order.size(), kFinalists));
+  std::vector<ProductAlgorithm> best;
+  for (const std::size_t index : order) best.push_back(all[index]);
+  return best;
+}
+
+}  // namespace
+
+std::vector<TunedProduct> tune_products(const std::vector<ProductProblem>& problems, at::Device device) {
+  const c10::InferenceMode no_autograd;
+  const c10::cuda::CUDAGuard guard(device);
+  std::vector<TunedProduct> tuned;
+  for (const ProductProblem& problem : problems) {
+    Rehearsal rehearsal(problem, device);
+    std::vector<ProductAlgorithm> all = rehearsal.candidates();
+    // The first run loads the code.
+    std::erase_if(all, [&](const ProductAlgorithm& one) { return !rehearsal.run(one); });
+    if (all.empty()) continue;
+    const std::vector<ProductAlgorithm> best = finalists(rehearsal, all);
+    std::vector<double> seconds;
+    for (const auto& runs : rehearsal.time(best, kLongRounds)) seconds.push_back(median(runs));
+    std::size_t chosen = 0;
+    for (std::size_t i = 1; i < best.size(); ++i)
+      if (seconds[i] < seconds[chosen] && seconds[i] < kGain * seconds[0]) chosen = i;
+    tuned.push_back({.problem = problem,
+                     .algorithm = best[chosen],
+                     .first_s = seconds[0],
+                     .tuned_s = seconds[chosen],
+                     .candidates = static_cast<std::int64_t>(all.size())});
+  }
+  return tuned;
+}
+
+}  // namespace sluice::kernels
