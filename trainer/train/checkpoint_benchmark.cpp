@@ -2,7 +2,6 @@
 
 #include <ATen/ops/uniform.h>
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,21 +14,11 @@
 #include "trainer/train/replica.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/step.h"
+#include "trainer/train/stopwatch.h"
 
 namespace sluice::train {
 
 namespace {
-
-class Stopwatch {
- public:
-  [[nodiscard]] double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 /// Finds the checkpoint, which checks every digest, and gives every rank its state.
 void read_back(const std::filesystem::path& checkpoint, const parallel::ArenaLayout& layout,

@@ -11,18 +11,13 @@
 
 #include "parallel/device_stream.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/stopwatch.h"
 
 namespace fs = std::filesystem;
 
 namespace sluice::train {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// Bytes that programs can still take without swapping, as the kernel estimates them.
 std::optional<double> available_memory() {
@@ -79,10 +74,10 @@ CheckpointWriter::CheckpointWriter(fs::path run_directory, const parallel::Arena
 
 void CheckpointWriter::snapshot(CheckpointInfo info,
                                 const std::function<void(const StateBuffers& host)>& copy) {
-  const auto start = Clock::now();
+  Stopwatch watch;
   finish();
   copy(host_);
-  const double stall_s = seconds_since(start);
+  const double stall_s = watch.lap();
   running_ = std::async(std::launch::async,
                         [this, info = std::move(info), stall_s] { return write(info, stall_s); });
 }
@@ -97,12 +92,12 @@ std::vector<WrittenCheckpoint> CheckpointWriter::take_written() {
 }
 
 WrittenCheckpoint CheckpointWriter::write(const CheckpointInfo& info, double stall_s) const {
-  const auto start = Clock::now();
+  Stopwatch watch;
   const fs::path directory = write_checkpoint(run_directory_, info, layout_, host_, tokenizer_, retention_);
   return {.step = info.state.step,
           .directory = directory,
           .stall_s = stall_s,
-          .write_s = seconds_since(start),
+          .write_s = watch.lap(),
           .bytes = bytes_in(directory)};
 }
 

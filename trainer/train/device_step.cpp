@@ -15,6 +15,7 @@
 
 #include "parallel/trace_range.h"
 #include "trainer/optim/schedule.h"
+#include "trainer/train/stopwatch.h"
 
 namespace sluice::train {
 
@@ -153,11 +154,11 @@ void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight
     while (!loans_.front().copied.done()) std::this_thread::yield();
     loans_.pop_front();
   }
-  const auto begin = std::chrono::steady_clock::now();
+  Stopwatch watch;
   std::optional<parallel::TraceRange> range(std::in_place, "data");
   const dataio::Batch batch = loader.next();
   range.reset();
-  flight.data_wait_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  flight.data_wait_s += watch.lap();
   TORCH_CHECK(batch.step == flight.step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
               " of step ", batch.step, ", expected ", micro, " of ", flight.step);
   auto* const rows = flight.rows.mutable_data_ptr<std::int32_t>() + micro;

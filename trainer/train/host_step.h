@@ -2,29 +2,16 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <utility>
 
 #include "parallel/bucket_gather.h"
 #include "parallel/gradient_reducer.h"
 #include "trainer/train/step.h"
+#include "trainer/train/stopwatch.h"
 
 namespace sluice::train {
-
-/// Seconds between laps.
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 /// The step on CPU ranks: begin() does all of it.
 class HostStep final : public TrainStep {
