@@ -6,13 +6,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "parallel/device_wait.h"
 #include "parallel/trace_range.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/stopwatch.h"
@@ -258,22 +258,9 @@ void DeviceStep::settle() {
 StepResult DeviceStep::finish() {
   TORCH_CHECK(!unfinished_.empty(), "DeviceStep: finish() without begin()");
   const Flight& flight = flights_[at_index(unfinished_.front()) % flights_.size()];
-  wait_for(flight);
+  parallel::wait_for_event(flight.done, communicator_, fmt::format("step {} on the GPU", flight.step + 1));
   unfinished_.pop_front();
   return read(flight);
-}
-
-/// Looks every now and then whether the exchange has failed: the device would wait for ever.
-void DeviceStep::wait_for(const Flight& flight) {
-  using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds kPause{20};
-  constexpr std::chrono::milliseconds kBetweenChecks{10};
-  const auto waiting = communicator_.blocking(fmt::format("step {} on the GPU", flight.step + 1));
-  for (auto checked = Clock::now(); !flight.done.done(); std::this_thread::sleep_for(kPause)) {
-    if (Clock::now() - checked < kBetweenChecks) continue;
-    communicator_.check();
-    checked = Clock::now();
-  }
 }
 
 StepResult DeviceStep::read(const Flight& flight) const {

@@ -78,7 +78,6 @@ class DeviceStep final : public TrainStep {
   void begin_step();
   void update();
 
-  void wait_for(const Flight& flight);
   [[nodiscard]] StepResult read(const Flight& flight) const;
 
   Replica& replica_;

@@ -4,12 +4,11 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <functional>
-#include <thread>
 
 #include "parallel/device_stream.h"
+#include "parallel/device_wait.h"
 
 namespace sluice::train {
 
@@ -87,19 +86,6 @@ void gather(const parallel::ArenaLayout& layout, const at::Tensor& live, const a
                   });
 }
 
-/// Until the GPU has come to here; looks every now and then whether the exchange has failed, for then it
-/// never comes.
-void wait_for_device(parallel::Communicator& communicator) {
-  constexpr std::chrono::microseconds kPause{100};
-  const auto waiting = communicator.blocking("copy of the state from the GPU");
-  parallel::DeviceEvent done;
-  done.record();
-  while (!done.done()) {
-    communicator.check();
-    std::this_thread::sleep_for(kPause);
-  }
-}
-
 }  // namespace
 
 StateBuffers whole_buffers(const parallel::ArenaLayout& layout, const StateBuffers& live) {
@@ -123,7 +109,10 @@ void gather_state(const parallel::ArenaLayout& layout, const StateBuffers& live,
   gather(layout, live.parameters, host.parameters, communicator);
   gather(layout, live.first_moment, host.first_moment, communicator);
   gather(layout, live.second_moment, host.second_moment, communicator);
-  if (live.parameters.is_cuda()) wait_for_device(communicator);
+  if (!live.parameters.is_cuda()) return;
+  parallel::DeviceEvent done;
+  done.record();
+  parallel::wait_for_event(done, communicator, "copy of the state from the GPU");
 }
 
 }  // namespace sluice::train
