@@ -9,8 +9,8 @@
 
 #include "parallel/agree.h"
 #include "parallel/device_memory.h"
-#include "parallel/device_stream.h"
 #include "parallel/replica_check.h"
+#include "trainer/train/data_plan.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/resume_ground.h"
 #include "trainer/train/state_gather.h"
@@ -22,22 +22,12 @@ namespace {
 
 constexpr const char* kBucketElements = "bucket_elements";
 
-dataio::WindowPlan window_plan(const RunOptions& options, const dataio::Corpus& corpus) {
-  return {.split_tokens = corpus.split("train").tokens,
-          .seq_len = options.model.seq_len,
-          .mode = options.data.window == "random-offset" ? dataio::WindowMode::kRandomOffset
-                                                         : dataio::WindowMode::kSequential};
-}
-
 /// What a corpus must have for this run, all faults at once.
 void check_corpus(const RunOptions& options, const dataio::Corpus& corpus) {
   std::vector<std::string> faults;
-  const dataio::WindowPlan plan = window_plan(options, corpus);
-  if (plan.samples_per_epoch() < 1) {
-    faults.push_back(fmt::format(
-        "data.corpus: the train split of {} has {} tokens, fewer than one window of model.seq_len + 1 = {}",
-        corpus.directory().string(), plan.split_tokens, plan.seq_len + 1));
-  }
+  const auto fault = window_fault(window_plan(options, corpus.split("train")),
+                                  fmt::format("the train split of {}", corpus.directory().string()));
+  if (fault) faults.push_back("data.corpus: " + *fault);
   if (options.eval.every > 0 && corpus.split("valid").tokens < 2) {
     faults.push_back(fmt::format(
         "data.corpus: the valid split of {} has {} tokens, evaluation needs 2; set eval.every=0 for none",
@@ -69,11 +59,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 }
 
 void Session::open_on_rank_zero() {
-  if (options_.train.global_batch < world_.size()) {
-    throw InputError(
-        fmt::format("train.global_batch: {} sequences for {} ranks; allowed is at least one for each",
-                    options_.train.global_batch, world_.size()));
-  }
+  check_global_batch(options_, world_);
   corpus_ = dataio::Corpus::open(options_.data.corpus);
   check_corpus(options_, *corpus_);
   tokenizer_ = dataio::load_tokenizer(corpus_->directory());
@@ -113,13 +99,10 @@ std::optional<std::int64_t> Session::kept_buckets() {
   return kept > 0 ? std::optional(kept) : std::nullopt;
 }
 
-dataio::Order Session::make_order() const { return {window_plan(options_, *corpus_), options_.data.seed}; }
+dataio::Order Session::make_order() const { return sample_order(options_, corpus_->split("train")); }
 
 void Session::build() {
-  const dataio::Slicing slicing{.global_batch = options_.train.global_batch,
-                                .micro_batch = options_.train.micro_batch,
-                                .world_size = world_.size(),
-                                .rank = world_.rank()};
+  const dataio::Slicing slicing = slicing_of(options_, world_);
   const Placement placement = placement_for(options_.train.precision, device_.device());
   const std::int64_t vocabulary = corpus_->vocabulary_size();
   replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
@@ -142,10 +125,8 @@ void Session::build() {
     valid_reader_ =
         std::make_unique<dataio::SplitReader>(corpus_->split("valid"), vocabulary, dataio::ReaderOptions{});
   }
-  dataio::LoaderOptions loader;
-  loader.reader_threads = options_.data.reader_threads;
-  if (device_.device().is_cuda()) loader.allocate = parallel::pinned_bytes;
-  loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing, loader, state_.step);
+  loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing,
+                                             loader_options(options_, device_.device()), state_.step);
 }
 
 StateBuffers Session::live_state() const {
@@ -188,7 +169,7 @@ TrainOutcome Session::run() {
 
 TrainOutcome Session::train() {
   if (is_rank_zero()) {
-    const dataio::WindowPlan plan = window_plan(options_, *corpus_);
+    const dataio::WindowPlan plan = window_plan(options_, corpus_->split("train"));
     context_.sink->started({.directory = options_.run.dir,
                             .world_size = world_.size(),
                             .device = device_.name(),

@@ -1,7 +1,5 @@
 #include "trainer/train/step_benchmark.h"
 
-#include <fmt/format.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,11 +12,10 @@
 #include <string>
 
 #include "dataio/loader.h"
-#include "dataio/order.h"
-#include "parallel/device_stream.h"
 #include "parallel/gpu_tools.h"
 #include "parallel/nvml.h"
 #include "trainer/train/buckets.h"
+#include "trainer/train/data_plan.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/profile.h"
@@ -33,30 +30,11 @@ double process_cpu_s() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicator& world) {
-  if (options.train.global_batch < world.size()) {
-    throw InputError(
-        fmt::format("train.global_batch: {} sequences for {} ranks; allowed is at least one for each",
-                    options.train.global_batch, world.size()));
-  }
-  return {.global_batch = options.train.global_batch,
-          .micro_batch = options.train.micro_batch,
-          .world_size = world.size(),
-          .rank = world.rank()};
-}
-
-dataio::Order order_of(const RunOptions& options, const dataio::SplitLayout& split) {
-  const bool random = options.data.window == "random-offset";
-  const dataio::WindowPlan plan{
-      .split_tokens = split.tokens,
-      .seq_len = options.model.seq_len,
-      .mode = random ? dataio::WindowMode::kRandomOffset : dataio::WindowMode::kSequential};
-  if (plan.samples_per_epoch() < 1) {
-    throw InputError(
-        fmt::format("the split {} has {} tokens, fewer than one window of model.seq_len + 1 = {}", split.name,
-                    split.tokens, plan.seq_len + 1));
-  }
-  return {plan, options.data.seed};
+void check_data(const RunOptions& options, const dataio::SplitLayout& split,
+                const parallel::Communicator& world) {
+  check_global_batch(options, world);
+  const auto fault = window_fault(window_plan(options, split), "the split " + split.name);
+  if (fault) throw InputError(*fault);
 }
 
 /// Seconds since the kernel started this process.
@@ -111,14 +89,12 @@ double median_step_s(const std::vector<StepTimes>& steps) {
 StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
                               std::int64_t vocabulary_size, const BenchmarkPlan& plan, DeviceGroup& group) {
   parallel::Communicator& world = group.exchange();
+  check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
   const Placement placement = placement_for(options.train.precision, group.device());
-  dataio::LoaderOptions loader_options;
-  if (group.device().is_cuda()) loader_options.allocate = parallel::pinned_bytes;
-  loader_options.reader_threads = options.data.reader_threads;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
-      order_of(options, split), slicing, loader_options, 0);
+      sample_order(options, split), slicing, loader_options(options, group.device()), 0);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train));
   replica.initialise(options.model.seed);

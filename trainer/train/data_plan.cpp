@@ -1,0 +1,48 @@
+#include "trainer/train/data_plan.h"
+
+#include <fmt/format.h>
+
+#include "parallel/device_stream.h"
+#include "trainer/train/errors.h"
+
+namespace sluice::train {
+
+dataio::WindowPlan window_plan(const RunOptions& options, const dataio::SplitLayout& split) {
+  return {.split_tokens = split.tokens,
+          .seq_len = options.model.seq_len,
+          .mode = options.data.window == "random-offset" ? dataio::WindowMode::kRandomOffset
+                                                         : dataio::WindowMode::kSequential};
+}
+
+std::optional<std::string> window_fault(const dataio::WindowPlan& plan, const std::string& split) {
+  if (plan.samples_per_epoch() >= 1) return std::nullopt;
+  return fmt::format("{} has {} tokens, fewer than one window of model.seq_len + 1 = {}", split,
+                     plan.split_tokens, plan.seq_len + 1);
+}
+
+dataio::Order sample_order(const RunOptions& options, const dataio::SplitLayout& split) {
+  return {window_plan(options, split), options.data.seed};
+}
+
+void check_global_batch(const RunOptions& options, const parallel::Communicator& world) {
+  if (options.train.global_batch >= world.size()) return;
+  throw InputError(
+      fmt::format("train.global_batch: {} sequences for {} ranks; allowed is at least one for each",
+                  options.train.global_batch, world.size()));
+}
+
+dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicator& world) {
+  return {.global_batch = options.train.global_batch,
+          .micro_batch = options.train.micro_batch,
+          .world_size = world.size(),
+          .rank = world.rank()};
+}
+
+dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device) {
+  dataio::LoaderOptions loader;
+  loader.reader_threads = options.data.reader_threads;
+  if (device.is_cuda()) loader.allocate = parallel::pinned_bytes;
+  return loader;
+}
+
+}  // namespace sluice::train
