@@ -1,19 +1,17 @@
 #include <fmt/format.h>
-#include <cstdlib>
 
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "parallel/agree.h"
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
 #include "trainer/train/checkpoint_benchmark.h"
+#include "trainer/train/scratch_directory.h"
 #include "trainer/train/threads.h"
 
 namespace sluice::cli {
@@ -28,28 +26,6 @@ const std::vector<Flag> kFlags = {
      .help = "where to write, in a directory that is removed again; default: that for temporary files"},
     {.name = "--vocabulary", .value_name = "V", .help = "ids of the model", .default_value = "256"},
     {.name = "--json", .help = "one JSON object instead of lines"}};
-
-/// A directory of its own within another, gone with the object.
-class TemporaryPlace {
- public:
-  explicit TemporaryPlace(const fs::path& parent) {
-    std::string name = (parent / "sluice-bench-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr)
-      throw std::system_error(errno, std::generic_category(), "mkdtemp " + name);
-    path_ = name;
-  }
-  ~TemporaryPlace() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryPlace(const TemporaryPlace&) = delete;
-  TemporaryPlace& operator=(const TemporaryPlace&) = delete;
-
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 nlohmann::ordered_json summary(const train::RunOptions& options, const train::CheckpointBenchmark& benchmark,
                                std::int64_t ranks) {
@@ -101,10 +77,11 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const std::int64_t repeats = arguments.integer("--repeats", 1, 1000);
   const std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
   train::set_compute_threads(options.train.threads, world);
-  std::optional<TemporaryPlace> place;
+  std::optional<train::ScratchDirectory> place;
   parallel::on_all_ranks(world, [&] {
     if (world.rank() == 0)
-      place.emplace(arguments.has("--dir") ? fs::path(arguments.text("--dir")) : fs::temp_directory_path());
+      place.emplace("bench",
+                    arguments.has("--dir") ? fs::path(arguments.text("--dir")) : fs::temp_directory_path());
   });
   std::optional<train::CheckpointBenchmark> benchmark;
   end_job_on_fault(world, [&] {

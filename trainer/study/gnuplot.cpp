@@ -10,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -18,30 +17,12 @@
 #include <string_view>
 #include <system_error>
 
+#include "trainer/train/scratch_directory.h"
+
 namespace sluice::study {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "sluice-report-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr)
-      throw std::system_error(errno, std::generic_category(), "mkdtemp " + name);
-    path_ = name;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 struct Canvas {
   const char* suffix;
@@ -255,7 +236,7 @@ std::string aria_label(const Chart& chart) {
 }  // namespace
 
 std::vector<Drawing> draw(const std::vector<Chart>& charts, const std::string& gnuplot) {
-  const TemporaryDirectory directory;
+  const train::ScratchDirectory directory("report");
   std::string script = fmt::format("cd {}\n", gnuplot_text(directory.path().string()));
   for (std::size_t c = 0; c < charts.size(); ++c) {
     for (std::size_t s = 0; s < charts[c].series.size(); ++s)

@@ -1,30 +1,15 @@
 #include "trainer/train/synthetic_split.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
 #include <random>
-#include <string>
-#include <system_error>
 #include <vector>
 
 #include "dataio/shard.h"
 
 namespace sluice::train {
-namespace {
 
-std::filesystem::path make_directory() {
-  std::string name = (std::filesystem::temp_directory_path() / "sluice-bench-XXXXXX").string();
-  if (mkdtemp(name.data()) == nullptr)
-    throw std::system_error(errno, std::generic_category(), "mkdtemp " + name);
-  return name;
-}
-
-}  // namespace
-
-SyntheticSplit::SyntheticSplit(std::int64_t tokens, std::int64_t vocabulary_size)
-    : directory_(make_directory()) {
-  const std::filesystem::path file = directory_ / "train-00000.h5";
+SyntheticSplit::SyntheticSplit(std::int64_t tokens, std::int64_t vocabulary_size) {
+  const std::filesystem::path file = directory_.path() / "train-00000.h5";
   dataio::ShardWriter writer(file, tokens, vocabulary_size);
   writer.begin_document();
   std::mt19937 engine(1);  // its sequence is the same everywhere, a distribution's is not
@@ -37,11 +22,6 @@ SyntheticSplit::SyntheticSplit(std::int64_t tokens, std::int64_t vocabulary_size
   }
   writer.close();
   layout_ = {.name = "train", .shards = {dataio::open_shard(file)}, .tokens = tokens, .documents = 1};
-}
-
-SyntheticSplit::~SyntheticSplit() {
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
 }
 
 }  // namespace sluice::train

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 
 #include "dataio/corpus.h"
+#include "trainer/train/scratch_directory.h"
 
 namespace sluice::train {
 
@@ -12,14 +12,11 @@ namespace sluice::train {
 class SyntheticSplit {
  public:
   SyntheticSplit(std::int64_t tokens, std::int64_t vocabulary_size);
-  ~SyntheticSplit();
-  SyntheticSplit(const SyntheticSplit&) = delete;
-  SyntheticSplit& operator=(const SyntheticSplit&) = delete;
 
   [[nodiscard]] const dataio::SplitLayout& layout() const { return layout_; }
 
  private:
-  std::filesystem::path directory_;
+  ScratchDirectory directory_{"bench"};
   dataio::SplitLayout layout_;
 };
 
