@@ -11,6 +11,7 @@
 #include "parallel/nccl_communicator.h"
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::cli {
@@ -27,7 +28,7 @@ const std::vector<Flag> kFlags = {
      .help = "sizes of the tensor, as 4K 64K 1M 1G; default 4K to 16M on the CPU, to 1G on GPUs",
      .many = true},
     {.name = "--batches", .value_name = "N", .help = "timed batches of each size", .default_value = "10"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 std::int64_t parse_bytes(const std::string& text) {
   constexpr std::string_view kSuffixes = "KMG";
@@ -110,10 +111,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
            {"rows", rows}};
   });
   if (world.rank() != 0) return kDone;
-  if (arguments.has("--json"))
-    fmt::print("{}\n", out.dump());
-  else
-    print_lines(out);
+  print_result(arguments, out, [&] { print_lines(out); });
   return kDone;
 }
 

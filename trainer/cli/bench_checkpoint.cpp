@@ -10,6 +10,7 @@
 #include "parallel/agree.h"
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/checkpoint_benchmark.h"
 #include "trainer/train/scratch_directory.h"
 #include "trainer/train/threads.h"
@@ -25,7 +26,7 @@ const std::vector<Flag> kFlags = {
      .value_name = "DIR",
      .help = "where to write, in a directory that is removed again; default: that for temporary files"},
     {.name = "--vocabulary", .value_name = "V", .help = "ids of the model", .default_value = "256"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 nlohmann::ordered_json summary(const train::RunOptions& options, const train::CheckpointBenchmark& benchmark,
                                std::int64_t ranks) {
@@ -90,10 +91,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   });
   if (world.rank() != 0) return kDone;
   const auto values = summary(options, *benchmark, world.size());
-  if (arguments.has("--json"))
-    fmt::print("{}\n", values.dump());
-  else
-    print_lines(values);
+  print_result(arguments, values, [&] { print_lines(values); });
   return kDone;
 }
 

@@ -7,6 +7,7 @@
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/generate.h"
 #include "trainer/train/generate_benchmark.h"
@@ -25,7 +26,7 @@ const std::vector<Flag> kFlags = {
      .help = "its ids, where no checkpoint is given",
      .default_value = "256"},
     {.name = "--slide", .value_name = "K", .help = "as in sluice generate; default n / 4"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 std::unique_ptr<train::Replica> make_replica(const Arguments& arguments, const train::RunOptions& options,
                                              parallel::Communicator& world) {
@@ -54,23 +55,21 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
       arguments.has("--slide") ? arguments.integer("--slide", 1, seq_len) : train::default_slide(seq_len);
   const auto rates =
       train::benchmark_generation(replica->model(), seq_len, replica->vocabulary_size(), slide);
-  if (arguments.has("--json")) {
-    const nlohmann::ordered_json values = {{"bench", "generate"},
-                                           {"threads", threads},
-                                           {"parameters", replica->parameter_count()},
-                                           {"seq_len", seq_len},
-                                           {"incremental_tokens_per_s", rates.incremental},
-                                           {"full_tokens_per_s", rates.full},
-                                           {"slide", rates.slide},
-                                           {"sliding_tokens_per_s", rates.sliding}};
-    fmt::print("{}\n", values.dump());
-    return kDone;
-  }
-  fmt::print("{} parameters, {} positions, {} thread(s)\n", replica->parameter_count(), seq_len, threads);
-  fmt::print("incremental   {:.0f} tokens/s\n", rates.incremental);
-  fmt::print("full forward  {:.0f} tokens/s, {:.1f} times slower\n", rates.full,
-             rates.incremental / rates.full);
-  fmt::print("past n        {:.0f} tokens/s, sliding by {}\n", rates.sliding, rates.slide);
+  const nlohmann::ordered_json values = {{"bench", "generate"},
+                                         {"threads", threads},
+                                         {"parameters", replica->parameter_count()},
+                                         {"seq_len", seq_len},
+                                         {"incremental_tokens_per_s", rates.incremental},
+                                         {"full_tokens_per_s", rates.full},
+                                         {"slide", rates.slide},
+                                         {"sliding_tokens_per_s", rates.sliding}};
+  print_result(arguments, values, [&] {
+    fmt::print("{} parameters, {} positions, {} thread(s)\n", replica->parameter_count(), seq_len, threads);
+    fmt::print("incremental   {:.0f} tokens/s\n", rates.incremental);
+    fmt::print("full forward  {:.0f} tokens/s, {:.1f} times slower\n", rates.full,
+               rates.incremental / rates.full);
+    fmt::print("past n        {:.0f} tokens/s, sliding by {}\n", rates.sliding, rates.slide);
+  });
   return kDone;
 }
 

@@ -9,6 +9,7 @@
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::cli {
@@ -37,7 +38,7 @@ const std::vector<Flag> kFlags = {
      .value_name = "S",
      .help = "to measure for, after as long a warm-up",
      .default_value = "2"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 dataio::LoaderRate measure(const Arguments& arguments, const dataio::Corpus& corpus,
                            parallel::Communicator& world) {
@@ -70,6 +71,14 @@ dataio::LoaderRate measure(const Arguments& arguments, const dataio::Corpus& cor
   return dataio::measure_loader(reader, order, slicing, options, seconds);
 }
 
+void print_lines(const nlohmann::ordered_json& ranks) {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const auto& one = ranks[rank];
+    fmt::print("rank {:<5} {:.2f} million tokens/s, the consumer waited {:.1f} % of the time\n", rank,
+               one["tokens_per_s"].get<double>() / 1e6, 100.0 * one["waited_share"].get<double>());
+  }
+}
+
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, words);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
@@ -82,15 +91,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   if (world.rank() != 0) return kDone;
   nlohmann::ordered_json out = {{"bench", "loader"}, {"ranks", nlohmann::json::array()}};
   for (const std::string& text : all) out["ranks"].push_back(nlohmann::ordered_json::parse(text));
-  if (arguments.has("--json")) {
-    fmt::print("{}\n", out.dump());
-    return kDone;
-  }
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    const auto& one = out["ranks"][rank];
-    fmt::print("rank {:<5} {:.2f} million tokens/s, the consumer waited {:.1f} % of the time\n", rank,
-               one["tokens_per_s"].get<double>() / 1e6, 100.0 * one["waited_share"].get<double>());
-  }
+  print_result(arguments, out, [&] { print_lines(out["ranks"]); });
   return kDone;
 }
 

@@ -7,6 +7,7 @@
 #include "parallel/device.h"
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/output.h"
 #include "trainer/kernels/peak.h"
 #include "trainer/train/datasheet.h"
 #include "trainer/train/errors.h"
@@ -24,7 +25,7 @@ const std::vector<Flag> kFlags = {
      .value_name = "N",
      .help = "compute threads on the CPU; 0: one for each core",
      .default_value = "0"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 struct Kind {
   const char* name;
@@ -92,10 +93,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const c10::Device device = chosen_device(arguments, world);
   (void)train::set_compute_threads(arguments.integer("--threads", 0, 1024), world);
   const auto values = measure_all(device);
-  if (arguments.has("--json"))
-    fmt::print("{}\n", values.dump());
-  else
-    print_lines(values, device);
+  print_result(arguments, values, [&] { print_lines(values, device); });
   return kDone;
 }
 

@@ -11,6 +11,7 @@
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/step_benchmark.h"
 #include "trainer/train/synthetic_split.h"
 #include "trainer/train/threads.h"
@@ -28,7 +29,7 @@ const std::vector<Flag> kFlags = {
     {.name = "--profile",
      .value_name = "FILE",
      .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 struct Phase {
   const char* name;
@@ -192,10 +193,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   auto values = summary(options, *benchmark, threads, world);
   add_device(*benchmark, world, values);
   if (world.rank() != 0) return kDone;
-  if (arguments.has("--json"))
-    fmt::print("{}\n", values.dump());
-  else
-    print_lines(values);
+  print_result(arguments, values, [&] { print_lines(values); });
   return kDone;
 }
 

@@ -10,6 +10,7 @@
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/cli/output.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
@@ -41,7 +42,7 @@ const std::vector<Flag> kFlags = {
      .value_name = "N",
      .help = "compute threads a rank; 0: its share of the cores",
      .default_value = "0"},
-    {.name = "--json", .help = "one JSON object instead of lines"}};
+    json_flag()};
 
 /// Nats of a whole split as bits for each of its bytes or characters.
 double bits_per(double nats, std::int64_t units) { return nats / std::log(2.0) / static_cast<double>(units); }
@@ -103,10 +104,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
                                       world);
   if (world.rank() != 0) return kDone;
   const auto values = summary(checkpoint, corpus, reader->split(), result);
-  if (arguments.has("--json"))
-    fmt::print("{}\n", values.dump());
-  else
-    print_lines(values);
+  print_result(arguments, values, [&] { print_lines(values); });
   return kDone;
 }
 

@@ -12,6 +12,7 @@
 #include "trainer/cli/inspect_model.h"
 #include "trainer/cli/number.h"
 #include "trainer/cli/option_table.h"
+#include "trainer/cli/output.h"
 #include "trainer/cli/place.h"
 #include "trainer/cli/terminal.h"
 #include "trainer/model/flops.h"
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 const std::vector<Flag> kFlags = {
-    {.name = "--json", .help = "one JSON object instead of lines"},
+    json_flag(),
     {.name = "--tokens", .value_name = "A:B", .help = "of a corpus: tokens A to B - 1, and their text"},
     {.name = "--split",
      .value_name = "NAME",
@@ -214,11 +215,6 @@ Json window_summary(const fs::path& path, const Arguments& arguments) {
           {"text", window.text}};
 }
 
-void print_json(const Json& value) {
-  // A window may cut a character in two: what is not UTF-8 becomes U+FFFD.
-  fmt::print("{}\n", value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
 std::string read_settings(const std::string& file) {
   try {
     return train::read_file(file);
@@ -233,7 +229,7 @@ int inspect_model(const Arguments& arguments) {
     throw train::InputError("--model: takes the place of PATH, give one of them");
   const auto options = parse_model_options(read_settings(file), file);
   const auto summary = model_summary(options, arguments.integer("--vocabulary", 2, 1 << 30));
-  arguments.has("--json") ? print_json(summary) : print_readable(summary, "");
+  print_result(arguments, summary, [&] { print_readable(summary, ""); });
   return kDone;
 }
 
@@ -244,15 +240,13 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
   const fs::path path = arguments.positional().front();
   if (arguments.has("--tokens")) {
     const auto window = window_summary(path, arguments);
-    if (arguments.has("--json")) {
-      print_json(window);
-    } else {
-      fmt::print("{}\n", window["text"].get_ref<const std::string&>());
-    }
+    // It may cut a character in two.
+    print_result(arguments, window,
+                 [&] { fmt::print("{}\n", window["text"].get_ref<const std::string&>()); });
     return kDone;
   }
   const auto summary = summary_of(path);
-  arguments.has("--json") ? print_json(summary) : print_readable(summary, "");
+  print_result(arguments, summary, [&] { print_readable(summary, ""); });
   return kDone;
 }
 
