@@ -251,33 +251,6 @@ TEST(Update, OfASliceLeavesItsNeighboursAndNeedsNoComputeCopy) {
   EXPECT_EQ(twins.slice.compute.abs().max().item<float>(), 0.0F);
 }
 
-TEST(Accumulate, AddsOrWritesEveryTensorOfAnySizeAndStride) {
-  SLUICE_NEEDS_GPU();
-  std::vector<at::Tensor> into, gradients, before;
-  for (std::int64_t i = 0; i < 230; ++i) {  // more than two launches hold
-    const std::int64_t size = i % 23 == 0 ? 4096 * (i / 23) + 5 : i % 40;
-    before.push_back(random_flat(size, 1000 + static_cast<std::uint64_t>(i)));
-    into.push_back(before.back().to(kGpu));
-    gradients.push_back(random_flat(size, 2000 + static_cast<std::uint64_t>(i)).to(at::kBFloat16).to(kGpu));
-  }
-  before.push_back(random_flat(63 * 65, 8));  // a transposed gradient, and views that are not aligned
-  into.push_back(before.back().view({63, 65}).to(kGpu));
-  gradients.push_back(random_flat(63 * 65, 9).view({65, 63}).to(at::kBFloat16).to(kGpu).t());
-  before.push_back(random_flat(50, 10).narrow(0, 3, 40));
-  into.push_back(random_flat(50, 10).to(kGpu).narrow(0, 3, 40));
-  gradients.push_back(random_flat(50, 11).to(at::kBFloat16).to(kGpu).narrow(0, 1, 40));
-  kernels::accumulate(into, gradients, kernels::Accumulate::kAdd);
-  for (std::size_t i = 0; i < into.size(); ++i) {
-    const at::Tensor wide = gradients[i].to(at::kCPU).to(at::kFloat).contiguous().view({-1});
-    EXPECT_TRUE(same_bits(into[i].reshape({-1}), before[i].add(wide))) << "added, tensor " << i;
-    into[i].fill_(kNan);
-  }
-  kernels::accumulate(into, gradients, kernels::Accumulate::kWrite);
-  for (std::size_t i = 0; i < into.size(); ++i) {
-    EXPECT_TRUE(same_bits(into[i], gradients[i].to(at::kFloat).contiguous())) << "written, tensor " << i;
-  }
-}
-
 TEST(SplitWindows, ShiftsTargetsAndIgnoresPadding) {
   SLUICE_NEEDS_GPU();
   constexpr std::int64_t kBatch = 5, kLength = 67;

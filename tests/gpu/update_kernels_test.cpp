@@ -127,17 +127,5 @@ TEST_F(AdamwKernelTest, RefusesWhatDoesNotFit) {
   with([](UpdateSlice& s) { s.decay_flags = s.decay_flags.narrow(0, 0, 3); });
 }
 
-class AccumulateTest : public tests::KernelsTest {};
-
-TEST_F(AccumulateTest, RefusesWhatDoesNotFit) {
-  const at::Tensor into = zeros_on_gpu(8, at::kFloat);
-  const at::Tensor gradient = zeros_on_gpu(8, at::kBFloat16);
-  const at::Tensor cut = gradient.narrow(0, 0, 7);
-  EXPECT_THROW(kernels::accumulate({into}, {}, Accumulate::kAdd), c10::Error);
-  EXPECT_THROW(kernels::accumulate({into}, {cut}, Accumulate::kAdd), c10::Error);
-  EXPECT_THROW(kernels::accumulate({into}, {into}, Accumulate::kAdd), c10::Error);
-  EXPECT_THROW(kernels::accumulate({gradient}, {gradient}, Accumulate::kAdd), c10::Error);
-}
-
 }  // namespace
 }  // namespace sluice::kernels

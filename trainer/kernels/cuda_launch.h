@@ -38,19 +38,6 @@ struct AdamwArguments {
 };
 void adamw_update(const AdamwArguments& arguments, cudaStream_t stream);
 
-inline constexpr int kAccumulateMost = 96;  ///< tensors of one launch
-struct AccumulateArguments {
-  float* into[kAccumulateMost];
-  const void* gradient_bf16[kAccumulateMost];
-  std::int64_t count[kAccumulateMost];
-  std::int32_t first_block[kAccumulateMost + 1];
-  std::int32_t tensors;
-};
-inline constexpr std::int64_t kAccumulateBlock = 4096;  ///< elements that one thread block takes
-/// kAdd: into += gradient; otherwise into = gradient.
-template <bool kAdd>
-void accumulate(const AccumulateArguments& arguments, cudaStream_t stream);
-
 void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,
                    std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t ignored,
                    cudaStream_t stream);

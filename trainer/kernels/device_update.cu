@@ -173,48 +173,6 @@ __global__ void __launch_bounds__(kThreads) adamw(AdamwArguments a) {
   }
 }
 
-template <bool kAdd>
-__global__ void __launch_bounds__(kThreads) accumulate_all(const __grid_constant__ AccumulateArguments a) {
-  const auto block = static_cast<std::int32_t>(blockIdx.x);
-  int low = 0;
-  int high = a.tensors;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (a.first_block[middle] <= block) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  const std::int64_t begin = static_cast<std::int64_t>(block - a.first_block[low]) * kAccumulateBlock;
-  const std::int64_t end = min(a.count[low], begin + kAccumulateBlock);
-  float* const into = a.into[low];
-  const auto* const gradient = static_cast<const __nv_bfloat16*>(a.gradient_bf16[low]);
-  const auto address = reinterpret_cast<std::uintptr_t>(into) | reinterpret_cast<std::uintptr_t>(gradient);
-  const bool aligned = address % 16 == 0;
-#pragma unroll
-  for (int round = 0; round < kAccumulateBlock / (kVector * kThreads); ++round) {
-    const std::int64_t at = begin + (round * kThreads + static_cast<int>(threadIdx.x)) * kVector;
-    if (aligned && at + kVector <= end) {
-      const uint4 packed = *reinterpret_cast<const uint4*>(gradient + at);
-      const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
-      Octet sum = kAdd ? load(into + at) : Octet{};
-#pragma unroll
-      for (int i = 0; i < kVector / 2; ++i) {
-        const float2 two = __bfloat1622float2(pairs[i]);
-        sum.v[2 * i] = kAdd ? sum.v[2 * i] + two.x : two.x;
-        sum.v[2 * i + 1] = kAdd ? sum.v[2 * i + 1] + two.y : two.y;
-      }
-      store(into + at, sum);
-    } else {
-      for (std::int64_t i = at; i < min(end, at + kVector); ++i) {
-        const float value = __bfloat162float(gradient[i]);
-        into[i] = kAdd ? into[i] + value : value;
-      }
-    }
-  }
-}
-
 __global__ void __launch_bounds__(kThreads)
     split(const std::int32_t* __restrict__ windows, const std::int32_t* __restrict__ rows,
           std::int64_t* __restrict__ tokens, std::int64_t* __restrict__ targets, std::int64_t batch,
@@ -256,16 +214,6 @@ void adamw_update(const AdamwArguments& arguments, cudaStream_t stream) {
   adamw<<<blocks_for(arguments.count, kThreads * kVector), kThreads, 0, stream>>>(arguments);
   check_launch("adamw_update");
 }
-
-template <bool kAdd>
-void accumulate(const AccumulateArguments& arguments, cudaStream_t stream) {
-  const std::int32_t blocks = arguments.first_block[arguments.tensors];
-  if (blocks == 0) return;
-  accumulate_all<kAdd><<<static_cast<unsigned int>(blocks), kThreads, 0, stream>>>(arguments);
-  check_launch("accumulate");
-}
-template void accumulate<true>(const AccumulateArguments&, cudaStream_t);
-template void accumulate<false>(const AccumulateArguments&, cudaStream_t);
 
 void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,
                    std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t ignored,

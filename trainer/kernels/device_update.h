@@ -92,15 +92,6 @@ inline constexpr std::int64_t kDecayBlock = 32;
 /// the same bits as on the CPU). Writes nothing at all if decision.go is 0.
 void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const at::Tensor& decision_f64);
 
-enum class Accumulate {
-  kAdd,    ///< into += gradient
-  kWrite,  ///< into = gradient: what was there, NaN included, does not matter
-};
-
-/// Each float32 tensor of `into` takes the bfloat16 tensor of `gradients` of the same index and size, in as
-/// few launches as possible. `into` contiguous; gradients of any strides.
-void accumulate(at::TensorList into, at::TensorList gradients, Accumulate mode);
-
 /// windows_i32 [B, n + 1] -> tokens_i64 [B, n] (its first n columns), targets_i64 [B, n] (its last n).
 /// Targets of rows at or after rows_i32[0] are kIgnoredTarget; their tokens are copied like all others.
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,

@@ -27,10 +27,6 @@ void adamw_update(const UpdateSlice& /*slice*/, const at::Tensor& /*scalars_f64*
   refuse("adamw_update");
 }
 
-void accumulate(at::TensorList /*into*/, at::TensorList /*gradients*/, Accumulate /*mode*/) {
-  refuse("accumulate");
-}
-
 void split_windows(const at::Tensor& /*windows_i32*/, const at::Tensor& /*rows_i32*/,
                    const at::Tensor& /*tokens_i64*/, const at::Tensor& /*targets_i64*/) {
   refuse("split_windows");

@@ -108,39 +108,6 @@ void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const
                        stream_of(slice.parameters));
 }
 
-void accumulate(at::TensorList into, at::TensorList gradients, Accumulate mode) {
-  TORCH_CHECK(into.size() == gradients.size(), "accumulate: ", into.size(), " buffers, ", gradients.size(),
-              " gradients");
-  for (std::size_t from = 0; from < into.size(); from += launch::kAccumulateMost) {
-    launch::AccumulateArguments arguments{};
-    // Copies of gradients that are not contiguous: they live until the launch, and their memory is not reused
-    // before it has run, because it is given back to the same stream.
-    std::vector<at::Tensor> held;
-    const std::size_t to = std::min(into.size(), from + launch::kAccumulateMost);
-    for (std::size_t i = from; i < to; ++i) {
-      held.push_back(gradients[i].contiguous());
-      check(into[i], "accumulate's buffer", at::kFloat, 0);
-      check(held.back(), "accumulate's gradient", at::kBFloat16, into[i].numel());
-      TORCH_CHECK(held.back().numel() == into[i].numel(), "accumulate: a buffer of ", into[i].numel(),
-                  ", a gradient of ", held.back().numel());
-      const std::int32_t k = arguments.tensors++;
-      arguments.into[k] = into[i].mutable_data_ptr<float>();
-      arguments.gradient_bf16[k] = held.back().const_data_ptr();
-      arguments.count[k] = into[i].numel();
-      arguments.first_block[k + 1] =
-          arguments.first_block[k] +
-          static_cast<std::int32_t>((into[i].numel() + launch::kAccumulateBlock - 1) /
-                                    launch::kAccumulateBlock);
-    }
-    const c10::cuda::CUDAGuard guard(into[from].device());
-    if (mode == Accumulate::kAdd) {
-      launch::accumulate<true>(arguments, stream_of(into[from]));
-    } else {
-      launch::accumulate<false>(arguments, stream_of(into[from]));
-    }
-  }
-}
-
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,
                    const at::Tensor& targets_i64) {
   TORCH_CHECK(windows_i32.dim() == 2 && windows_i32.size(1) >= 1, "windows of shape ", windows_i32.sizes());
