@@ -39,6 +39,8 @@ struct GpuInfo {
 
 /// Of a CUDA device with an index.
 [[nodiscard]] GpuInfo gpu_info(at::Device device);
+/// What records and reports call it: "NVIDIA H200", or "cpu".
+[[nodiscard]] std::string device_name(at::Device device);
 
 /// Waits until the device has done all that it was given; nothing to wait for on the CPU.
 void wait_for_device(at::Device device);

@@ -24,6 +24,8 @@ std::vector<GpuView> exchange_views(Communicator& world) {
 
 }  // namespace
 
+std::string device_name(at::Device device) { return device.is_cpu() ? "cpu" : gpu_info(device).name; }
+
 Place find_place(Communicator& world) {
   const Place place = world.place();
   on_all_ranks(world, [&] {

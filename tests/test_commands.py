@@ -127,7 +127,7 @@ class Commands(unittest.TestCase):
         trace = Path(self.scratch.name) / "step.json"
         result = json.loads(self.ok("bench", "step", *SETTINGS, "--train.device=cpu", "--steps", 5, "--warmup", 1, "--profile", trace,
                                     "--json"))
-        self.assertEqual(result["device"], "CPU")
+        self.assertEqual(result["device"], "cpu")
         self.assertAlmostEqual(result["mfu"], result["tflops"] / result["peak_tflops"], places=12)
         self.assertGreater(result["hfu"], result["mfu"])
         self.assertGreater(result["memory"]["peak_gib"], 0)
@@ -148,7 +148,7 @@ class Commands(unittest.TestCase):
 
     def test_bench_peak_measures_products_and_copies(self):
         result = json.loads(self.ok("bench", "peak", "--device", "cpu", "--json"))
-        self.assertEqual(result["device"], "CPU")
+        self.assertEqual(result["device"], "cpu")
         self.assertGreater(result["fp32"]["tflops"], 0)
         self.assertLessEqual(result["fp32"]["tflops"], result["fp32"]["best_tflops"])
         self.assertGreater(result["copy_gb_per_s"], 0)

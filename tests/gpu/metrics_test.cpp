@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "parallel/device.h"
 #include "parallel/device_memory.h"
 #include "parallel/device_stream.h"
 #include "parallel/gpu_tools.h"
@@ -32,7 +33,7 @@ const c10::Device kGpu(c10::kCUDA, 0);
 
 TEST(Peak, OfEachPrecisionIsNearTheDataSheetAndNotAboveIt) {
   SLUICE_NEEDS_GPU();
-  const std::string name = train::device_name(kGpu);
+  const std::string name = parallel::device_name(kGpu);
   std::printf("GPU \"%s\"\n", name.c_str());
   struct Kind {
     const char* precision;

@@ -37,8 +37,4 @@ struct BenchWords {
 /// need. data.corpus is empty where none was given.
 [[nodiscard]] train::RunOptions bench_options(const std::vector<std::string>& settings);
 
-/// The value that a share q of the others does not exceed, of two the lower: 0.5 is the median. `values` must
-/// not be empty.
-[[nodiscard]] double quantile(std::vector<double> values, double q);
-
 }  // namespace sluice::cli

@@ -13,6 +13,7 @@
 #include "trainer/cli/command.h"
 #include "trainer/cli/output.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/quantile.h"
 
 namespace sluice::cli {
 namespace {
@@ -61,7 +62,7 @@ nlohmann::ordered_json measure(parallel::Communicator& ranks, at::Device device,
   for (const auto collective : kCollectives) {
     for (const std::int64_t bytes : sizes) {
       const double median =
-          quantile(parallel::time_collective(ranks, device, collective, bytes, batches), 0.5);
+          train::quantile(parallel::time_collective(ranks, device, collective, bytes, batches), 0.5);
       const double rate = static_cast<double>(bytes) / median / 1e9;
       rows.push_back({{"collective", parallel::collective_name(collective)},
                       {"bytes", bytes},
@@ -106,7 +107,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     out = {{"bench", "allreduce"},
            {"ranks", ranks.size()},
            {"communicator", ranks.name()},
-           {"device", device.is_cuda() ? parallel::gpu_info(device).name : "CPU"},
+           {"device", parallel::device_name(device)},
            {"link", {{"latency_s", link.latency_s}, {"s_per_byte", link.s_per_byte}}},
            {"rows", rows}};
   });

@@ -12,6 +12,7 @@
 #include "trainer/cli/command.h"
 #include "trainer/cli/output.h"
 #include "trainer/train/checkpoint_benchmark.h"
+#include "trainer/train/quantile.h"
 #include "trainer/train/scratch_directory.h"
 #include "trainer/train/threads.h"
 
@@ -37,8 +38,8 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::Ch
     write_s.push_back(written.write_s);
   }
   const auto bytes = static_cast<double>(benchmark.written.back().bytes);
-  const double write = quantile(write_s, 0.5);
-  const double stall = quantile(stall_s, 0.5);
+  const double write = train::quantile(write_s, 0.5);
+  const double stall = train::quantile(stall_s, 0.5);
   return {{"bench", "checkpoint"},
           {"device", benchmark.device},
           {"ranks", ranks},
@@ -48,13 +49,13 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::Ch
           {"repeats", benchmark.written.size()},
           {"setup_s", benchmark.setup_s},
           {"stall_s", stall},
-          {"stall_max_s", quantile(stall_s, 1)},
+          {"stall_max_s", train::quantile(stall_s, 1)},
           {"copy_bytes_per_s", bytes / stall},
           {"write_s", write},
-          {"write_max_s", quantile(write_s, 1)},
+          {"write_max_s", train::quantile(write_s, 1)},
           {"write_bytes_per_s", bytes / write},
-          {"verify_s", quantile(benchmark.verify_s, 0.5)},
-          {"load_s", quantile(benchmark.load_s, 0.5)}};
+          {"verify_s", train::quantile(benchmark.verify_s, 0.5)},
+          {"load_s", train::quantile(benchmark.load_s, 0.5)}};
 }
 
 void print_lines(const nlohmann::ordered_json& v) {

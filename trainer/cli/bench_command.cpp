@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "trainer/cli/bench.h"
@@ -59,12 +58,6 @@ train::RunOptions bench_options(const std::vector<std::string>& settings) {
       fmt::format("[run]\ndir = (none)\n[data]\ncorpus = {}\n[train]\nsteps = 1000000\n", kNoCorpus));
   if (options.data.corpus == kNoCorpus) options.data.corpus.clear();
   return options;
-}
-
-double quantile(std::vector<double> values, double q) {
-  const auto at = static_cast<std::ptrdiff_t>(std::floor(q * static_cast<double>(values.size() - 1)));
-  std::nth_element(values.begin(), values.begin() + at, values.end());
-  return values[static_cast<std::size_t>(at)];
 }
 
 Command bench_command() {

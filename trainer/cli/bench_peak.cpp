@@ -11,7 +11,6 @@
 #include "trainer/kernels/peak.h"
 #include "trainer/train/datasheet.h"
 #include "trainer/train/errors.h"
-#include "trainer/train/peaks.h"
 #include "trainer/train/threads.h"
 
 namespace sluice::cli {
@@ -63,7 +62,7 @@ nlohmann::ordered_json measure_all(const c10::Device& device) {
   constexpr std::int64_t kCopyOnGpu = std::int64_t{1} << 30;
   constexpr std::int64_t kCopyOnCpu = std::int64_t{1} << 28;
   const std::int64_t copied = device.is_cpu() ? kCopyOnCpu : kCopyOnGpu;
-  nlohmann::ordered_json values = {{"bench", "peak"}, {"device", train::device_name(device)}};
+  nlohmann::ordered_json values = {{"bench", "peak"}, {"device", parallel::device_name(device)}};
   for (const Kind& kind : kinds(device)) values[kind.name] = measure(device, kind, values["device"]);
   values["copy_gb_per_s"] = 1e-9 * kernels::measure_copy(copied, device, kBudgetS);
   return values;

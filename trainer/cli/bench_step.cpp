@@ -12,6 +12,7 @@
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
 #include "trainer/cli/output.h"
+#include "trainer/train/quantile.h"
 #include "trainer/train/step_benchmark.h"
 #include "trainer/train/synthetic_split.h"
 #include "trainer/train/threads.h"
@@ -50,11 +51,11 @@ nlohmann::json medians(const train::StepBenchmark& benchmark) {
   for (const auto& phase : kPhases) {
     std::vector<double> values;
     for (const auto& step : benchmark.steps) values.push_back(phase.seconds(step.result));
-    out.push_back(quantile(values, 0.5));
+    out.push_back(train::quantile(values, 0.5));
   }
   std::vector<double> cpu;
   for (const auto& step : benchmark.steps) cpu.push_back(step.cpu_s);
-  out.push_back(quantile(cpu, 0.5));
+  out.push_back(train::quantile(cpu, 0.5));
   return out;
 }
 
@@ -74,7 +75,7 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::St
   std::vector<double> steps;
   for (const auto& step : benchmark.steps) steps.push_back(step.result.step_s);
   const auto tokens = static_cast<double>(benchmark.tokens_per_step);
-  const double median = quantile(steps, 0.5);
+  const double median = train::quantile(steps, 0.5);
   const double cpu = means[kPhases.size()];
   nlohmann::ordered_json phases;
   for (std::size_t i = 0; i < kPhases.size(); ++i) phases[kPhases[i].name] = means[i];
@@ -89,10 +90,10 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::St
           {"tokens_per_cpu_s", tokens / (cpu * static_cast<double>(world.size()))},
           {"step_s",
            {{"median", median},
-            {"p10", quantile(steps, 0.1)},
-            {"p90", quantile(steps, 0.9)},
-            {"min", quantile(steps, 0.0)},
-            {"max", quantile(steps, 1.0)}}},
+            {"p10", train::quantile(steps, 0.1)},
+            {"p90", train::quantile(steps, 0.9)},
+            {"min", train::quantile(steps, 0.0)},
+            {"max", train::quantile(steps, 1.0)}}},
           {"step_cpu_s", cpu},
           {"phases_s", phases}};
 }

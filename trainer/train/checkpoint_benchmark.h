@@ -13,7 +13,7 @@ namespace sluice::train {
 
 struct CheckpointBenchmark {
   std::int64_t parameters = 0;
-  std::string device;                      ///< GPU model, or "cpu"
+  std::string device;                      ///< parallel::device_name()
   double setup_s = 0;                      ///< to take the host memory of a snapshot
   std::vector<WrittenCheckpoint> written;  ///< rank 0's; empty elsewhere
   std::vector<double> verify_s;            ///< of every digest, once for each written

@@ -17,10 +17,9 @@ parallel::DeviceChoice choice_of(const std::string& name) {
 DeviceGroup::DeviceGroup(const std::string& choice, parallel::Communicator& world)
     : world_(world),
       device_(parallel::choose_device(choice_of(choice), parallel::find_place(world), world)),
-      name_("cpu") {
+      name_(parallel::device_name(device_)) {
   if (device_.is_cpu()) return;
   parallel::enter_device(device_);
-  name_ = parallel::gpu_info(device_).name;
   own_ = parallel::make_nccl_communicator(world, device_);
 }
 

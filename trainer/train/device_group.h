@@ -19,7 +19,7 @@ class DeviceGroup {
   [[nodiscard]] at::Device device() const { return device_; }
   /// Tensors of the device, in stream order on a GPU, and all else that `world` exchanges.
   [[nodiscard]] parallel::Communicator& exchange() { return own_ ? *own_ : world_; }
-  /// "NVIDIA H200", or "cpu".
+  /// parallel::device_name().
   [[nodiscard]] const std::string& name() const { return name_; }
 
  private:

@@ -25,18 +25,13 @@ kernels::Arithmetic arithmetic_of(const std::string& precision) {
 
 }  // namespace
 
-std::string device_name(const c10::Device& device) {
-  if (device.is_cpu()) return "CPU";
-  return parallel::gpu_info(device).name;
-}
-
 Peaks find_peaks(const c10::Device& device, const std::string& precision, parallel::Communicator& world) {
   nlohmann::json own;
   parallel::on_all_ranks(world, [&] {
     if (world.rank() != 0) return;
     const auto rate = kernels::measure_gemm(arithmetic_of(precision), kernels::large_gemms(device).front(),
                                             device, kBudgetS);
-    own = {device_name(device), rate.flops_per_s};
+    own = {parallel::device_name(device), rate.flops_per_s};
   });
   const auto shared = nlohmann::json::parse(world.broadcast(own.dump(), 0));
   Peaks peaks{.device = shared.at(0), .measured = shared.at(1).get<double>(), .datasheet = {}};

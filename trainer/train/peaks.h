@@ -11,13 +11,10 @@ namespace sluice::train {
 
 /// What MFU and HFU divide by, FLOP/s of one device at one precision.
 struct Peaks {
-  std::string device{};               ///< the GPU's name, "CPU"
+  std::string device{};               ///< parallel::device_name()
   std::optional<double> measured{};   ///< a large product through ATen, on this machine
   std::optional<double> datasheet{};  ///< dense, by name; none for an unknown GPU and for the CPU
 };
-
-/// "NVIDIA H200", or "CPU".
-[[nodiscard]] std::string device_name(const c10::Device& device);
 
 /// Rank 0 measures its device in less than half a second after start-up of its libraries, all get its
 /// figures: every rank divides by the same. `precision` is train.precision. On the CPU over its compute

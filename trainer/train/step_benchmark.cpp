@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "dataio/loader.h"
 #include "parallel/gpu_tools.h"
@@ -19,6 +19,7 @@
 #include "trainer/train/device_group.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/profile.h"
+#include "trainer/train/quantile.h"
 #include "trainer/train/replica.h"
 
 namespace sluice::train {
@@ -79,9 +80,7 @@ class EnergyWatch {
 double median_step_s(const std::vector<StepTimes>& steps) {
   std::vector<double> seconds;
   for (const StepTimes& step : steps) seconds.push_back(step.result.step_s);
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>((seconds.size() - 1) / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
+  return quantile(std::move(seconds), 0.5);
 }
 
 }  // namespace

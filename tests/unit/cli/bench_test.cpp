@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "trainer/train/errors.h"
+#include "trainer/train/quantile.h"
 
 namespace sluice::cli {
 namespace {
@@ -36,11 +37,11 @@ TEST(BenchOptions, RefuseWhatARunRefuses) {
 }
 
 TEST(Quantile, IsAValueOfTheSample) {
-  EXPECT_EQ(quantile({5.0, 1.0, 3.0}, 0.5), 3.0);
-  EXPECT_EQ(quantile({4.0, 1.0, 3.0, 2.0}, 0.5), 2.0);
-  EXPECT_EQ(quantile({4.0, 1.0, 3.0, 2.0}, 0.0), 1.0);
-  EXPECT_EQ(quantile({4.0, 1.0, 3.0, 2.0}, 1.0), 4.0);
-  EXPECT_EQ(quantile({7.0}, 0.9), 7.0);
+  EXPECT_EQ(train::quantile({5.0, 1.0, 3.0}, 0.5), 3.0);
+  EXPECT_EQ(train::quantile({4.0, 1.0, 3.0, 2.0}, 0.5), 2.0);
+  EXPECT_EQ(train::quantile({4.0, 1.0, 3.0, 2.0}, 0.0), 1.0);
+  EXPECT_EQ(train::quantile({4.0, 1.0, 3.0, 2.0}, 1.0), 4.0);
+  EXPECT_EQ(train::quantile({7.0}, 0.9), 7.0);
 }
 
 }  // namespace
