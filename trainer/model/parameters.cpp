@@ -1,12 +1,8 @@
 #include "trainer/model/parameters.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
-#include <xxhash.h>
 
 #include <cmath>
-#include <string_view>
 #include <utility>
 
 namespace sluice::model {
@@ -80,10 +76,6 @@ void add_block(SpecList& list, const ModelOptions& options) {
   list.add_linear("contract", options.d_model, half);
 }
 
-std::uint64_t stream_seed(std::string_view draw_name, std::uint64_t seed) {
-  return XXH3_64bits_withSeed(draw_name.data(), draw_name.size(), seed);
-}
-
 }  // namespace
 
 std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size) {
@@ -102,26 +94,6 @@ std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int
   if (!options.tied) list.add_linear_weight("head.weight", vocabulary_size, options.d_model);
   if (options.head_bias) list.add_linear_bias("head.bias", vocabulary_size, options.d_model);
   return list.take();
-}
-
-at::Tensor initial_value(const ParameterSpec& spec, std::uint64_t seed, at::ScalarType dtype) {
-  at::Tensor value = at::empty(spec.shape, at::TensorOptions().dtype(at::kDouble));
-  const at::Generator generator = at::detail::createCPUGenerator(stream_seed(spec.init.draw_name, seed));
-  switch (spec.init.kind) {
-    case Kind::kZeros:
-      value.zero_();
-      break;
-    case Kind::kOnes:
-      value.fill_(1.0);
-      break;
-    case Kind::kNormal:
-      value.normal_(0.0, spec.init.scale, generator);
-      break;
-    case Kind::kUniform:
-      value.uniform_(-spec.init.scale, spec.init.scale, generator);
-      break;
-  }
-  return value.to(dtype);
 }
 
 std::int64_t parameter_count(const std::vector<ParameterSpec>& specs) {

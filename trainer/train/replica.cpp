@@ -1,11 +1,11 @@
 #include "trainer/train/replica.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <utility>
 
 #include "trainer/kernels/autograd.h"
+#include "trainer/train/initial_state.h"
 
 namespace sluice::train {
 
@@ -42,18 +42,8 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
 }
 
 void Replica::initialise(std::uint64_t seed) {
-  // Each parameter has a stream of its own, so they can be drawn side by side; drawing is the longest part of
-  // a large model's set-up.
-  const auto count = static_cast<std::int64_t>(specs_.size());
   const at::NoGradGuard no_grad;
-  at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const at::Tensor value =
-          model::initial_value(specs_[static_cast<std::size_t>(i)], seed, parameters_.scalar_type());
-      const at::NoGradGuard of_this_thread;
-      layout_.view(parameters_, i).copy_(value);
-    }
-  });
+  draw_initial_values(specs_, layout_, seed, parameters_);
   round_parameters();
 }
 
