@@ -87,6 +87,35 @@ TEST_F(DeviceStepTest, CapturedGraphsGiveTheSameBits) {
   }
 }
 
+/// Heads of 16 channels: bf16 takes the flash kernel, captured or not.
+TEST_F(DeviceStepTest, ATransformerTrainsAlikeEverywhere) {
+  SLUICE_NEEDS_GPU();
+  for (const std::string positions : {"learned", "rotary"}) {
+    const auto decoder = [&](const std::string& device, const std::string& precision) {
+      RunOptions run = options(device, precision);
+      run.model.kind = "transformer";
+      run.model.d_model = 32;
+      run.model.heads = 2;
+      run.model.positions = positions;
+      if (positions == "rotary") run.model.norm = "rms", run.model.mlp = "swiglu", run.model.bias = false;
+      return run;
+    };
+    const RanksResult cpu = train(decoder("cpu", "fp32"));
+    for (const auto& [precision, bound] : {std::pair{"fp32", 3e-5}, std::pair{"bf16", 1e-2}}) {
+      SCOPED_TRACE(positions + " " + precision);
+      const RanksResult graph = train(decoder("cuda", precision));
+      const double difference = largest_difference(graph.told.losses, cpu.told.losses);
+      std::printf("%s %s: relative difference of 20 losses: %.2e\n", positions.c_str(), precision,
+                  difference);
+      EXPECT_LE(difference, bound);
+      RunOptions run = decoder("cuda", precision);
+      run.train.cuda_graph = "off";
+      run.train.recompute = "block";
+      expect_same_bits(train(run), graph);
+    }
+  }
+}
+
 TEST_F(DeviceStepTest, RecomputedActivationsGiveTheSameBits) {
   SLUICE_NEEDS_GPU();
   for (const std::string precision : {"fp32", "bf16"}) {

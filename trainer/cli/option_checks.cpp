@@ -36,10 +36,80 @@ void check_given(const train::RunOptions& o, Faults& faults) {
   }
 }
 
-void check_model(const model::ModelOptions& m, Faults& faults) {
+/// What only one family has, set for the other.
+void check_family_keys(const train::RunOptions& o, Faults& faults) {
+  struct FamilyKey {
+    const char* key;
+    const char* kind;
+  };
+  static constexpr FamilyKey kKeys[] = {
+      {"model.heads", "transformer"}, {"model.norm", "transformer"},
+      {"model.mlp", "transformer"},   {"model.gelu", "transformer"},
+      {"model.bias", "transformer"},  {"model.rotary_base", "transformer"},
+      {"model.spatial_init", "gmlp"}, {"model.spatial_init_per_position", "gmlp"}};
+  for (const auto& [key, kind] : kKeys) {
+    if (o.model.kind == kind) continue;
+    const auto row = std::find_if(option_table().begin(), option_table().end(),
+                                  [key = key](const OptionRow& one) { return one.key == key; });
+    if (row->get(o) == row->default_text) continue;
+    faults.push_back({{key, "model.kind"},
+                      fmt::format("{} = {}: is of model.kind = {} alone, a {} has nothing of the kind", key,
+                                  row->get(o), kind, o.model.kind)});
+  }
+}
+
+void check_gmlp(const model::ModelOptions& m, Faults& faults) {
   if (m.d_ffn % 2 != 0) {
-    faults.push_back({{"model.d_ffn"},
+    faults.push_back({{"model.d_ffn", "model.kind"},
                       fmt::format("model.d_ffn = {}: must be even, the gate takes one half of it", m.d_ffn)});
+  }
+  if (m.positions == "learned" || m.positions == "rotary") {
+    faults.push_back({{"model.positions", "model.kind"},
+                      fmt::format("model.positions = {}: is of model.kind = transformer; a gmlp learns of "
+                                  "positions by its spatial weights, or takes sinusoidal",
+                                  m.positions)});
+  }
+}
+
+void check_transformer(const train::RunOptions& o, Faults& faults) {
+  const auto& m = o.model;
+  if (m.d_model % m.heads != 0) {
+    faults.push_back(
+        {{"model.heads", "model.d_model", "model.kind"},
+         fmt::format("model.heads = {}: must divide model.d_model = {}, each head takes an equal part",
+                     m.heads, m.d_model)});
+  } else if (m.positions == "rotary" && m.d_model / m.heads % 2 != 0) {
+    faults.push_back(
+        {{"model.positions", "model.heads", "model.d_model", "model.kind"},
+         fmt::format("model.positions = rotary: turns pairs of channels, and a head has {} (model.d_model "
+                     "= {} / model.heads = {})",
+                     m.d_model / m.heads, m.d_model, m.heads)});
+  }
+  if (m.mlp == "swiglu" && m.gelu != model::ModelOptions{}.gelu) {
+    faults.push_back({{"model.gelu", "model.mlp"},
+                      fmt::format("model.gelu = {}: model.mlp = swiglu has no GELU", m.gelu)});
+  }
+  if (m.positions != "rotary" && m.rotary_base != model::ModelOptions{}.rotary_base) {
+    faults.push_back({{"model.rotary_base", "model.positions"},
+                      fmt::format("model.rotary_base = {}: model.positions = {} turns nothing", m.rotary_base,
+                                  m.positions)});
+  }
+  if (o.train.recompute == "gate") {
+    faults.push_back({{"train.recompute", "model.kind"},
+                      "train.recompute = gate: a transformer has no gate; allowed are none and block"});
+  }
+}
+
+void check_model(const train::RunOptions& o, Faults& faults) {
+  const auto& m = o.model;
+  check_family_keys(o, faults);
+  switch (model::family_of(m)) {
+    case model::Family::kGmlp:
+      check_gmlp(m, faults);
+      break;
+    case model::Family::kTransformer:
+      check_transformer(o, faults);
+      break;
   }
   if (m.positions == "sinusoidal" && m.d_model % 2 != 0) {
     faults.push_back(
@@ -135,7 +205,7 @@ std::int64_t steps_for_tokens(const train::RunOptions& options) {
 std::vector<CombinationFault> check_combinations(const train::RunOptions& options) {
   Faults faults;
   check_given(options, faults);
-  check_model(options.model, faults);
+  check_model(options, faults);
   check_steps(options, faults);
   check_schedule(options, faults);
   return faults;

@@ -49,20 +49,27 @@ std::vector<OptionRow> data_rows() {
 std::vector<OptionRow> model_shape_rows() {
   using S = model::ModelOptions;
   return {
-      choice("model.kind", &R::model, &S::kind, {"gmlp"}, {"", "the family of the model", kRefuse, ""}),
-      integer("model.layers", &R::model, &S::layers, {1, 1e4},
-              {"blocks", "number of gMLP blocks", kRefuse, ""}),
+      choice("model.kind", &R::model, &S::kind, {"gmlp", "transformer"},
+             {"", "the family of the model: a gMLP, or a pre-norm Transformer decoder", kRefuse, ""}),
+      integer("model.layers", &R::model, &S::layers, {1, 1e4}, {"blocks", "number of blocks", kRefuse, ""}),
       integer("model.d_model", &R::model, &S::d_model, {1, 1e6},
               {"channels", "width of the residual stream", kRefuse, ""}),
-      integer("model.d_ffn", &R::model, &S::d_ffn, {2, 1e7},
-              {"channels", "width inside a block, even: the gate takes one half (paper: 6 d_model)", kRefuse,
-               ""}),
+      integer(
+          "model.d_ffn", &R::model, &S::d_ffn, {2, 1e7},
+          {"channels",
+           "width inside a block; gmlp: even, the gate takes one half (paper: 6 d_model); transformer: what "
+           "the MLP's second product reads, swiglu's first computes twice as many",
+           kRefuse, ""}),
       integer("model.seq_len", &R::model, &S::seq_len, {1, 1e6},
               {"tokens", "positions of a window, n", kRefuse, ""}),
       flag("model.tied", &R::model, &S::tied,
            {"", "the output projection shares the embedding's weights", kRefuse, ""}),
-      choice("model.positions", &R::model, &S::positions, {"none", "sinusoidal"},
-             {"", "position encoding added to the embeddings (paper: none)", kRefuse, ""}),
+      choice("model.positions", &R::model, &S::positions, {"none", "sinusoidal", "learned", "rotary"},
+             {"",
+              "position encoding (gMLP paper: none): sinusoidal or learned are added to the embeddings, "
+              "rotary turns "
+              "queries and keys; learned and rotary: transformer",
+              kRefuse, ""}),
       flag("model.causal", &R::model, &S::causal,
            {"", "a position sees itself and earlier ones only", kRefuse, ""}),
       flag("model.scale_embedding", &R::model, &S::scale_embedding,
@@ -70,7 +77,28 @@ std::vector<OptionRow> model_shape_rows() {
       flag("model.head_bias", &R::model, &S::head_bias,
            {"", "the output projection has a bias", kRefuse, ""}),
       number("model.norm_eps", &R::model, &S::norm_eps, kPositive,
-             {"", "epsilon of every layer norm", kRefuse, ""}),
+             {"", "epsilon of every norm", kRefuse, ""}),
+  };
+}
+
+std::vector<OptionRow> transformer_rows() {
+  using S = model::ModelOptions;
+  return {
+      integer("model.heads", &R::model, &S::heads, {1, 1e6},
+              {"", "transformer: attention heads, a divisor of d_model", kRefuse, ""}),
+      choice("model.norm", &R::model, &S::norm, {"layer", "rms"},
+             {"", "transformer: every norm; rms has no mean and no bias", kRefuse, ""}),
+      choice("model.mlp", &R::model, &S::mlp, {"gelu", "swiglu"},
+             {"", "transformer: what the MLP does between its products", kRefuse, ""}),
+      choice("model.gelu", &R::model, &S::gelu, {"exact", "tanh"},
+             {"", "transformer: GELU by the error function, or its approximation by tanh", kRefuse, ""}),
+      flag("model.bias", &R::model, &S::bias,
+           {"", "transformer: products of blocks and layer norms have biases", kRefuse, ""}),
+      number(
+          "model.rotary_base", &R::model, &S::rotary_base, kPositive,
+          {"",
+           "transformer: rotary positions turn channel pair c at position t by t base^(-c / pairs of a head)",
+           kRefuse, ""}),
   };
 }
 
@@ -83,13 +111,17 @@ std::vector<OptionRow> model_start_rows() {
               "normal: weights N(0, init_std), biases 0; fan_in: U(-1/sqrt(inputs), 1/sqrt(inputs)) for both",
               kRefuse, ""}),
       number("model.init_std", &R::model, &S::init_std, kNotNegative,
-             {"", "standard deviation of weights under init = normal", kRefuse, ""}),
+             {"",
+              "standard deviation of weights under init = normal; transformer: projections onto the residual "
+              "stream "
+              "start with 1/sqrt(2 layers) of it",
+              kRefuse, ""}),
       number("model.embedding_std", &R::model, &S::embedding_std, kNotNegative,
-             {"", "standard deviation of the embedding", kRefuse, ""}),
+             {"", "standard deviation of the embedding, and of learned positions", kRefuse, ""}),
       number("model.spatial_init", &R::model, &S::spatial_init, kNotNegative,
-             {"", "half width r of the spatial weights' uniform start, U(-r, r)", kRefuse, ""}),
+             {"", "gmlp: half width r of the spatial weights' uniform start, U(-r, r)", kRefuse, ""}),
       flag("model.spatial_init_per_position", &R::model, &S::spatial_init_per_position,
-           {"", "divide spatial_init by seq_len", kRefuse, ""}),
+           {"", "gmlp: divide spatial_init by seq_len", kRefuse, ""}),
       flag("model.identical_layers", &R::model, &S::identical_layers,
            {"", "every block starts with the values of block 0", kRefuse, ""}),
   };
@@ -203,8 +235,8 @@ std::vector<OptionRow> cadence_rows() {
 const std::vector<OptionRow>& option_table() {
   static const std::vector<OptionRow> table = [] {
     std::vector<OptionRow> all;
-    for (const auto& section : {run_rows(), data_rows(), model_shape_rows(), model_start_rows(), train_rows(),
-                                optim_rows(), cadence_rows()}) {
+    for (const auto& section : {run_rows(), data_rows(), model_shape_rows(), transformer_rows(),
+                                model_start_rows(), train_rows(), optim_rows(), cadence_rows()}) {
       all.insert(all.end(), section.begin(), section.end());
     }
     return all;

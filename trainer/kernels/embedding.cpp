@@ -1,35 +1,14 @@
 #include "trainer/kernels/embedding.h"
 
-#include <ATen/Context.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/embedding_dense_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "trainer/kernels/deterministic.h"
 #include "trainer/kernels/gmlp_block.h"
 
 namespace sluice::kernels {
 namespace {
-
-/// ATen's deterministic algorithms for a scope: with few distinct tokens embedding_dense_backward adds rows
-/// up by atomics on a GPU otherwise. Memory that ATen allocates stays uninitialised, as ever.
-class DeterministicScope {
- public:
-  DeterministicScope() {
-    at::globalContext().setDeterministicFillUninitializedMemory(false);
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
-  }
-  ~DeterministicScope() {
-    at::globalContext().setDeterministicAlgorithms(algorithms_, warn_only_);
-    at::globalContext().setDeterministicFillUninitializedMemory(fill_);
-  }
-  DeterministicScope(const DeterministicScope&) = delete;
-  DeterministicScope& operator=(const DeterministicScope&) = delete;
-
- private:
-  bool algorithms_ = at::globalContext().deterministicAlgorithms();
-  bool warn_only_ = at::globalContext().deterministicAlgorithmsWarnOnly();
-  bool fill_ = at::globalContext().deterministicFillUninitializedMemory();
-};
 
 class Embedding : public torch::autograd::Function<Embedding> {
  public:
@@ -51,7 +30,7 @@ class Embedding : public torch::autograd::Function<Embedding> {
           .to(context->saved_data["dtype"].toScalarType());
     };
     if (!gradients[0].is_cuda()) return {sum(), at::Tensor{}};
-    const DeterministicScope scope;
+    const DeterministicScope scope;  // with few distinct tokens rows are added up by atomics otherwise
     return {sum(), at::Tensor{}};
   }
 };

@@ -4,23 +4,57 @@
 
 namespace sluice::model {
 
-FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute) {
-  const auto layers = static_cast<double>(options.layers);
+namespace {
+
+/// FLOPs of one token's forward through one block.
+struct BlockFlops {
+  double channel = 0;          ///< products over channels
+  double positions = 0;        ///< products over positions that the model asks for
+  double positions_run = 0;    ///< those that run
+  double positions_again = 0;  ///< of them, run in backward beside its two products for each
+};
+
+/// The share of all pairs of positions that are used.
+double used_pairs(const ModelOptions& options) {
+  const auto positions = static_cast<double>(options.seq_len);
+  return options.causal ? (positions + 1) / (2 * positions) : 1.0;
+}
+
+BlockFlops gmlp_block_flops(const ModelOptions& options) {
   const auto width = static_cast<double>(options.d_model);
   const auto hidden = static_cast<double>(options.d_ffn);
-  const auto positions = static_cast<double>(options.seq_len);
-  const double channel = 2 * width * hidden + 2 * (hidden / 2) * width;
-  const double spatial_dense = 2 * positions * (hidden / 2);
-  const double spatial_useful =
-      options.causal ? spatial_dense * (positions + 1) / (2 * positions) : spatial_dense;
-  const double head = 2 * width * static_cast<double>(vocabulary_size);
-  double again = 0;
-  if (recompute == Recompute::kGate) again = spatial_dense;
-  if (recompute == Recompute::kBlock) again = channel + spatial_dense;
+  const double dense = 2 * static_cast<double>(options.seq_len) * (hidden / 2);
+  return {.channel = 2 * width * hidden + 2 * (hidden / 2) * width,
+          .positions = dense * used_pairs(options),
+          .positions_run = dense,
+          .positions_again = 0};
+}
+
+BlockFlops transformer_block_flops(const ModelOptions& options) {
+  const auto width = static_cast<double>(options.d_model);
+  const auto hidden = static_cast<double>(options.d_ffn);
+  const double mlp_products = options.mlp == "swiglu" ? 3 : 2;
+  const double scores = 2 * static_cast<double>(options.seq_len) * width * used_pairs(options);
+  return {.channel = 2 * width * (4 * width) + mlp_products * 2 * width * hidden,
+          .positions = 2 * scores,
+          .positions_run = 2 * scores,
+          .positions_again = scores};
+}
+
+}  // namespace
+
+FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute) {
+  const auto layers = static_cast<double>(options.layers);
+  const BlockFlops block =
+      family_of(options) == Family::kGmlp ? gmlp_block_flops(options) : transformer_block_flops(options);
+  const double head = 2 * static_cast<double>(options.d_model) * static_cast<double>(vocabulary_size);
+  double again = block.positions_again;
+  if (recompute == Recompute::kGate) again += block.positions_run;
+  if (recompute == Recompute::kBlock) again += block.channel + block.positions_run;
   constexpr double kForwardAndBackward = 3;
-  return {.useful_per_token = kForwardAndBackward * (layers * (channel + spatial_useful) + head),
+  return {.useful_per_token = kForwardAndBackward * (layers * (block.channel + block.positions) + head),
           .executed_per_token =
-              kForwardAndBackward * (layers * (channel + spatial_dense) + head) + layers * again};
+              kForwardAndBackward * (layers * (block.channel + block.positions_run) + head) + layers * again};
 }
 
 double flop_utilisation(double flops_per_token, double tokens_per_s, double peak_flops) {

@@ -14,7 +14,9 @@ using kernels::Recompute;
 struct FlopCount {
   /// What the model asks for: causal position i mixes i + 1 positions, n (n + 1) / 2 for a sequence.
   double useful_per_token = 0;
-  /// What the program runs: dense n x n spatial products, and those products that `recompute` runs again.
+  /// What the program runs: dense n x n spatial products, and those products that `recompute` runs again. Of
+  /// attention the flash kernel's, which skips what is masked (tiles on the diagonal counted by their used
+  /// half), and computes the scores a second time in backward.
   double executed_per_token = 0;
 };
 [[nodiscard]] FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,

@@ -1,7 +1,6 @@
 #include "trainer/model/gmlp.h"
 
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
@@ -12,34 +11,12 @@
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
 #include "trainer/model/parameters.h"
+#include "trainer/model/positions.h"
 
 namespace sluice::model {
 namespace {
 
 constexpr std::int64_t kBlockParameters = 10;
-
-/// Vaswani et al. 2017, 3.5: channel 2i holds sin(t * 10000^(-2i/d)), channel 2i + 1 the cosine.
-at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::TensorOptions& options) {
-  at::Tensor table = at::empty({positions, width}, at::TensorOptions().dtype(at::kDouble));
-  double* out = table.data_ptr<double>();
-  for (std::int64_t t = 0; t < positions; ++t) {
-    for (std::int64_t c = 0; c < width; ++c) {
-      const double exponent = -static_cast<double>(c - c % 2) / static_cast<double>(width);
-      const double angle = static_cast<double>(t) * std::pow(10000.0, exponent);
-      out[t * width + c] = c % 2 == 0 ? std::sin(angle) : std::cos(angle);
-    }
-  }
-  return table.to(options);
-}
-
-void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& parameters) {
-  TORCH_CHECK(parameters.size() == specs.size(), "the model has ", specs.size(), " parameters, given are ",
-              parameters.size());
-  for (std::size_t i = 0; i < specs.size(); ++i) {
-    TORCH_CHECK(parameters[i].sizes() == at::IntArrayRef(specs[i].shape), specs[i].name, " has shape ",
-                at::IntArrayRef(specs[i].shape), ", given is ", parameters[i].sizes());
-  }
-}
 
 }  // namespace
 
@@ -120,11 +97,6 @@ at::Tensor Gmlp::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets
               ", targets of shape ", targets_BT.sizes());
   return kernels::linear_cross_entropy(final_norm(encode(tokens_BT)), head_weight_, head_bias_,
                                        targets_BT.reshape({-1}));
-}
-
-std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
-                                          std::vector<at::Tensor> parameters, Recompute recompute) {
-  return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), recompute);
 }
 
 }  // namespace sluice::model

@@ -30,13 +30,15 @@ class SpecList {
   }
   void add_norm(const std::string& name, std::int64_t width) {
     add(name + ".weight", {width}, WeightDecay::kNone, Kind::kOnes);
-    add(name + ".bias", {width}, WeightDecay::kNone, Kind::kZeros);
+    if (options_.norm == "layer" && options_.bias)
+      add(name + ".bias", {width}, WeightDecay::kNone, Kind::kZeros);
   }
-  void add_linear_weight(const std::string& name, std::int64_t out, std::int64_t in) {
+  /// `scale`: of the standard deviation under init = normal.
+  void add_linear_weight(const std::string& name, std::int64_t out, std::int64_t in, double scale = 1.0) {
     if (options_.init == "fan_in") {
       add(name, {out, in}, WeightDecay::kApply, Kind::kUniform, fan_in_bound(in));
     } else {
-      add(name, {out, in}, WeightDecay::kApply, Kind::kNormal, options_.init_std);
+      add(name, {out, in}, WeightDecay::kApply, Kind::kNormal, scale * options_.init_std);
     }
   }
   void add_linear_bias(const std::string& name, std::int64_t out, std::int64_t in) {
@@ -46,9 +48,9 @@ class SpecList {
       add(name, {out}, WeightDecay::kNone, Kind::kZeros);
     }
   }
-  void add_linear(const std::string& name, std::int64_t out, std::int64_t in) {
-    add_linear_weight(name + ".weight", out, in);
-    add_linear_bias(name + ".bias", out, in);
+  void add_linear(const std::string& name, std::int64_t out, std::int64_t in, double scale = 1.0) {
+    add_linear_weight(name + ".weight", out, in, scale);
+    if (options_.bias) add_linear_bias(name + ".bias", out, in);
   }
 
   [[nodiscard]] std::vector<ParameterSpec> take() { return std::move(specs_); }
@@ -62,7 +64,7 @@ class SpecList {
   std::vector<ParameterSpec> specs_;
 };
 
-void add_block(SpecList& list, const ModelOptions& options) {
+void add_gmlp_block(SpecList& list, const ModelOptions& options) {
   const std::int64_t half = options.d_ffn / 2;
   const std::int64_t positions = options.seq_len;
   const double spatial_bound = options.spatial_init_per_position
@@ -76,15 +78,43 @@ void add_block(SpecList& list, const ModelOptions& options) {
   list.add_linear("contract", options.d_model, half);
 }
 
+/// Projections onto the residual stream start smaller, as their sum over 2 layers' worth of branches is what
+/// the stream holds (Radford et al. 2019, 2.3).
+void add_transformer_block(SpecList& list, const ModelOptions& options) {
+  const std::int64_t width = options.d_model;
+  const std::int64_t expanded = options.mlp == "swiglu" ? 2 * options.d_ffn : options.d_ffn;
+  const double residual_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(options.layers));
+  list.add_norm("attention.norm", width);
+  list.add_linear("attention.qkv", 3 * width, width);
+  list.add_linear("attention.out", width, width, residual_scale);
+  list.add_norm("mlp.norm", width);
+  list.add_linear("mlp.expand", expanded, width);
+  list.add_linear("mlp.contract", width, options.d_ffn, residual_scale);
+}
+
+void check_shape(const ModelOptions& options) {
+  if (family_of(options) == Family::kGmlp) {
+    TORCH_CHECK(options.d_ffn % 2 == 0, "model.d_ffn is ", options.d_ffn,
+                ", but the gating unit splits it in two");
+    TORCH_CHECK(options.bias && options.norm == "layer", "a gMLP has layer norms and biases");
+  } else {
+    TORCH_CHECK(options.heads > 0 && options.d_model % options.heads == 0, "model.heads is ", options.heads,
+                ", but divides model.d_model, ", options.d_model);
+  }
+}
+
 }  // namespace
 
 std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size) {
-  TORCH_CHECK(options.kind == "gmlp", "model.kind is ", options.kind, ", allowed is gmlp");
-  TORCH_CHECK(options.d_ffn % 2 == 0, "model.d_ffn is ", options.d_ffn,
-              ", but the gating unit splits it in two");
+  check_shape(options);
+  const auto add_block = family_of(options) == Family::kGmlp ? add_gmlp_block : add_transformer_block;
   SpecList list(options);
   list.add("embed.weight", {vocabulary_size, options.d_model}, WeightDecay::kApply, Kind::kNormal,
            options.embedding_std);
+  if (options.positions == "learned") {
+    list.add("positions.weight", {options.seq_len, options.d_model}, WeightDecay::kApply, Kind::kNormal,
+             options.embedding_std);
+  }
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
     list.enter_layer(layer);
     add_block(list, options);
@@ -94,6 +124,15 @@ std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int
   if (!options.tied) list.add_linear_weight("head.weight", vocabulary_size, options.d_model);
   if (options.head_bias) list.add_linear_bias("head.bias", vocabulary_size, options.d_model);
   return list.take();
+}
+
+void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& parameters) {
+  TORCH_CHECK(parameters.size() == specs.size(), "the model has ", specs.size(), " parameters, given are ",
+              parameters.size());
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    TORCH_CHECK(parameters[i].sizes() == at::IntArrayRef(specs[i].shape), specs[i].name, " has shape ",
+                at::IntArrayRef(specs[i].shape), ", given is ", parameters[i].sizes());
+  }
 }
 
 std::int64_t parameter_count(const std::vector<ParameterSpec>& specs) {

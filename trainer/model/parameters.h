@@ -28,16 +28,22 @@ struct ParameterSpec {
 };
 
 /// Every parameter of the model, in the order in which forward first uses them.
-/// Names: embed.weight [V, d]; blocks.{i}.norm.{weight,bias} [d]; blocks.{i}.expand.weight [f, d], .bias [f];
-/// blocks.{i}.sgu.norm.{weight,bias} [f/2]; blocks.{i}.sgu.weight [n, n]; blocks.{i}.sgu.bias [n];
-/// blocks.{i}.contract.weight [d, f/2], .bias [d]; norm.{weight,bias} [d]; head.weight [V, d] if untied;
-/// head.bias [V].
+/// Both families: embed.weight [V, d] first; at the end norm.{weight,bias} [d]; head.weight [V, d] if untied;
+/// head.bias [V]. A gMLP's blocks: blocks.{i}.norm.{weight,bias} [d]; .expand.weight [f, d], .bias [f];
+/// .sgu.norm.{weight,bias} [f/2]; .sgu.weight [n, n]; .sgu.bias [n]; .contract.weight [d, f/2], .bias [d].
+/// A Transformer: positions.weight [n, d] if learned; blocks.{i}.attention.norm.{weight,bias} [d];
+/// .attention.qkv.weight [3 d, d], .bias [3 d]; .attention.out.weight [d, d], .bias [d];
+/// .mlp.norm.{weight,bias} [d]; .mlp.expand.weight [f, d] ([2 f, d] with swiglu), .bias; .mlp.contract.weight
+/// [d, f], .bias [d]; no norm has a bias with norm = rms, nothing in or after the blocks with bias = false.
 [[nodiscard]] std::vector<ParameterSpec> parameter_specs(const ModelOptions& options,
                                                          std::int64_t vocabulary_size);
 
 /// The initial value, CPU, `dtype` float32 or float64 (the same draws, rounded). A pure function of (spec,
 /// seed).
 [[nodiscard]] at::Tensor initial_value(const ParameterSpec& spec, std::uint64_t seed, at::ScalarType dtype);
+
+/// Throws c10::Error naming the first of `parameters` that is not as specified.
+void check_parameters(const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& parameters);
 
 [[nodiscard]] std::int64_t parameter_count(const std::vector<ParameterSpec>& specs);
 

@@ -11,7 +11,8 @@ namespace sluice::model {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ModelOptions, kind, layers, d_model, d_ffn, seq_len, tied,
                                                 positions, causal, scale_embedding, head_bias,
                                                 identical_layers, init, init_std, embedding_std, spatial_init,
-                                                spatial_init_per_position, norm_eps, seed)
+                                                spatial_init_per_position, norm_eps, seed, heads, norm, mlp,
+                                                gelu, bias, rotary_base)
 }  // namespace sluice::model
 
 namespace sluice::train {

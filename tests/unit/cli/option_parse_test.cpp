@@ -173,6 +173,18 @@ TEST(OptionParse, Combinations) {
       {{"--model.d_ffn=7"}, "model.d_ffn = 7: must be even"},
       {{"--model.positions=sinusoidal", "--model.d_model=5"}, "needs an even model.d_model, which is 5"},
       {{"--model.causal=false"}, "see its own target"},
+      {{"--model.heads=4"}, "model.heads = 4: is of model.kind = transformer alone"},
+      {{"--model.bias=false"}, "model.bias = false: is of model.kind = transformer alone"},
+      {{"--model.positions=rotary"}, "model.positions = rotary: is of model.kind = transformer"},
+      {{"--model.positions=learned"}, "model.positions = learned: is of model.kind = transformer"},
+      {{"--model.kind=transformer", "--model.d_ffn=7"}, ""},
+      {{"--model.kind=transformer", "--model.spatial_init=0.5"}, "is of model.kind = gmlp alone"},
+      {{"--model.kind=transformer", "--model.heads=3"}, "must divide model.d_model = 256"},
+      {{"--model.kind=transformer", "--model.d_model=24", "--model.positions=rotary"},
+       "turns pairs of channels, and a head has 3 (model.d_model = 24 / model.heads = 8)"},
+      {{"--model.kind=transformer", "--model.mlp=swiglu", "--model.gelu=tanh"}, "swiglu has no GELU"},
+      {{"--model.kind=transformer", "--model.rotary_base=500"}, "model.positions = none turns nothing"},
+      {{"--model.kind=transformer", "--train.recompute=gate"}, "a transformer has no gate"},
       {{"--train.micro_batch=33"}, "train.micro_batch = 33: must be at most train.global_batch = 32"},
       {{"--optim.warmup_steps=101"}, "optim.warmup_steps = 101: must be at most train.steps = 100"},
       {{"--optim.schedule=wsd", "--optim.warmup_steps=81"}, "optim.warmup_steps = 81: must be at most 80"},
@@ -194,6 +206,14 @@ TEST(OptionParse, Combinations) {
   EXPECT_THAT(parse_faults({"--run.dir=a", "--data.corpus=b", "--train.steps=1e9", "--train.global_batch=1e7",
                             "--model.seq_len=1e6"}),
               ElementsAre(HasSubstr("tokens: at most 9e+18 can be counted")));
+}
+
+TEST(OptionParse, AllFaultsOfAModelAtOnce) {
+  EXPECT_THAT(
+      parse_faults(valid_words({"--model.kind=transformer", "--model.heads=3", "--model.spatial_init=0.5",
+                                "--model.causal=false", "--train.recompute=gate"})),
+      ElementsAre(HasSubstr("model.spatial_init"), HasSubstr("model.heads"), HasSubstr("train.recompute"),
+                  HasSubstr("model.causal")));
 }
 
 TEST(OptionParse, EdgesOfCombinations) {

@@ -59,10 +59,21 @@ train::RunOptions random_options() {
   o.model.init = *rc::gen::element<std::string>("normal", "fan_in");
   o.model.init_std = positive();
   o.model.embedding_std = positive();
-  o.model.spatial_init = positive();
-  o.model.spatial_init_per_position = *rc::gen::arbitrary<bool>();
   o.model.norm_eps = positive();
   o.model.seed = *rc::gen::arbitrary<std::uint64_t>();
+  o.model.kind = *rc::gen::element<std::string>("gmlp", "transformer");
+  if (o.model.kind == "gmlp") {
+    o.model.spatial_init = positive();
+    o.model.spatial_init_per_position = *rc::gen::arbitrary<bool>();
+  } else {
+    o.model.heads = *rc::gen::elementOf(std::vector<std::int64_t>{1, o.model.d_model / 2});
+    o.model.norm = *rc::gen::element<std::string>("layer", "rms");
+    o.model.mlp = *rc::gen::element<std::string>("gelu", "swiglu");
+    if (o.model.mlp == "gelu") o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
+    o.model.bias = *rc::gen::arbitrary<bool>();
+    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary");
+    if (o.model.positions == "rotary") o.model.rotary_base = positive();
+  }
   o.train.global_batch = whole(1, 1000);
   o.train.micro_batch = whole(1, o.train.global_batch);
   o.train.steps = whole(1, 1'000'000);
@@ -72,7 +83,8 @@ train::RunOptions random_options() {
   o.train.device = *rc::gen::element<std::string>("auto", "cpu", "cuda");
   o.train.precision = *rc::gen::element<std::string>("fp32", "tf32", "bf16", "fp64");
   o.train.reduce_dtype = *rc::gen::element<std::string>("fp32", "bf16");
-  o.train.recompute = *rc::gen::element<std::string>("none", "gate", "block");
+  o.train.recompute = o.model.kind == "gmlp" ? *rc::gen::element<std::string>("none", "gate", "block")
+                                             : *rc::gen::element<std::string>("none", "block");
   o.train.cuda_graph = *rc::gen::element<std::string>("on", "off");
   o.train.max_skipped = whole(0, 1000);
   o.train.ledger = *rc::gen::arbitrary<bool>() ? path() : "";

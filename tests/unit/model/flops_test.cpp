@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
 
 namespace sluice::model {
 namespace {
@@ -79,6 +80,32 @@ TEST(Flops, OfRecomputeAreExecutedAndNotUseful) {
                    flops_of(hand.spatial_dense));
   EXPECT_DOUBLE_EQ((block.executed_per_token - none.executed_per_token) * tokens,
                    flops_of(hand.channel + hand.spatial_dense));
+}
+
+/// A decoder's multiply-adds of a sequence, by loops over what each position reads.
+TEST(Flops, OfATransformerAreThoseCountedByHand) {
+  for (const std::string mlp : {"gelu", "swiglu"}) {
+    ModelOptions options = small(3);
+    options.kind = "transformer", options.heads = 2, options.mlp = mlp;
+    std::int64_t channel = 0, scores = 0, head = 0;
+    for (std::int64_t position = 0; position < options.seq_len; ++position) {
+      for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+        channel += options.d_model * (3 * options.d_model + options.d_model);  // queries, keys, values; out
+        channel += options.d_model * options.d_ffn * (mlp == "swiglu" ? 3 : 2);
+        for (std::int64_t seen = 0; seen <= position; ++seen) scores += options.d_model;
+      }
+      head += 11 * options.d_model;
+    }
+    const auto tokens = static_cast<double>(options.seq_len);
+    const FlopCount count = count_flops(options, 11);
+    const double useful = kForwardAndBoth * flops_of(channel + 2 * scores + head);
+    EXPECT_DOUBLE_EQ(count.useful_per_token * tokens, useful);
+    EXPECT_DOUBLE_EQ(count.executed_per_token * tokens, useful + flops_of(scores));
+    const FlopCount block = count_flops(options, 11, Recompute::kBlock);
+    EXPECT_DOUBLE_EQ(block.useful_per_token, count.useful_per_token);
+    EXPECT_DOUBLE_EQ((block.executed_per_token - count.executed_per_token) * tokens,
+                     flops_of(channel + 2 * scores));
+  }
 }
 
 TEST(FlopUtilisation, IsTheShareOfThePeak) {

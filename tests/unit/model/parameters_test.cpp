@@ -42,13 +42,56 @@ TEST(Parameters, StandInTheOrderOfFirstUse) {
                        "blocks.0.contract.bias", "norm.weight", "norm.bias", "head.weight", "head.bias"}));
 }
 
-TEST(Parameters, DecayMatricesOnly) {
+TEST(Parameters, OfATransformerStandInTheOrderOfFirstUse) {
   ModelOptions options = two_layers();
-  options.tied = false;
-  options.head_bias = true;
-  for (const ParameterSpec& spec : parameter_specs(options, 7)) {
-    EXPECT_EQ(spec.decay == WeightDecay::kApply, spec.shape.size() == 2) << spec.name;
+  options.kind = "transformer", options.layers = 1, options.positions = "learned";
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const ParameterSpec& spec : parameter_specs(options, 7)) all.push_back(spec.name);
+    return all;
+  };
+  EXPECT_EQ(
+      names(),
+      (std::vector<std::string>{
+          "embed.weight", "positions.weight", "blocks.0.attention.norm.weight",
+          "blocks.0.attention.norm.bias", "blocks.0.attention.qkv.weight", "blocks.0.attention.qkv.bias",
+          "blocks.0.attention.out.weight", "blocks.0.attention.out.bias", "blocks.0.mlp.norm.weight",
+          "blocks.0.mlp.norm.bias", "blocks.0.mlp.expand.weight", "blocks.0.mlp.expand.bias",
+          "blocks.0.mlp.contract.weight", "blocks.0.mlp.contract.bias", "norm.weight", "norm.bias"}));
+  options.bias = false, options.norm = "rms", options.positions = "rotary", options.tied = false;
+  EXPECT_EQ(names(),
+            (std::vector<std::string>{"embed.weight", "blocks.0.attention.norm.weight",
+                                      "blocks.0.attention.qkv.weight", "blocks.0.attention.out.weight",
+                                      "blocks.0.mlp.norm.weight", "blocks.0.mlp.expand.weight",
+                                      "blocks.0.mlp.contract.weight", "norm.weight", "head.weight"}));
+}
+
+TEST(Parameters, DecayMatricesOnly) {
+  for (const std::string kind : {"gmlp", "transformer"}) {
+    ModelOptions options = two_layers();
+    options.kind = kind;
+    options.tied = false;
+    options.head_bias = true;
+    for (const ParameterSpec& spec : parameter_specs(options, 7)) {
+      EXPECT_EQ(spec.decay == WeightDecay::kApply, spec.shape.size() == 2) << spec.name;
+    }
   }
+}
+
+/// 124 million, as everybody counts them: the vocabulary's 50,257 ids padded to 50,304.
+TEST(Parameters, OfGpt2AreItsCountAndBeginAsItsDo) {
+  ModelOptions options;
+  options.kind = "transformer", options.layers = 12, options.d_model = 768, options.d_ffn = 3072;
+  options.heads = 12, options.seq_len = 1024, options.positions = "learned";
+  EXPECT_EQ(parameter_count(parameter_specs(options, 50257)), 124'439'808);
+  const auto specs = parameter_specs(options, 50304);
+  EXPECT_EQ(parameter_count(specs), 124'475'904);
+  for (const std::string name :
+       {"embed.weight", "positions.weight", "blocks.3.attention.qkv.weight", "blocks.3.mlp.expand.weight"}) {
+    EXPECT_DOUBLE_EQ(find(specs, name).init.scale, 0.02) << name;
+  }
+  for (const std::string name : {"blocks.3.attention.out.weight", "blocks.3.mlp.contract.weight"})
+    EXPECT_DOUBLE_EQ(find(specs, name).init.scale, 0.02 / std::sqrt(24.0)) << name;
 }
 
 /// The paper's own arithmetic (tables 3 to 5 fit it) with a free W in place of the Toeplitz one, and the

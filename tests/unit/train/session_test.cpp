@@ -99,6 +99,29 @@ TEST_F(SessionTest, AnyDivisionOverRanksAndMicroBatchesTrainsTheSameModel) {
   }
 }
 
+TEST_F(SessionTest, ATransformerTrainsAlikeOnAnyNumberOfRanksAndResumesBitExactly) {
+  const auto decoder = [&](const std::string& name, std::int64_t ranks) {
+    RunOptions run = options(name + std::to_string(ranks));
+    run.model.kind = "transformer";
+    run.model.heads = 2;
+    run.model.positions = "learned";
+    run.train.precision = "fp64";
+    if (ranks > 1) run.parallel.zero = 1, run.train.recompute = "block";
+    return run;
+  };
+  const RanksResult reference = run_on_ranks(1, decoder("straight", 1));
+  EXPECT_LT(reference.told.losses.back(), reference.told.losses.front());
+  for (const std::int64_t ranks : {2, 3}) {
+    const RanksResult straight = run_on_ranks(ranks, decoder("straight", ranks));
+    EXPECT_TRUE(straight.replicas_equal);
+    EXPECT_LE(relative_error(straight.parameters, reference.parameters), 1e-10) << ranks;
+    const RunOptions stopped = decoder("stopped", ranks);
+    const RanksResult first = run_on_ranks(ranks, stopped, {.stop_in_step = 7, .verdict = {}});
+    EXPECT_EQ(first.outcome, TrainOutcome::kStoppedEarly);
+    EXPECT_TRUE(at::equal(run_on_ranks(ranks, stopped).parameters, straight.parameters)) << ranks;
+  }
+}
+
 TEST_F(SessionTest, StoppedAnywhereAndResumedIsBitExact) {
   for (const std::int64_t ranks : {1, 2}) {
     const RunOptions straight = options("straight" + std::to_string(ranks));

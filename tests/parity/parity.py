@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""parity.py PARITY_DUMP: logits, loss and every parameter's gradient of our models in fp32 equal those of plain_models.py
+in float64, from the same parameters and tokens, to 1e-5 of each tensor's norm. Exit code 77: torch cannot be imported."""
+
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+try:
+    import torch
+except (ImportError, OSError) as error:
+    print(f"skipped: torch cannot be imported: {error}")
+    sys.exit(77)
+
+import plain_models
+
+BOUND = 1e-5
+DEFAULTS = {"kind": "gmlp", "layers": "2", "d_model": "24", "d_ffn": "40", "seq_len": "9", "tied": "true",
+            "positions": "none", "scale_embedding": "false", "head_bias": "false", "norm_eps": "1e-5", "heads": "8",
+            "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true", "rotary_base": "10000"}
+GPT2 = {"kind": "transformer", "heads": "4", "positions": "learned", "gelu": "tanh"}
+LLAMA = {"kind": "transformer", "heads": "3", "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": "false",
+         "tied": "false"}
+# parity_dump takes the whole sequence where a name has an even number of letters, a shorter one otherwise.
+CASES = {
+    "gmlp": {}, "gmlp1": {}, "gmlp_untied": {"tied": "false", "head_bias": "true", "positions": "sinusoidal"},
+    "gpt2": GPT2, "gpt2_": GPT2, "gpt2_untied": {**GPT2, "tied": "false"}, "gpt2_exact": {**GPT2, "gelu": "exact"},
+    "gpt2_no_bias": {**GPT2, "bias": "false"}, "gpt2_eps": {**GPT2, "norm_eps": "0.2"},
+    "llama": LLAMA, "llama_": LLAMA, "llama_tied": {**LLAMA, "tied": "true"},
+    "llama_base_500": {**LLAMA, "rotary_base": "500"}, "llama_bias": {**LLAMA, "bias": "true"},
+    "rms_gelu": {**GPT2, "norm": "rms", "positions": "none"}, "layer_swiglu": {**LLAMA, "norm": "layer", "bias": "true"},
+    "sinusoidal": {**GPT2, "positions": "sinusoidal", "scale_embedding": "true", "head_bias": "true"},
+    "one_head": {**GPT2, "heads": "1", "layers": "1"}, "head_of_one_channel": {**GPT2, "heads": "24"},
+    "deep": {**LLAMA, "layers": "6"},
+}
+
+
+def read_safetensors(file):
+    data = file.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    tensors = {}
+    for name, entry in json.loads(data[8: 8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        dtype = {"F32": torch.float32, "F64": torch.float64}[entry["dtype"]]
+        tensors[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=dtype).reshape(entry["shape"]).double()
+    return tensors
+
+
+def error(ours, expected):
+    norm = expected.norm().item()
+    return (ours - expected).norm().item() / (norm or 1.0)
+
+
+def compare(settings, ours):
+    """{what: relative error}"""
+    p = {name.removeprefix("parameter."): t.clone().requires_grad_() for name, t in ours.items() if name.startswith("parameter.")}
+    tokens, targets = ours["tokens"].long(), ours["targets"].long()
+    loss = plain_models.loss_sum(tokens, targets, p, settings)
+    loss.backward()
+    errors = {"logits": error(ours["logits"], plain_models.logits(tokens, p, settings).detach()),
+              "loss": error(ours["loss"], loss.detach().reshape(1))}
+    for name, parameter in p.items():
+        errors[name] = error(ours["gradient." + name], parameter.grad)
+    return errors
+
+
+def main():
+    failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, changes in CASES.items():
+            lines = [f"{key} = {value}" for key, value in changes.items()]
+            sizes = [f"{key} = {DEFAULTS[key]}" for key in ("layers", "d_model", "d_ffn", "seq_len") if key not in changes]
+            pathlib.Path(folder, name + ".ini").write_text("\n".join(["[model]", *lines, *sizes]) + "\n")
+        subprocess.run([sys.argv[1], folder], check=True)
+        for name, changes in CASES.items():
+            errors = compare({**DEFAULTS, **changes}, read_safetensors(pathlib.Path(folder, name + ".safetensors")))
+            worst = max(errors, key=errors.get)
+            print(f"{name}: {len(errors)} tensors, largest error {errors[worst]:.1e} ({worst})")
+            failures += sum(not value <= BOUND for value in errors.values())
+    if failures:
+        sys.exit(f"{failures} tensors differ by more than {BOUND}")
+
+
+main()

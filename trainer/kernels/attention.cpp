@@ -1,0 +1,124 @@
+#include "trainer/kernels/attention.h"
+
+#include <ATen/ops/_scaled_dot_product_flash_attention.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_backward.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/softmax.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+#include <optional>
+#include <tuple>
+
+#include "trainer/kernels/deterministic.h"
+
+namespace sluice::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr double kNoDropout = 0;
+
+bool has_flash_kernel(const at::Tensor& q_BHTk) {
+  constexpr std::int64_t kMultiple = 8, kMost = 256;
+  const std::int64_t channels = q_BHTk.size(3);
+  return q_BHTk.is_cuda() && q_BHTk.scalar_type() == at::kBFloat16 && channels % kMultiple == 0 &&
+         channels <= kMost;
+}
+
+/// ATen's own derivative of the operator, but for the scope around it.
+class FlashAttention : public torch::autograd::Function<FlashAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, bool causal) {
+    const auto [out, log_sums, first_q, first_k, most_q, most_k, seed, offset, scores] =
+        at::_scaled_dot_product_flash_attention(q, k, v, kNoDropout, causal, /*return_debug_mask=*/false);
+    context->save_for_backward({q, k, v, out, log_sums, first_q, first_k, seed, offset});
+    context->saved_data["most_q"] = most_q.expect_int();
+    context->saved_data["most_k"] = most_k.expect_int();
+    context->saved_data["causal"] = causal;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const DeterministicScope scope;  // the blocks of keys add up dq by atomics otherwise
+    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_backward(
+        gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6],
+        context->saved_data["most_q"].toInt(), context->saved_data["most_k"].toInt(), kNoDropout,
+        context->saved_data["causal"].toBool(), saved[7], saved[8]);
+    return {dq, dk, dv, at::Tensor()};
+  }
+};
+
+at::Tensor turned(const at::Tensor& x_BTHk, const at::Tensor& cos_Tc, const at::Tensor& sin_Tc) {
+  const at::Tensor cos = cos_Tc.unsqueeze(1);
+  const at::Tensor sin = sin_Tc.unsqueeze(1);
+  const auto halves = x_BTHk.split(cos.size(2), 3);
+  const at::Tensor& first = halves[0];
+  const at::Tensor& second = halves[1];
+  return at::cat({first.mul(cos).sub_(second.mul(sin)), second.mul(cos).add_(first.mul(sin))}, 3)
+      .to(x_BTHk.scalar_type());
+}
+
+/// The transpose of a rotation is the one by the opposite angle.
+class Rotate : public torch::autograd::Function<Rotate> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
+                            const at::Tensor& sin) {
+    context->save_for_backward({cos, sin});
+    return turned(x, cos, sin);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    return {turned(gradients[0], saved[0], saved[1].neg()), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk, const at::Tensor& v_BHSk,
+                     Mixing mixing) {
+  const bool causal = mixing == Mixing::kCausal;
+  TORCH_CHECK(!causal || q_BHTk.size(2) == k_BHSk.size(2), "causal attention of ", q_BHTk.size(2),
+              " queries over ", k_BHSk.size(2), " keys");
+  if (has_flash_kernel(q_BHTk)) return FlashAttention::apply(q_BHTk, k_BHSk, v_BHSk, causal);
+  const at::ScalarType type = q_BHTk.scalar_type();
+  const double scale = 1.0 / std::sqrt(static_cast<double>(q_BHTk.size(3)));
+  at::Tensor scores = at::matmul(q_BHTk.mul(scale), k_BHSk.transpose(2, 3));
+  if (causal) {
+    const at::Tensor later =
+        at::ones({scores.size(2), scores.size(3)}, scores.options().dtype(at::kBool)).triu_(1);
+    scores = scores.masked_fill(later, -INFINITY);
+  }
+  const at::Tensor weights = at::softmax(scores, -1, type == at::kDouble ? at::kDouble : at::kFloat);
+  return at::matmul(weights.to(type), v_BHSk);
+}
+
+RotaryTable rotary_table(std::int64_t positions, std::int64_t channels, double base,
+                         const at::TensorOptions& options) {
+  TORCH_CHECK(channels % 2 == 0, "rotary positions turn pairs of channels, a head has ", channels);
+  const std::int64_t pairs = channels / 2;
+  const at::Tensor cos = at::empty({positions, pairs}, at::TensorOptions().dtype(at::kDouble));
+  const at::Tensor sin = at::empty_like(cos);
+  for (std::int64_t t = 0; t < positions; ++t) {
+    for (std::int64_t c = 0; c < pairs; ++c) {
+      const double frequency = std::pow(base, -2.0 * static_cast<double>(c) / static_cast<double>(channels));
+      const double angle = static_cast<double>(t) * frequency;
+      cos.mutable_data_ptr<double>()[t * pairs + c] = std::cos(angle);
+      sin.mutable_data_ptr<double>()[t * pairs + c] = std::sin(angle);
+    }
+  }
+  return {cos.to(options), sin.to(options)};
+}
+
+at::Tensor rotate(const at::Tensor& x_BTHk, const RotaryTable& table) {
+  return Rotate::apply(x_BTHk, table.cos, table.sin);
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "trainer/kernels/attention.h"
+#include "trainer/kernels/recompute.h"
+
+// A pre-norm Transformer decoder's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
+// Touvron et al. 2023) by ATen operators that record autograd. Shape suffixes: B batch, T positions of this
+// call, S positions seen, d d_model, H heads, k = d / H channels of a head, f d_ffn.
+namespace sluice::kernels {
+
+enum class NormKind {
+  kLayer,
+  kRms,  ///< x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019): no mean is taken off, no bias
+};
+struct Norm {
+  NormKind kind = NormKind::kLayer;
+  at::Tensor weight;  ///< [d]
+  at::Tensor bias;    ///< [d]; undefined for kRms, constant zeros for a layer norm without bias
+  double eps = 1e-5;
+};
+/// Over the last dimension, statistics in float32 at least: contiguous x of the residual stream's type -> the
+/// weight's type.
+[[nodiscard]] at::Tensor normalise(const at::Tensor& x, const Norm& norm);
+
+/// bias [out] is undefined where there is none.
+struct Linear {
+  at::Tensor weight;  ///< [out, in]
+  at::Tensor bias;
+};
+
+enum class Activation {
+  kGelu,      ///< by the error function
+  kGeluTanh,  ///< its approximation by tanh, as GPT-2 has it
+  kSwiGlu,    ///< silu(first half) * second half (Shazeer 2020)
+};
+
+/// One block's parameters, all of one dtype and device.
+struct TransformerBlock {
+  Norm attention_norm;
+  Linear qkv;  ///< [3 d, d]: queries, keys, values, each of all heads one after another
+  Linear out;  ///< [d, d]
+  Norm mlp_norm;
+  Linear expand;    ///< [f, d]; [2 f, d] for kSwiGlu
+  Linear contract;  ///< [d, f]
+  std::int64_t heads = 1;
+  RotaryTable rotary;  ///< of n positions; undefined without rotary positions
+  Activation activation = Activation::kGelu;
+  Mixing mixing = Mixing::kCausal;
+  Recompute recompute = Recompute::kNone;  ///< kNone or kBlock
+};
+
+/// x + attention, then + mlp, each of the norm of what it is added to. x_BTd contiguous, of residual_type;
+/// returns [B, T, d] contiguous, of x's type.
+[[nodiscard]] at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block);
+
+// The block's stages, for those who keep keys and values.
+
+struct Heads {
+  at::Tensor q;  ///< [B, H, T, k]
+  at::Tensor k;
+  at::Tensor v;
+};
+/// Norm, projection, and rotation by the positions first, first + 1, ...
+[[nodiscard]] Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first);
+
+/// x + out(attended), then + mlp of its norm; attended_BHTk as attention() returns it.
+[[nodiscard]] at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,
+                                      const TransformerBlock& block);
+
+}  // namespace sluice::kernels

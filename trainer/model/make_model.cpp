@@ -1,0 +1,21 @@
+#include <c10/util/Exception.h>
+
+#include <utility>
+
+#include "trainer/model/gmlp.h"
+#include "trainer/model/transformer.h"
+
+namespace sluice::model {
+
+std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
+                                          std::vector<at::Tensor> parameters, Recompute recompute) {
+  switch (family_of(options)) {
+    case Family::kGmlp:
+      return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), recompute);
+    case Family::kTransformer:
+      return std::make_unique<Transformer>(options, vocabulary_size, std::move(parameters), recompute);
+  }
+  TORCH_CHECK(false, "a family of value ", static_cast<int>(family_of(options)));
+}
+
+}  // namespace sluice::model

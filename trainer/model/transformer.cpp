@@ -1,0 +1,138 @@
+#include "trainer/model/transformer.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+
+#include <cmath>
+
+#include "trainer/kernels/cross_entropy.h"
+#include "trainer/kernels/embedding.h"
+#include "trainer/model/parameters.h"
+#include "trainer/model/positions.h"
+
+namespace sluice::model {
+namespace {
+
+kernels::Activation activation_of(const ModelOptions& options) {
+  if (options.mlp == "swiglu") return kernels::Activation::kSwiGlu;
+  return options.gelu == "tanh" ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu;
+}
+
+/// Hands out parameters in the order of parameter_specs.
+class ParameterList {
+ public:
+  ParameterList(const ModelOptions& options, std::vector<at::Tensor> parameters)
+      : options_(options), parameters_(std::move(parameters)) {}
+
+  at::Tensor next() { return std::move(parameters_[index_++]); }
+
+  kernels::Norm next_norm() {
+    kernels::Norm norm{.kind = options_.norm == "rms" ? kernels::NormKind::kRms : kernels::NormKind::kLayer,
+                       .weight = next(),
+                       .bias = {},
+                       .eps = options_.norm_eps};
+    if (norm.kind == kernels::NormKind::kRms) return norm;
+    norm.bias =
+        options_.bias ? next() : at::zeros(norm.weight.sizes(), norm.weight.options().requires_grad(false));
+    return norm;
+  }
+  kernels::Linear next_linear() {
+    at::Tensor weight = next();
+    return {std::move(weight), options_.bias ? next() : at::Tensor()};
+  }
+
+  /// How many have been handed out.
+  [[nodiscard]] std::int64_t count() const { return static_cast<std::int64_t>(index_); }
+
+ private:
+  const ModelOptions& options_;
+  std::vector<at::Tensor> parameters_;
+  std::size_t index_ = 0;
+};
+
+}  // namespace
+
+Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_size,
+                         std::vector<at::Tensor> parameters, Recompute recompute)
+    : options_(options) {
+  check_parameters(parameter_specs(options, vocabulary_size), parameters);
+  TORCH_CHECK(recompute != Recompute::kGate, "a Transformer has no gate to compute again");
+  ParameterList list(options_, std::move(parameters));
+  embedding_ = list.next();
+  const auto wide =
+      at::TensorOptions(embedding_.device()).dtype(kernels::residual_type(embedding_.scalar_type()));
+  if (options.positions == "learned") learned_positions_ = list.next();
+  if (options.positions == "sinusoidal") fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide);
+  kernels::RotaryTable rotary;
+  if (options.positions == "rotary")
+    rotary =
+        kernels::rotary_table(options.seq_len, options.d_model / options.heads, options.rotary_base, wide);
+  for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+    kernels::TransformerBlock block;
+    block.attention_norm = list.next_norm();
+    block.qkv = list.next_linear();
+    block.out = list.next_linear();
+    block.mlp_norm = list.next_norm();
+    block.expand = list.next_linear();
+    block.contract = list.next_linear();
+    block.heads = options.heads;
+    block.rotary = rotary;
+    block.activation = activation_of(options);
+    block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
+    block.recompute = recompute;
+    blocks_.push_back(std::move(block));
+    last_of_block_.push_back(list.count() - 1);
+  }
+  final_norm_ = list.next_norm();
+  head_weight_ = options.tied ? embedding_ : list.next();
+  if (options.head_bias) head_bias_ = list.next();
+  parameters_ = list.count();
+}
+
+at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
+  const std::int64_t count = tokens_BT.size(1);
+  TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
+              " asked of a model of ", options_.seq_len);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
+  if (learned_positions_.defined()) x_BTd = x_BTd.add(learned_positions_.narrow(0, first, count));
+  if (fixed_positions_.defined()) x_BTd = x_BTd.add(fixed_positions_.narrow(0, first, count));
+  return x_BTd;
+}
+
+at::Tensor Transformer::encode(const at::Tensor& tokens_BT) const {
+  announce(learned_positions_.defined() ? 1 : 0);
+  at::Tensor x_BTd = embed(tokens_BT, 0);
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    announce(last_of_block_[layer]);
+    x_BTd = kernels::transformer_block(x_BTd, blocks_[layer]);
+  }
+  announce(parameters_ - 1);
+  return x_BTd;
+}
+
+at::Tensor Transformer::final_norm(const at::Tensor& x_BTd) const {
+  return kernels::normalise(x_BTd, final_norm_).view({-1, options_.d_model});
+}
+
+at::Tensor Transformer::head(const at::Tensor& x_BTd) const {
+  const at::Tensor normed = final_norm(x_BTd);
+  const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
+                                                    : at::mm(normed, head_weight_.t());
+  std::vector<std::int64_t> shape = x_BTd.sizes().vec();
+  shape.back() = head_weight_.size(0);
+  return logits_TV.view(shape);
+}
+
+at::Tensor Transformer::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT)); }
+
+at::Tensor Transformer::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const {
+  TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
+              ", targets of shape ", targets_BT.sizes());
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT)), head_weight_, head_bias_,
+                                       targets_BT.reshape({-1}));
+}
+
+}  // namespace sluice::model

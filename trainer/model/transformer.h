@@ -1,0 +1,62 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "trainer/kernels/transformer_block.h"
+#include "trainer/model/language_model.h"
+
+namespace sluice::model {
+
+/// Pre-norm Transformer decoder, of bfloat16 parameters with a residual stream and norms in float32:
+/// embedding (with learned, sinusoidal or rotary positions), blocks, final norm, head (tied or not). Every
+/// call throws c10::Error for more than n positions; prefill and decode also for a model that is not causal.
+class Transformer final : public LanguageModel {
+ public:
+  /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
+  Transformer(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
+              Recompute recompute);
+
+  [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
+  [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
+  void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
+    before_use_ = std::move(before_use);
+  }
+  [[nodiscard]] std::unique_ptr<DecodeCache> make_cache() const override;
+  [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const override;
+  [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
+
+ private:
+  /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
+  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
+  /// embed and all blocks.
+  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT) const;
+  /// [..., d] -> [T, d], leading dimensions flattened.
+  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
+  /// Final norm and output projection: [..., d] -> [..., V].
+  [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
+
+  /// The next call uses parameters up to index `last`.
+  void announce(std::int64_t last) const {
+    if (before_use_) before_use_(last);
+  }
+
+  ModelOptions options_;
+  std::function<void(std::int64_t last)> before_use_;
+  std::vector<std::int64_t> last_of_block_;  ///< index of each block's last parameter
+  std::int64_t parameters_ = 0;              ///< how many there are
+  at::Tensor embedding_;                     ///< [V, d]
+  at::Tensor learned_positions_;             ///< [n, d], or undefined
+  at::Tensor fixed_positions_;               ///< [n, d] sinusoids of the residual stream's type, or undefined
+  std::vector<kernels::TransformerBlock> blocks_;
+  kernels::Norm final_norm_;
+  at::Tensor head_weight_;  ///< [V, d]; the embedding if tied
+  at::Tensor head_bias_;    ///< [V], or undefined
+};
+
+}  // namespace sluice::model
