@@ -13,7 +13,7 @@ import tempfile
 import time
 
 import settings
-from side_by_side import (ROOT, SIZES, VOCABULARY, Clock, Job, Lines, end_children_when_told_to, number, peer_command,
+from side_by_side import (ROOT, SIZES, Clock, Job, Lines, end_children_when_told_to, number, peer_command,
                           run, size_named, sluice_command, table)
 
 
@@ -120,9 +120,7 @@ def measure(own, folder, lines, clock):
 
 
 def parameters(size):
-    values = settings.model_sizes(settings.read(size.words()))
-    d, f, n = values["d_model"], values["d_ffn"], values["seq_len"]
-    return values["layers"] * (1.5 * d * f + n * n) + VOCABULARY * d
+    return settings.parameters(settings.read(size.words()), size.vocabulary)
 
 
 def middle(results, key, scale=1.0):
@@ -139,7 +137,7 @@ def print_table(own, results, peak):
     heads = ["size", "B", "who", "tokens/s", "ratio", "free-run", "step ms", "TFLOP/s", "MFU %", "HFU %", "GiB", "first step s"]
     rows = []
     for size in own.sizes:
-        useful = settings.flops_per_token(settings.read(size.words()), VOCABULARY)
+        useful = settings.flops_per_token(settings.read(size.words()), size.vocabulary)
         ours = middle(results.get((size, "sluice"), []), "tokens_per_s")
         for who in ("sluice", "eager", "compile"):
             some = results.get((size, who))

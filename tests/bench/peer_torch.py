@@ -1,4 +1,4 @@
-"""One training step of a causal gMLP in PyTorch, as a careful user writes it, to stand beside `sluice bench step`.
+"""One training step of a causal gMLP or a GPT-2 in PyTorch, as a careful user writes it, to stand beside `sluice bench step`.
 
     python3 peer_torch.py --config configs/models/base.ini --train.micro_batch=64 --train.global_batch=64 \\
         --train.precision=bf16 --vocabulary 32000 [--mode compile] [--steps 20] [--warmup 3]
@@ -47,19 +47,40 @@ class Block(nn.Module):
         return x + self.contract(bypass * mixed)
 
 
-class Gmlp(nn.Module):
+class AttentionBlock(nn.Module):
+    """GPT-2's, with PyTorch's fused attention."""
+
+    def __init__(self, size):
+        super().__init__()
+        d, self.heads = size["d_model"], size["heads"]
+        self.attention_norm, self.qkv, self.out = nn.LayerNorm(d), nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.mlp_norm, self.expand, self.contract = nn.LayerNorm(d), nn.Linear(d, size["d_ffn"]), nn.Linear(size["d_ffn"], d)
+
+    def forward(self, x):
+        parts = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.contract(functional.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
+
+
+class LanguageModel(nn.Module):
     """Mean cross entropy of next tokens; the output projection shares the embedding's weights."""
 
-    def __init__(self, size, vocabulary):
+    def __init__(self, kind, size, vocabulary):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, size["d_model"])
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.blocks = nn.Sequential(*(Block(size) for _ in range(size["layers"])))
+        self.positions = nn.Parameter(0.02 * torch.randn(size["seq_len"], size["d_model"])) if kind == "transformer" else None
+        block = {"gmlp": Block, "transformer": AttentionBlock}[kind]
+        self.blocks = nn.Sequential(*(block(size) for _ in range(size["layers"])))
         self.final_norm = nn.LayerNorm(size["d_model"])
 
     def forward(self, tokens, targets):
-        hidden = self.final_norm(self.blocks(self.embed(tokens)))
-        logits = functional.linear(hidden, self.embed.weight)
+        x = self.embed(tokens)
+        if self.positions is not None:
+            x = x + self.positions
+        logits = functional.linear(self.final_norm(self.blocks(x)), self.embed.weight)
         return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
@@ -85,14 +106,14 @@ class Step:
         micro, whole = int(values["train.micro_batch"]), int(values["train.global_batch"])
         if whole != micro * world:
             raise SystemExit(f"train.global_batch={whole}: the peer takes micro_batch times ranks, {micro * world}")
-        size = settings.model_sizes(values)
+        size = {**settings.model_sizes(values), "heads": int(values["model.heads"])}
         self.device, self.tokens = device, whole * size["seq_len"]
         self.bf16 = values["train.precision"] == "bf16"
         if values["train.precision"] not in ("bf16", "tf32", "fp32"):
             raise SystemExit(f"train.precision={values['train.precision']}: the peer has fp32, tf32 and bf16")
         torch.backends.cuda.matmul.allow_tf32 = values["train.precision"] != "fp32"
         torch.manual_seed(0)
-        model = Gmlp(size, own.vocabulary).to(device)
+        model = LanguageModel(values["model.kind"], size, own.vocabulary).to(device)
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4, weight_decay=0.1, fused=True)
         if world > 1:

@@ -6,13 +6,15 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULTS = {
-    "model": {"kind": "gmlp", "layers": "6", "d_model": "256", "d_ffn": "1536", "seq_len": "256", "tied": "true",
-              "positions": "none", "causal": "true"},
+    "model": {"kind": "gmlp", "layers": "6", "d_model": "256", "d_ffn": "1536", "seq_len": "256", "heads": "8", "tied": "true",
+              "positions": "none", "causal": "true", "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true"},
     "train": {"micro_batch": "8", "global_batch": "32", "precision": "fp32", "threads": "0"},
 }
-# What of [model] the peer understands, and the only values of the rest that mean what the peer does.
+# What of [model] the peer understands, and for each kind the only values of the rest that mean what the peer does.
 SIZES = ("layers", "d_model", "d_ffn", "seq_len")
-ONLY = {"kind": "gmlp", "tied": "true", "positions": "none", "causal": "true"}
+ONLY = {"gmlp": {"tied": "true", "positions": "none", "causal": "true"},
+        "transformer": {"tied": "true", "positions": "learned", "causal": "true", "norm": "layer", "mlp": "gelu", "gelu": "tanh",
+                        "bias": "true"}}
 
 
 def read(words):
@@ -33,7 +35,9 @@ def read(words):
         else:
             given[name[2:]] = value
     values.update(given)
-    for key, allowed in ONLY.items():
+    if values["model.kind"] not in ONLY:
+        raise SystemExit(f"model.kind={values['model.kind']}: the peer has {' and '.join(ONLY)}")
+    for key, allowed in ONLY[values["model.kind"]].items():
         if values[f"model.{key}"] != allowed:
             raise SystemExit(f"model.{key}={values[f'model.{key}']}: the peer has only {allowed}")
     return values
@@ -52,7 +56,16 @@ def model_sizes(values):
 
 def flops_per_token(values, vocabulary):
     """Useful FLOPs of forward and backward, two for a multiplication and its addition: the channel products, the causal
-    triangle of the spatial product with its diagonal, the head."""
+    triangle with its diagonal of the products over positions, the head."""
     size = model_sizes(values)
     d, f, n = size["d_model"], size["d_ffn"], size["seq_len"]
-    return 3 * (size["layers"] * (3 * d * f + f * (n + 1) / 2) + 2 * d * vocabulary)
+    block = {"gmlp": 3 * d * f + f * (n + 1) / 2, "transformer": 8 * d * d + 4 * d * f + 4 * d * (n + 1) / 2}
+    return 3 * (size["layers"] * block[values["model.kind"]] + 2 * d * vocabulary)
+
+
+def parameters(values, vocabulary):
+    """Roughly: matrices alone."""
+    size = model_sizes(values)
+    d, f, n = size["d_model"], size["d_ffn"], size["seq_len"]
+    block = {"gmlp": 1.5 * d * f + n * n, "transformer": 4 * d * d + 2 * d * f}
+    return size["layers"] * block[values["model.kind"]] + vocabulary * d

@@ -20,17 +20,18 @@ class Size:
     name: str
     model: str  # configs/models/MODEL.ini
     batch: int  # sequences a GPU
+    vocabulary: int = VOCABULARY
 
     def words(self, ranks=1, precision="bf16"):
         """Settings for `sluice bench step` and for the peer alike."""
         return ["--config", str(ROOT / f"configs/models/{self.model}.ini"), f"--train.micro_batch={self.batch}",
                 f"--train.global_batch={self.batch * ranks}", f"--train.precision={precision}",
-                "--vocabulary", str(VOCABULARY)]
+                "--vocabulary", str(self.vocabulary)]
 
 
 SIZES = {size.name: size for size in (Size("base", "base", 64), Size("base16", "base", 16), Size("n128", "n128", 256),
                                       Size("large", "large", 32), Size("wide", "wide", 32), Size("n4096", "n4096", 8),
-                                      Size("n16384", "n16384", 2))}
+                                      Size("n16384", "n16384", 2), Size("gpt2", "gpt2", 32, vocabulary=50304))}
 
 
 def size_named(text):

@@ -20,9 +20,10 @@ class Settings(unittest.TestCase):
                              {"layers": 3, "d_model": 512, "d_ffn": 3072, "seq_len": 64})
 
     def test_a_model_that_the_peer_is_not_is_refused(self):
-        for word in ("--model.tied=false", "--model.positions=sinusoidal", "--model.kind=amlp"):
+        for words in (["--model.tied=false"], ["--model.positions=sinusoidal"], ["--model.kind=amlp"],
+                      ["--model.kind=transformer"], ["--config", str(side_by_side.ROOT / "configs/models/llama_small.ini")]):
             with self.assertRaises(SystemExit):
-                settings.read([word])
+                settings.read(words)
 
     def test_flops_of_a_small_model_by_hand(self):
         values = settings.read(["--model.layers=2", "--model.d_model=4", "--model.d_ffn=8", "--model.seq_len=3"])
@@ -31,13 +32,21 @@ class Settings(unittest.TestCase):
         products = 2 * (3 * 4 * 8 + 3 * 4 * 4 + (1 + 2 + 3) * 4) + 3 * 4 * 10
         self.assertEqual(3 * settings.flops_per_token(values, vocabulary=10), 3 * 2 * products)
 
+    def test_flops_of_a_small_transformer_by_hand(self):
+        values = settings.read(["--model.kind=transformer", "--model.positions=learned", "--model.gelu=tanh", "--model.layers=2",
+                                "--model.d_model=4", "--model.d_ffn=8", "--model.seq_len=3"])
+        # Three tokens, one block: 4 products of 4x4 and 2 of 4x8 over channels; 1 + 2 + 3 pairs of positions, of 4 channels for
+        # the scores and as many for their mixture.
+        products = 2 * (3 * (4 * 4 * 4 + 2 * 4 * 8) + (1 + 2 + 3) * (4 + 4)) + 3 * 4 * 10
+        self.assertEqual(3 * settings.flops_per_token(values, vocabulary=10), 3 * 2 * products)
+
     def test_the_sizes_are_those_of_the_comparison(self):
         shapes = {name: (*settings.model_sizes(settings.read(size.words())).values(), size.batch)
                   for name, size in side_by_side.SIZES.items()}
         self.assertEqual(shapes, {
             "base": (48, 512, 3072, 512, 64), "base16": (48, 512, 3072, 512, 16), "n128": (48, 512, 3072, 128, 256),
             "large": (96, 768, 3072, 512, 32), "wide": (16, 2048, 8192, 512, 32), "n4096": (16, 512, 3072, 4096, 8),
-            "n16384": (4, 512, 3072, 16384, 2)})
+            "n16384": (4, 512, 3072, 16384, 2), "gpt2": (12, 768, 3072, 1024, 32)})
 
 
 class Programs(unittest.TestCase):
