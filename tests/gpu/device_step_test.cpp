@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 #include "tests/support/gpu.h"
 #include "tests/unit/train/support.h"
+#include "trainer/train/product_choice.h"
 
 // Whole sessions on one GPU, against the CPU's and against each other.
 namespace sluice::train {
@@ -24,6 +28,7 @@ class DeviceStepTest : public ::testing::Test {
         small_run(directory_.path() / "corpus", directory_.path() / fmt::format("run{}", runs_++));
     run.train.device = device;
     run.train.precision = precision;
+    run.train.tune = "off";  // each run would have its own algorithms, and so its own bits
     return run;
   }
   static RanksResult train(const RunOptions& run) { return run_on_ranks(1, run); }
@@ -143,6 +148,37 @@ TEST_F(DeviceStepTest, StoppedAnywhereAndResumedIsBitExact) {
       EXPECT_TRUE(at::equal(second.second_moment, straight.second_moment));
     }
   }
+}
+
+/// Whatever timing says on each start.
+TEST_F(DeviceStepTest, ATunedRunKeepsItsAlgorithms) {
+  SLUICE_NEEDS_GPU();
+  RunOptions run = options("cuda", "bf16");
+  run.model.d_model = 64;
+  run.model.d_ffn = 128;
+  run.train.tune = "on";
+  run.train.ledger.clear();
+  EXPECT_EQ(run_on_ranks(1, run, {.stop_in_step = 7, .verdict = {}}).outcome, TrainOutcome::kStoppedEarly);
+  RunOptions twin = run;
+  twin.run.dir = run.run.dir + "-twin";
+  std::filesystem::copy(run.run.dir, twin.run.dir, std::filesystem::copy_options::recursive);
+  std::vector<std::string> warnings;
+  const auto stopped = find_checkpoint(run.run.dir, warnings);
+  ASSERT_TRUE(stopped && stopped->products);
+  std::printf("linear products: %s\n", product_summary(*stopped->products).c_str());
+
+  const RanksResult first = train(run);
+  const RanksResult second = train(twin);
+  EXPECT_TRUE(first.told.warnings.empty());
+  expect_same_bits(second, first);
+  EXPECT_EQ(find_checkpoint(run.run.dir, warnings)->products, stopped->products);
+
+  twin.run.dir = run.run.dir + "-untuned";
+  std::filesystem::copy(run.run.dir, twin.run.dir, std::filesystem::copy_options::recursive);
+  twin.train.tune = "off";
+  twin.train.steps += 1;
+  const RanksResult untuned = train(twin);
+  EXPECT_EQ(untuned.told.warnings.size(), stopped->products->empty() ? 0U : 1U);
 }
 
 TEST_F(DeviceStepTest, ARunMovesBetweenCpuAndGpu) {

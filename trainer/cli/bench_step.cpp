@@ -127,6 +127,8 @@ void add_device(const train::StepBenchmark& benchmark, parallel::Communicator& w
   values["power_w"] = or_null(metrics.power_w);
   values["energy_per_token_j"] = or_null(metrics.energy_per_token_j);
   values["start_to_first_step_s"] = benchmark.start_to_first_step_s;
+  values["tuned_products"] = benchmark.tuned_products;
+  values["tuning_s"] = benchmark.tuning_s;
 }
 
 void print_device(const nlohmann::ordered_json& v) {
@@ -142,6 +144,9 @@ void print_device(const nlohmann::ordered_json& v) {
   fmt::print("\npeak memory   {:.2f} GiB ({:.2f} reserved); first step done {:.1f} s after the start\n",
              v["memory"]["peak_gib"].get<double>(), v["memory"]["reserved_peak_gib"].get<double>(),
              v["start_to_first_step_s"].get<double>());
+  if (v["tuned_products"].get<std::int64_t>() > 0)
+    fmt::print("products      algorithms of {} chosen by timing in {:.2f} s\n",
+               v["tuned_products"].get<std::int64_t>(), v["tuning_s"].get<double>());
   if (!v["energy_per_token_j"].is_null())
     fmt::print("power         {:.0f} W, {:.3f} mJ a token\n", v["power_w"].get<double>(),
                1e3 * v["energy_per_token_j"].get<double>());

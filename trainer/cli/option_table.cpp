@@ -162,6 +162,10 @@ std::vector<OptionRow> train_rows() {
            kFree, ""}),
       choice("train.cuda_graph", &R::train, &S::cuda_graph, {"on", "off"},
              {"", "capture a GPU's step once and replay it; off: for debugging, the same bits", kFree, ""}),
+      choice(
+          "train.tune", &R::train, &S::tune, {"on", "off"},
+          {"", "time a GPU's bf16 products at a run's start and keep the fastest; off: the library's choice",
+           kFree, ""}),
       text("train.ledger", &R::train, &S::ledger, "a path, or empty for none",
            {"", "file that lists the samples of each step", kWarn, "none"}),
       choice("train.ledger_detail", &R::train, &S::ledger_detail, {"range", "full"},

@@ -37,7 +37,10 @@ struct CheckpointInfo {
   std::string device{};  ///< GPU model, or "cpu"; empty in checkpoints older than the field
   std::string build{};   ///< of the program and its libraries, a line each; empty likewise
   std::map<std::string, std::int64_t> choices{};  ///< measured once, kept by name; empty likewise
-  std::string resolved_ini;                       ///< the options of the run that wrote it
+  /// Table of the linear products' algorithms (product_choice.h); empty: none was chosen; nothing in
+  /// checkpoints older than the field.
+  std::optional<std::string> products{};
+  std::string resolved_ini;  ///< the options of the run that wrote it
 };
 
 /// Flat buffers in one layout, on the CPU.

@@ -37,6 +37,10 @@ Manifest from_json(const Json& json) {
   info.device = json.value("device", "");
   info.build = json.value("build", "");
   info.choices = json.value("choices", info.choices);
+  if (json.contains("products")) {
+    const Json& table = json.at("products");
+    info.products = table.is_null() ? "" : table.dump();
+  }
   info.resolved_ini = json.at("resolved_ini").get<std::string>();
   manifest.tensors = json.at("tensors").get<std::map<std::string, SafetensorsDigests>>();
   manifest.files = json.at("files").get<std::map<std::string, std::string>>();
@@ -69,6 +73,7 @@ std::string manifest_text(const Manifest& manifest) {
                {"resolved_ini", info.resolved_ini},
                {"tensors", manifest.tensors},
                {"files", manifest.files}};
+  if (info.products) json["products"] = info.products->empty() ? Json() : Json::parse(*info.products);
   json["digest"] = digest_of(json.dump());
   return json.dump(2) + "\n";
 }

@@ -24,15 +24,16 @@ struct DataOptions {
 struct TrainOptions {
   std::int64_t steps = 0;  ///< resolved from train.tokens where that is given
   std::int64_t tokens = 0;
-  std::int64_t global_batch = 32;       ///< sequences a step, all ranks together
-  std::int64_t micro_batch = 8;         ///< sequences at once on a rank
-  std::string device = "auto";          ///< auto | cpu | cuda
-  std::string precision = "fp32";       ///< fp32 | tf32 | bf16 | fp64
-  std::string reduce_dtype = "fp32";    ///< of gradients between ranks: fp32 | bf16
-  std::string recompute = "none";       ///< activations computed again in backward: none | gate | block
-  std::int64_t max_skipped = 5;         ///< steps in a row whose loss or gradient is not finite
-  std::string cuda_graph = "on";        ///< capture a GPU's step once and replay it: on | off
-  std::string ledger;                   ///< file; empty: none
+  std::int64_t global_batch = 32;     ///< sequences a step, all ranks together
+  std::int64_t micro_batch = 8;       ///< sequences at once on a rank
+  std::string device = "auto";        ///< auto | cpu | cuda
+  std::string precision = "fp32";     ///< fp32 | tf32 | bf16 | fp64
+  std::string reduce_dtype = "fp32";  ///< of gradients between ranks: fp32 | bf16
+  std::string recompute = "none";     ///< activations computed again in backward: none | gate | block
+  std::int64_t max_skipped = 5;       ///< steps in a row whose loss or gradient is not finite
+  std::string cuda_graph = "on";      ///< capture a GPU's step once and replay it: on | off
+  std::string tune = "on";            ///< time the algorithms of a GPU's bf16 products at the start: on | off
+  std::string ledger;                 ///< file; empty: none
   std::string ledger_detail = "range";  ///< range | full
   std::int64_t threads = 0;             ///< compute threads a rank; 0: cores of the node / ranks of the node
 };

@@ -6,6 +6,8 @@
 #include <map>
 #include <sstream>
 
+#include "trainer/train/product_choice.h"
+
 namespace sluice::train {
 
 namespace {
@@ -56,6 +58,11 @@ std::vector<std::string> ground_differences(const CheckpointInfo& before, const 
     differences.push_back(fmt::format("ranks now {}, were {}", now.world_size, before.world_size));
   if (!before.build.empty()) compare(parts_of(before.build), parts_of(now.build), differences);
   if (!before.choices.empty()) compare(as_text(before.choices), as_text(now.choices), differences);
+  if (before.products && before.products != now.products) {
+    differences.push_back(fmt::format("linear products now {}, were {}",
+                                      product_summary(now.products.value_or("")),
+                                      product_summary(*before.products)));
+  }
   return differences;
 }
 

@@ -12,6 +12,7 @@
 #include "parallel/replica_check.h"
 #include "trainer/train/data_plan.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/product_choice.h"
 #include "trainer/train/resume_ground.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/threads.h"
@@ -48,6 +49,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   buckets_ = choose_buckets(options_, corpus_->vocabulary_size(), device_, kept_buckets());
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
+  choose_algorithms();
   const c10::Device device = replica_->parameters().device();
   if (!device.is_cpu()) {
     peaks_ = find_peaks(device, options_.train.precision, world_);
@@ -113,8 +115,6 @@ void Session::build() {
     if (resumed_from_) {
       loaded_ = whole_buffers(replica_->layout(), live_state());
       load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
-      const std::string warning = ground_warning(*resumed_from_, describe());
-      if (!warning.empty()) context_.sink->warned(warning);
     } else {
       replica_->initialise(options_.model.seed);
     }
@@ -143,6 +143,15 @@ void Session::share_initial_state() {
   }
   loaded_ = {};
   replica_->round_parameters();
+}
+
+/// Of the linear products; with them all is known that bits depend on.
+void Session::choose_algorithms() {
+  const std::string kept = resumed_from_ ? resumed_from_->products.value_or("") : "";
+  products_ = choose_products(options_, *replica_, kept, world_).table;
+  if (!resumed_from_) return;
+  const std::string warning = ground_warning(*resumed_from_, describe());
+  if (!warning.empty()) context_.sink->warned(warning);
 }
 
 /// Rank 0's instruments.
@@ -318,6 +327,7 @@ CheckpointInfo Session::describe() const {
           .device = device_.name(),
           .build = context_.texts.build,
           .choices = choices_,
+          .products = products_,
           .resolved_ini = context_.texts.resolved_ini};
 }
 

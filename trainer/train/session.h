@@ -63,6 +63,7 @@ class Session {
   [[nodiscard]] std::optional<std::int64_t> kept_buckets();
   void build();
   void share_initial_state();
+  void choose_algorithms();
   void watch();
 
   TrainOutcome train();
@@ -109,6 +110,7 @@ class Session {
   std::unique_ptr<dataio::Loader> loader_;
   Peaks peaks_;
   std::map<std::string, std::int64_t> choices_;  ///< what bits depend on and settings leave open
+  std::string products_;                         ///< likewise: the table of linear products
   std::optional<StepMeter> meter_;               ///< rank 0 alone
   std::optional<Profile> profile_;               ///< rank 0 alone
   std::optional<CheckpointWriter> writer_;       ///< rank 0 alone

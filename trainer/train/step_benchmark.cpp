@@ -18,6 +18,7 @@
 #include "trainer/train/data_plan.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/product_choice.h"
 #include "trainer/train/profile.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/replica.h"
@@ -98,11 +99,14 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train));
   replica.initialise(options.model.seed);
   const auto step = make_train_step(replica, step_plan(options, slicing), group.exchange());
+  const ProductChoice products = choose_products(options, replica, "", world);
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,
                           .steps = {},
                           .start_to_first_step_s = 0,
                           .memory = {},
+                          .tuned_products = products.tuned,
+                          .tuning_s = products.seconds,
                           .metrics = {},
                           .peaks = {}};
   const c10::Device device = replica.parameters().device();

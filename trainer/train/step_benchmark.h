@@ -31,6 +31,8 @@ struct StepBenchmark {
   std::vector<StepTimes> steps;
   double start_to_first_step_s = 0;  ///< from the start of the process until its first step was done
   parallel::DeviceMemory memory;     ///< of this rank's device, set-up included
+  std::int64_t tuned_products = 0;   ///< linear products whose algorithms were timed before the first step
+  double tuning_s = 0;
   StepMetrics metrics;  ///< at the median step; power and energy are means over the counted steps
   Peaks peaks;
 };

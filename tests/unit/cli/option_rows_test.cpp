@@ -86,6 +86,7 @@ train::RunOptions random_options() {
   o.train.recompute = o.model.kind == "gmlp" ? *rc::gen::element<std::string>("none", "gate", "block")
                                              : *rc::gen::element<std::string>("none", "block");
   o.train.cuda_graph = *rc::gen::element<std::string>("on", "off");
+  o.train.tune = *rc::gen::element<std::string>("on", "off");
   o.train.max_skipped = whole(0, 1000);
   o.train.ledger = *rc::gen::arbitrary<bool>() ? path() : "";
   o.train.ledger_detail = o.train.ledger.empty() ? "range" : *rc::gen::element<std::string>("range", "full");

@@ -57,6 +57,7 @@ CheckpointInfo info(std::int64_t step) {
   result.device = "Accelerator 9";
   result.build = "sluice     1.0\nMPI        Open MPI v4\n";
   result.choices = {{"bucket_elements", 5'000'000'000}};
+  result.products = R"({"algorithms":{},"cublaslt":7,"device":"Accelerator 9"})";
   result.resolved_ini = "[train]\nsteps = 5\n";
   return result;
 }
@@ -104,6 +105,7 @@ TEST_F(CheckpointTest, ReadsBackEverything) {
   EXPECT_EQ(found->device, expected.device);
   EXPECT_EQ(found->build, expected.build);
   EXPECT_EQ(found->choices, expected.choices);
+  EXPECT_EQ(found->products, expected.products);
   EXPECT_EQ(found->resolved_ini, expected.resolved_ini);
 
   StateBuffers into = buffers(-1);

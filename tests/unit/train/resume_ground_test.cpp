@@ -3,6 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "trainer/kernels/product_table.h"
+
 namespace sluice::train {
 namespace {
 
@@ -42,6 +48,27 @@ TEST(ResumeGround, NamesEachThingThatDiffers) {
   EXPECT_THAT(ground_warning(ground(), now),
               HasSubstr("promised for equal build, GPU model, number of ranks"));
   EXPECT_THAT(ground_warning(ground(), now), HasSubstr("device now cpu"));
+}
+
+TEST(ResumeGround, NamesOtherAlgorithmsOfProducts) {
+  const auto with = [](std::optional<std::string> products) {
+    CheckpointInfo info = ground();
+    info.products = std::move(products);
+    return info;
+  };
+  kernels::ProductTable table{.device = "NVIDIA H200", .library = 130100, .algorithms = {}};
+  table.algorithms["a"] = {1};
+  const std::string old = kernels::table_text(table);
+  table.algorithms["b"] = {2};
+  const std::string more = kernels::table_text(table);
+  EXPECT_THAT(ground_differences(with(old), with(old)), IsEmpty());
+  EXPECT_THAT(ground_differences(with(""), with("")), IsEmpty());
+  EXPECT_THAT(ground_differences(with(std::nullopt), with(old)), IsEmpty()) << "older than the field";
+  EXPECT_THAT(ground_differences(with(old), with(more)),
+              ElementsAre("linear products now 2 tuned on NVIDIA H200 with cuBLASLt 130100, were 1 tuned on "
+                          "NVIDIA H200 with cuBLASLt 130100"));
+  EXPECT_THAT(ground_differences(with(old), with("")),
+              ElementsAre("linear products now untuned, were 1 tuned on NVIDIA H200 with cuBLASLt 130100"));
 }
 
 TEST(ResumeGround, WhatAnOldCheckpointDoesNotSayCountsAsEqual) {
