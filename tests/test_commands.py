@@ -50,6 +50,12 @@ class Commands(unittest.TestCase):
         return json.loads(self.ok("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--json", "--threads", 1, *words,
                                   ranks=ranks))
 
+    def test_bench_kernels_says_that_there_is_nothing_to_time_without_a_gpu(self):
+        said = self.refused("bench", "kernels", "--train.device=cpu", "--train.precision=tf32", "--model.d_ffn=100")
+        self.assertIn("without a GPU there is nothing to time", said)
+        self.assertIn("train.precision = tf32", said)
+        self.assertIn("half of model.d_ffn is 50", said)
+
     def test_eval_counts_the_whole_split_in_every_unit(self):
         result = self.evaluation()
         split = json.loads((CORPUS / "corpus.json").read_text())["splits"]["valid"]

@@ -21,6 +21,7 @@ struct BenchPart {
 
 [[nodiscard]] BenchPart bench_step();
 [[nodiscard]] BenchPart bench_loader();
+[[nodiscard]] BenchPart bench_kernels();
 [[nodiscard]] BenchPart bench_peak();
 [[nodiscard]] BenchPart bench_generate();
 [[nodiscard]] BenchPart bench_allreduce();

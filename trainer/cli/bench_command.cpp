@@ -15,7 +15,8 @@ constexpr const char* kNoCorpus = "(random tokens)";
 
 const std::vector<BenchPart>& parts() {
   static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),     bench_generate(),
-                                             bench_allreduce(), bench_checkpoint(), bench_peak()};
+                                             bench_allreduce(), bench_checkpoint(), bench_kernels(),
+                                             bench_peak()};
   return all;
 }
 
@@ -63,7 +64,8 @@ train::RunOptions bench_options(const std::vector<std::string>& settings) {
 Command bench_command() {
   return {.name = "bench",
           .summary =
-              "measure a training step, the loader, generation, collectives, checkpoints, or what a device "
+              "measure a training step, the loader, generation, collectives, checkpoints, kernels, or what a "
+              "device "
               "reaches",
           .help = help(),
           .run = run,

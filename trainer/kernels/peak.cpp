@@ -5,20 +5,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
-#include <c10/core/CachingDeviceAllocator.h>
-#include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <algorithm>
-#include <chrono>
-#include <functional>
+#include "trainer/kernels/repeat.h"
 
 namespace sluice::kernels {
 namespace {
-
-constexpr std::int64_t kLeast = 3;
-constexpr std::int64_t kMost = 200;
 
 at::ScalarType dtype_of(Arithmetic arithmetic) {
   if (arithmetic == Arithmetic::kBf16) return at::kBFloat16;
@@ -41,51 +33,6 @@ class Tf32Scope {
   bool before_;
 };
 
-double seconds_on_host(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Each repetition between two events of the device's current stream, so that none waits for the host.
-std::vector<double> seconds_on_device(const std::function<void()>& work, std::int64_t repetitions,
-                                      const c10::Device& device) {
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  const c10::Stream stream = guard.getStream(device);
-  std::vector<c10::Event> marks;
-  for (std::int64_t i = 0; i <= repetitions; ++i)
-    marks.emplace_back(device.type(), c10::EventFlag::BACKEND_DEFAULT);
-  marks[0].record(stream);
-  for (std::size_t i = 1; i < marks.size(); ++i) {
-    work();
-    marks[i].record(stream);
-  }
-  marks.back().synchronize();
-  std::vector<double> seconds;
-  for (std::size_t i = 1; i < marks.size(); ++i) seconds.push_back(1e-3 * marks[i - 1].elapsedTime(marks[i]));
-  return seconds;
-}
-
-/// Sorted seconds of repetitions for about `budget_s`.
-std::vector<double> repeat(const std::function<void()>& work, const c10::Device& device, double budget_s) {
-  const auto measure = [&](std::int64_t repetitions) {
-    if (!device.is_cpu()) return seconds_on_device(work, repetitions, device);
-    std::vector<double> seconds;
-    for (std::int64_t i = 0; i < repetitions; ++i) seconds.push_back(seconds_on_host(work));
-    return seconds;
-  };
-  (void)measure(1);  // loads the library's code for this shape
-  const double once = measure(1).front();
-  const auto wanted = static_cast<std::int64_t>(std::min(budget_s / std::max(once, 1e-9), 1.0 * kMost));
-  auto seconds = measure(std::max(kLeast, wanted));
-  std::sort(seconds.begin(), seconds.end());
-  return seconds;
-}
-
-void release_memory(const c10::Device& device) {
-  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
-}
-
 }  // namespace
 
 std::vector<GemmShape> large_gemms(const c10::Device& device) {
@@ -104,7 +51,7 @@ GemmRate measure_gemm(Arithmetic arithmetic, const GemmShape& shape, const c10::
     const at::Tensor left = at::randn({shape.rows, shape.inner}, kind);
     const at::Tensor right = at::randn({shape.inner, shape.columns}, kind);
     at::Tensor product = at::empty({shape.rows, shape.columns}, kind);
-    seconds = repeat([&] { at::mm_out(product, left, right); }, device, budget_s);
+    seconds = repeat([&] { at::mm_out(product, left, right); }, device, {.seconds = budget_s});
   }
   release_memory(device);
   return {.shape = shape,
@@ -130,7 +77,7 @@ double measure_copy(std::int64_t bytes, const c10::Device& device, double budget
     const auto kind = at::TensorOptions().dtype(at::kFloat).device(device);
     const at::Tensor from = at::randn({bytes / 4}, kind);
     const at::Tensor to = at::empty({bytes / 4}, kind);
-    seconds = repeat([&] { to.copy_(from); }, device, budget_s);
+    seconds = repeat([&] { to.copy_(from); }, device, {.seconds = budget_s});
   }
   release_memory(device);
   return 2.0 * static_cast<double>(bytes / 4 * 4) / seconds[seconds.size() / 2];
