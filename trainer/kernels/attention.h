@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "trainer/kernels/gmlp_block.h"
+#include "trainer/kernels/mixing.h"
 
 // Multi-head attention (Vaswani et al. 2017, 3.2) and rotary positions (Su et al. 2021, 3.2.2),
 // differentiable. Shape suffixes: B batch, H heads, T positions, S positions seen, k channels of a head.

@@ -32,11 +32,17 @@ class LeafHook : public torch::autograd::PostAccumulateGradHook {
     if (ready) ready();
   }
 
+  [[nodiscard]] const at::Tensor& sum() const { return sum_; }
+
   std::function<void()> ready;
 
  private:
   at::Tensor sum_;
 };
+
+LeafHook* hook_of(const at::Tensor& leaf) {
+  return dynamic_cast<LeafHook*>(torch::autograd::impl::post_acc_grad_hooks(leaf).get());
+}
 
 /// Backward of a segment: records it over copies of its inputs that are leaves, and runs that graph's
 /// backward within the one that is running.
@@ -112,9 +118,26 @@ void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready) {
   auto& slot = torch::autograd::impl::post_acc_grad_hooks(leaf);
   if (slot == nullptr)
     torch::autograd::impl::set_post_acc_grad_hooks(leaf, std::make_unique<LeafHook>(at::Tensor()));
-  auto* const hook = dynamic_cast<LeafHook*>(torch::autograd::impl::post_acc_grad_hooks(leaf).get());
+  LeafHook* const hook = hook_of(leaf);
   TORCH_CHECK(hook != nullptr && !hook->ready, "on_gradient_ready: the leaf has a callback already");
   hook->ready = std::move(ready);
+}
+
+at::Tensor gradient_sum(const at::Tensor& leaf) {
+  if (!leaf.is_leaf() || !leaf.requires_grad()) return {};
+  const LeafHook* const hook = hook_of(leaf);
+  return hook != nullptr && hook->sum().defined() ? hook->sum() : leaf.grad();
+}
+
+void gradient_added(const at::Tensor& leaf) {
+  const LeafHook* const hook = hook_of(leaf);
+  if (hook != nullptr && hook->ready) hook->ready();
+}
+
+bool gradients_add_up(const std::vector<at::Tensor>& leaves) {
+  return !c10::GradMode::is_enabled() ||
+         std::all_of(leaves.begin(), leaves.end(),
+                     [](const at::Tensor& leaf) { return gradient_sum(leaf).defined(); });
 }
 
 at::Tensor recompute(Segment segment, const std::vector<at::Tensor>& inputs) {

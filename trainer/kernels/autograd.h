@@ -23,6 +23,16 @@ namespace sluice::kernels {
 /// callback for each leaf; throws c10::Error for a tensor that is no leaf, or that has a callback already.
 void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready);
 
+/// The memory into which backwards add the gradient of a leaf made above; undefined for any other tensor.
+[[nodiscard]] at::Tensor gradient_sum(const at::Tensor& leaf);
+
+/// Says that a backward has itself added its gradient of the leaf, all of it, to gradient_sum: calls what
+/// on_gradient_ready was given.
+void gradient_added(const at::Tensor& leaf);
+
+/// Whether backward may do so for all of these: nothing records, or each has a gradient_sum.
+[[nodiscard]] bool gradients_add_up(const std::vector<at::Tensor>& leaves);
+
 /// A segment of forward: the tensors that it reads from other segments -> its result, a new tensor.
 using Segment = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
 

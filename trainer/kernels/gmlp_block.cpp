@@ -2,7 +2,6 @@
 
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/baddbmm.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/tril.h>
@@ -10,13 +9,12 @@
 #include <vector>
 
 #include "trainer/kernels/autograd.h"
-#include "trainer/kernels/block_kernels.h"
-#include "trainer/kernels/block_passes.h"
+#include "trainer/kernels/residual_norm.h"
 
 namespace sluice::kernels {
 namespace {
 
-at::Tensor linear(const at::Tensor& input_Ti, const at::Tensor& weight_oi, const at::Tensor& bias_o) {
+at::Tensor affine(const at::Tensor& input_Ti, const at::Tensor& weight_oi, const at::Tensor& bias_o) {
   return at::addmm(bias_o, input_Ti, weight_oi.t());
 }
 
@@ -34,7 +32,7 @@ Expanded expand(const at::Tensor& x_BTd, const GmlpBlock& block) {
   // copied.
   const auto weights = block.expand_weight.split(half);
   const auto biases = block.expand_bias.split(half);
-  return {linear(normed, weights[0], biases[0]), linear(normed, weights[1], biases[1])};
+  return {affine(normed, weights[0], biases[0]), affine(normed, weights[1], biases[1])};
 }
 
 GateHalves activate(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
@@ -48,7 +46,7 @@ GateHalves activate(const Expanded& expanded, std::int64_t batch, const GmlpBloc
 /// x + the product of what the gate let through, [B T, h].
 at::Tensor project(const at::Tensor& x_BTd, const at::Tensor& gated, const GmlpBlock& block) {
   if (x_BTd.scalar_type() != gated.scalar_type())
-    return x_BTd.add(linear(gated, block.contract_weight, block.contract_bias).view(x_BTd.sizes()));
+    return x_BTd.add(affine(gated, block.contract_weight, block.contract_bias).view(x_BTd.sizes()));
   // The product accumulates onto residual and bias: one pass less over the result.
   return x_BTd.view({-1, x_BTd.size(-1)})
       .add(block.contract_bias)
@@ -68,17 +66,8 @@ at::Tensor spatial_weights(std::int64_t batch, std::int64_t positions, const Gml
   return weight.expand({batch, positions, positions});
 }
 
-at::Tensor spatial_bias(std::int64_t positions, const GmlpBlock& block) {
-  return block.spatial_bias.narrow(0, 0, positions);
-}
-
 at::Tensor gate_positions(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
   const GateHalves halves = activate(expanded, batch, block);
-  if (has_gate_kernel(halves.bypass_BTh)) {  // adds the bias on its way
-    const std::int64_t positions = halves.gate_BTh.size(1);
-    const at::Tensor product = at::bmm(spatial_weights(batch, positions, block), halves.gate_BTh);
-    return gate(halves.bypass_BTh, product, spatial_bias(positions, block)).view({-1, product.size(2)});
-  }
   return gate_of(halves.bypass_BTh, mix_positions(halves.gate_BTh, block));
 }
 
@@ -106,10 +95,8 @@ GateHalves gate_halves(const at::Tensor& x_BTd, const GmlpBlock& block) {
 at::Tensor mix_positions(const at::Tensor& gate_BTh, const GmlpBlock& block) {
   const std::int64_t batch = gate_BTh.size(0);
   const std::int64_t positions = gate_BTh.size(1);
-  const at::Tensor bias = spatial_bias(positions, block).unsqueeze(1);
-  const at::Tensor weights = spatial_weights(batch, positions, block);
-  // On a GPU baddbmm would write the repeated bias to the result first, and the product would read it again.
-  return gate_BTh.is_cuda() ? at::bmm(weights, gate_BTh).add_(bias) : at::baddbmm(bias, weights, gate_BTh);
+  const at::Tensor bias = block.spatial_bias.narrow(0, 0, positions).unsqueeze(1);
+  return at::baddbmm(bias, spatial_weights(batch, positions, block), gate_BTh);
 }
 
 at::Tensor mix_last_position(const at::Tensor& gate_Th, const GmlpBlock& block) {

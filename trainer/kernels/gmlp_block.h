@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "trainer/kernels/mixing.h"
 #include "trainer/kernels/recompute.h"
 
 // The gMLP block (arXiv 2105.08050, figure 1 and section 2) by ATen operators that record autograd: the
@@ -11,14 +12,10 @@
 // d_ffn, h = f / 2.
 namespace sluice::kernels {
 
-enum class Mixing {
-  kCausal,  ///< position i sees positions j <= i: W's upper triangle is never read
-  kFull,    ///< every position sees all T
-};
-
 /// The type of the residual stream where parameters and products are of type `compute`: float32 for bfloat16,
 /// otherwise the same.
 [[nodiscard]] at::ScalarType residual_type(at::ScalarType compute);
+
 /// One block's parameters, all of one dtype and device.
 struct GmlpBlock {
   at::Tensor norm_weight;       ///< [d]

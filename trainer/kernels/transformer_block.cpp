@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "trainer/kernels/autograd.h"
-#include "trainer/kernels/block_passes.h"
+#include "trainer/kernels/residual_norm.h"
 
 namespace sluice::kernels {
 namespace {
@@ -53,7 +53,8 @@ at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block) {
 }  // namespace
 
 at::Tensor normalise(const at::Tensor& x, const Norm& norm) {
-  if (norm.kind == NormKind::kLayer) return layer_norm(x, norm.weight, norm.bias, norm.eps);
+  if (norm.kind == NormKind::kLayer)
+    return residual_norm({x, {}, {}}, norm.weight, norm.bias, norm.eps).y_Td.view(x.sizes());
   return at::rms_norm(x, {x.size(-1)}, norm.weight.to(x.scalar_type()), norm.eps)
       .to(norm.weight.scalar_type());
 }

@@ -56,7 +56,7 @@ at::Tensor Gmlp::prefill(const at::Tensor& tokens_T, DecodeCache& cache) const {
                               kernels::mix_positions(halves.gate_BTh, blocks_[layer]), blocks_[layer]);
   }
   gates.set_length(tokens_T.size(0));
-  return head(x_BTd.select(1, tokens_T.size(0) - 1)).squeeze(0);
+  return head({x_BTd.select(1, tokens_T.size(0) - 1), {}, {}}).squeeze(0);
 }
 
 at::Tensor Gmlp::decode(std::int64_t token, DecodeCache& cache) const {
@@ -73,7 +73,7 @@ at::Tensor Gmlp::decode(std::int64_t token, DecodeCache& cache) const {
     x_BTd = kernels::contract(x_BTd, halves.bypass_BTh, mixed, blocks_[layer]);
   }
   gates.set_length(position + 1);
-  return head(x_BTd.select(1, 0)).squeeze(0);
+  return head({x_BTd.select(1, 0), {}, {}}).squeeze(0);
 }
 
 }  // namespace sluice::model

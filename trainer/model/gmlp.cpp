@@ -7,9 +7,9 @@
 #include <cmath>
 #include <utility>
 
-#include "trainer/kernels/block_passes.h"
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
+#include "trainer/kernels/fused_block.h"
 #include "trainer/model/parameters.h"
 #include "trainer/model/positions.h"
 
@@ -64,27 +64,30 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   return x_BTd;
 }
 
-at::Tensor Gmlp::encode(const at::Tensor& tokens_BT) const {
+kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT) const {
   announce(0);
-  at::Tensor x_BTd = embed(tokens_BT, 0);
+  kernels::ResidualStream stream{embed(tokens_BT, 0), {}, {}};
   std::int64_t last = 0;
   for (const kernels::GmlpBlock& block : blocks_) {
     announce(last += kBlockParameters);
-    x_BTd = kernels::gmlp_block(x_BTd, block);
+    if (kernels::has_fused_block(stream.x_BTd, block))
+      stream = kernels::fused_block(stream, block);
+    else
+      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block);
   }
   announce(parameters_ - 1);
-  return x_BTd;
+  return stream;
 }
 
-at::Tensor Gmlp::final_norm(const at::Tensor& x_BTd) const {
-  return kernels::layer_norm(x_BTd, norm_weight_, norm_bias_, options_.norm_eps).view({-1, options_.d_model});
+at::Tensor Gmlp::final_norm(const kernels::ResidualStream& stream) const {
+  return kernels::residual_norm(stream, norm_weight_, norm_bias_, options_.norm_eps).y_Td;
 }
 
-at::Tensor Gmlp::head(const at::Tensor& x_BTd) const {
-  const at::Tensor normed = final_norm(x_BTd);
+at::Tensor Gmlp::head(const kernels::ResidualStream& stream) const {
+  const at::Tensor normed = final_norm(stream);
   const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
                                                     : at::mm(normed, head_weight_.t());
-  std::vector<std::int64_t> shape = x_BTd.sizes().vec();
+  std::vector<std::int64_t> shape = stream.x_BTd.sizes().vec();
   shape.back() = head_weight_.size(0);
   return logits_TV.view(shape);
 }

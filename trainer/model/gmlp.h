@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trainer/kernels/gmlp_block.h"
+#include "trainer/kernels/residual_norm.h"
 #include "trainer/model/language_model.h"
 
 namespace sluice::model {
@@ -35,11 +36,11 @@ class Gmlp final : public LanguageModel {
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
   /// embed and all blocks.
-  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT) const;
+  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT) const;
   /// Final norm: [..., d] -> [T, d], leading dimensions flattened.
-  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor final_norm(const kernels::ResidualStream& stream) const;
   /// Final norm and output projection: [..., d] -> [..., V].
-  [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor head(const kernels::ResidualStream& stream) const;
 
   /// The next call uses parameters up to index `last`.
   void announce(std::int64_t last) const {

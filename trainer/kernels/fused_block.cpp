@@ -1,0 +1,221 @@
+#include "trainer/kernels/fused_block.h"
+
+#include <ATen/ops/_unsafe_view.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <optional>
+#include <utility>
+
+#include "trainer/kernels/autograd.h"
+#include "trainer/kernels/fused_passes.h"
+#include "trainer/kernels/products.h"
+#include "trainer/kernels/spatial.h"
+
+namespace sluice::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// The block and the stream's pending bias, as backward finds them again.
+struct BlockCall : torch::CustomClassHolder {
+  GmlpBlock block;
+  at::Tensor branch_bias;
+};
+
+/// What lies between the stages of one forward; T rows are batch x positions, halves are columns of
+/// `expanded`.
+struct Values {
+  at::Tensor sum_Td;
+  at::Tensor norm_statistics;
+  at::Tensor normed_Td;
+  at::Tensor expanded_Tf;
+  at::Tensor gate_statistics;
+  at::Tensor gate_Th;
+  SpatialGate spatial;
+};
+
+at::Tensor bypass_half(const at::Tensor& expanded_Tf) {
+  return expanded_Tf.narrow(1, 0, expanded_Tf.size(1) / 2);
+}
+at::Tensor gate_half(const at::Tensor& expanded_Tf) {
+  const std::int64_t half = expanded_Tf.size(1) / 2;
+  return expanded_Tf.narrow(1, half, half);
+}
+
+/// Rows [B T, h] at any stride as [B, T, h].
+at::Tensor by_sequence(const at::Tensor& rows_Th, std::int64_t batch) {
+  return rows_Th.unflatten(0, {batch, -1});
+}
+
+void normalise(const ResidualStream& in, const GmlpBlock& block, Values& values) {
+  ResidualNorm out =
+      residual_norm_forward(in.x_BTd.view({-1, in.x_BTd.size(2)}), in.branch_Td, in.branch_bias_d,
+                            block.norm_weight, block.norm_bias, block.norm_eps);
+  values.sum_Td = std::move(out.sum);
+  values.normed_Td = std::move(out.y);
+  values.norm_statistics = std::move(out.statistics);
+}
+
+void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
+  GeluNorm gate = gelu_norm_forward(gate_half(values.expanded_Tf), block.gate_norm_weight,
+                                    block.gate_norm_bias, block.norm_eps);
+  values.gate_Th = std::move(gate.y);
+  values.gate_statistics = std::move(gate.statistics);
+  values.spatial =
+      spatial_gate(by_sequence(values.gate_Th, batch), by_sequence(bypass_half(values.expanded_Tf), batch),
+                   block.spatial_weight, block.spatial_bias, block.mixing, keep);
+}
+
+at::Tensor gated_rows(const Values& values) { return values.spatial.gated_BTh.flatten(0, 1); }
+
+/// Everything up to the contraction.
+Values run_forward(const ResidualStream& in, const GmlpBlock& block, Keep keep) {
+  Values values;
+  normalise(in, block, values);
+  values.expanded_Tf = linear(values.normed_Td, block.expand_weight, block.expand_bias);
+  mix(block, in.x_BTd.size(0), keep, values);
+  return values;
+}
+
+variable_list kept(Values values, Recompute recompute) {
+  if (recompute == Recompute::kBlock) return {values.sum_Td, values.norm_statistics};
+  if (recompute == Recompute::kGate)
+    return {values.sum_Td, values.norm_statistics, values.normed_Td, values.expanded_Tf};
+  return {values.sum_Td,          values.norm_statistics, values.normed_Td,         values.expanded_Tf,
+          values.gate_statistics, values.gate_Th,         values.spatial.gated_BTh, values.spatial.mixed_BTh,
+          values.spatial.diagonal};
+}
+
+Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t batch) {
+  Values values;
+  values.sum_Td = saved[0];
+  values.norm_statistics = saved[1];
+  if (block.recompute == Recompute::kBlock) {
+    normalise({by_sequence(saved[0], batch), {}, {}}, block, values);
+    values.expanded_Tf = linear(values.normed_Td, block.expand_weight, block.expand_bias);
+  } else {
+    values.normed_Td = saved[2];
+    values.expanded_Tf = saved[3];
+  }
+  if (block.recompute == Recompute::kNone) {
+    values.gate_statistics = saved[4];
+    values.gate_Th = saved[5];
+    values.spatial = {saved[6], saved[7], saved[8]};
+  } else {
+    mix(block, batch, Keep::kMixed, values);
+  }
+  return values;
+}
+
+/// dz -> the gradient of `expanded`, and all sums of the parameters between; each is announced when it is
+/// done.
+at::Tensor back_to_expanded(const at::Tensor& dgated_Th, Values& values, const GmlpBlock& block,
+                            std::int64_t batch) {
+  at::Tensor dexpanded_Tf = at::empty_like(values.expanded_Tf);
+  const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
+  const std::int64_t half = values.gate_Th.size(1);
+  const std::int64_t positions = values.gate_Th.size(0) / batch;
+  const at::Tensor dmixed_BTh = by_sequence(
+      gate_backward(
+          dgated_Th, bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
+          bypass_half(dexpanded_Tf),
+          {gradient_sum(block.spatial_bias).narrow(0, 0, positions), of_expand_bias.narrow(0, 0, half)}),
+      batch);
+  gradient_added(block.spatial_bias);
+  const at::Tensor gate_BTh = by_sequence(values.gate_Th, batch);
+  add_spatial_weight_gradient(gradient_sum(block.spatial_weight), dmixed_BTh, gate_BTh, block.mixing);
+  gradient_added(block.spatial_weight);
+  const at::Tensor dgate_BTh =
+      spatial_input_gradient(dmixed_BTh, block.spatial_weight, values.spatial.diagonal, block.mixing);
+  values.spatial = {};
+  gelu_norm_backward(dgate_BTh.flatten(0, 1), gate_half(values.expanded_Tf), block.gate_norm_weight,
+                     values.gate_statistics, gate_half(dexpanded_Tf),
+                     {gradient_sum(block.gate_norm_weight), gradient_sum(block.gate_norm_bias),
+                      of_expand_bias.narrow(0, half, half)});
+  gradient_added(block.gate_norm_bias);
+  gradient_added(block.gate_norm_weight);
+  gradient_added(block.expand_bias);
+  return dexpanded_Tf;
+}
+
+class FusedBlock : public torch::autograd::Function<FusedBlock> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& x_BTd,
+                               const std::optional<at::Tensor>& branch_Td,
+                               const c10::intrusive_ptr<BlockCall>& call) {
+    const GmlpBlock& block = call->block;
+    const ResidualStream in = {x_BTd, branch_Td.value_or(at::Tensor()), call->branch_bias};
+    Values values =
+        run_forward(in, block, block.recompute == Recompute::kNone ? Keep::kMixed : Keep::kNothing);
+    const at::Tensor out_Td = linear(gated_rows(values), block.contract_weight, at::Tensor());
+    // Not a view: autograd would ask where it came from.
+    const at::Tensor sum_BTd =
+        in.branch_Td.defined() ? at::_unsafe_view(values.sum_Td, x_BTd.sizes()) : x_BTd;
+    context->set_materialize_grads(false);
+    context->saved_data["call"] = c10::IValue::make_capsule(call);
+    context->saved_data["batch"] = x_BTd.size(0);
+    context->save_for_backward(kept(std::move(values), block.recompute));
+    return {sum_BTd, out_Td};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto call = c10::static_intrusive_pointer_cast<BlockCall>(context->saved_data["call"].toCapsule());
+    const GmlpBlock& block = call->block;
+    const std::int64_t batch = context->saved_data["batch"].toInt();
+    Values values = restored(context->get_saved_variables(), block, batch);
+    const at::Tensor dout_Td = gradients[1].contiguous();
+
+    const at::Tensor dgated_Th = linear_input_gradient(dout_Td, block.contract_weight);
+    add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, gated_rows(values));
+    gradient_added(block.contract_weight);
+    const at::Tensor dexpanded_Tf = back_to_expanded(dgated_Th, values, block, batch);
+    const at::Tensor dnormed_Td = linear_input_gradient(dexpanded_Tf, block.expand_weight);
+    add_linear_weight_gradient(gradient_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
+    gradient_added(block.expand_weight);
+
+    const bool adds = call->branch_bias.defined();
+    const at::Tensor dsum_Td =
+        gradients[0].defined() ? gradients[0].contiguous().view(values.sum_Td.sizes()) : at::Tensor();
+    const ResidualGradient out =
+        residual_norm_backward(dnormed_Td, dsum_Td, values.sum_Td, block.norm_weight, values.norm_statistics,
+                               {gradient_sum(block.norm_weight), gradient_sum(block.norm_bias),
+                                adds ? gradient_sum(call->branch_bias) : at::Tensor()});
+    gradient_added(block.norm_bias);
+    gradient_added(block.norm_weight);
+    if (adds) gradient_added(call->branch_bias);
+    return {by_sequence(out.x, batch), out.branch, at::Tensor()};
+  }
+};
+
+}  // namespace
+
+bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block) {
+  const at::ScalarType type = block.expand_weight.scalar_type();
+  return x_BTd.scalar_type() == residual_type(type) &&
+         has_fused_passes(x_BTd, type, {block.expand_weight.size(1), block.gate_norm_weight.size(0)}) &&
+         gradients_add_up({block.norm_weight, block.norm_bias, block.expand_weight, block.expand_bias,
+                           block.gate_norm_weight, block.gate_norm_bias, block.spatial_weight,
+                           block.spatial_bias, block.contract_weight, block.contract_bias});
+}
+
+ResidualStream fused_block(const ResidualStream& in, const GmlpBlock& block) {
+  if (!c10::GradMode::is_enabled()) {
+    const Values values = run_forward(in, block, Keep::kNothing);
+    return {values.sum_Td.view(in.x_BTd.sizes()),
+            linear(gated_rows(values), block.contract_weight, at::Tensor()), block.contract_bias};
+  }
+  auto call = c10::make_intrusive<BlockCall>();
+  call->block = block;
+  std::optional<at::Tensor> branch;
+  if (in.branch_Td.defined()) {
+    branch = in.branch_Td;
+    call->branch_bias = in.branch_bias_d;
+  }
+  const variable_list out = FusedBlock::apply(in.x_BTd, branch, call);
+  return {out[0], out[1], block.contract_bias};
+}
+
+}  // namespace sluice::kernels

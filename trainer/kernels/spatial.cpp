@@ -1,0 +1,101 @@
+#include "trainer/kernels/spatial.h"
+
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tril.h>
+
+#include <algorithm>
+
+#include "trainer/kernels/device_spatial.h"
+#include "trainer/kernels/fused_passes.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// Rows of W that one product takes.
+constexpr std::int64_t kBlock = 512;
+
+/// Rows and columns of W that a product of rows `first` to `end` reads: masked if on the diagonal.
+at::Tensor block_of(const at::Tensor& weight_nn, std::int64_t first, std::int64_t end, std::int64_t columns,
+                    Mixing mixing) {
+  const at::Tensor rows = weight_nn.narrow(0, first, end - first).narrow(1, 0, columns);
+  return mixing == Mixing::kCausal ? at::tril(rows, first) : rows;
+}
+
+std::int64_t seen_by(std::int64_t end, std::int64_t positions, Mixing mixing) {
+  return mixing == Mixing::kCausal ? end : positions;
+}
+
+at::Tensor repeated(const at::Tensor& matrix, std::int64_t batch) {
+  return matrix.expand({batch, matrix.size(0), matrix.size(1)});
+}
+
+at::Tensor mixed_by_aten(const at::Tensor& gate_BTh, const at::Tensor& weight_nn, const at::Tensor& bias_n,
+                         Mixing mixing) {
+  const std::int64_t positions = gate_BTh.size(1);
+  at::Tensor mixed = at::empty_like(gate_BTh);
+  for (std::int64_t first = 0; first < positions; first += kBlock) {
+    const std::int64_t end = std::min(first + kBlock, positions);
+    const std::int64_t seen = seen_by(end, positions, mixing);
+    const at::Tensor weights = repeated(block_of(weight_nn, first, end, seen, mixing), gate_BTh.size(0));
+    mixed.narrow(1, first, end - first).copy_(at::bmm(weights, gate_BTh.narrow(1, 0, seen)));
+  }
+  return mixed.add_(bias_n.narrow(0, 0, positions).unsqueeze(1));
+}
+
+}  // namespace
+
+SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh,
+                         const at::Tensor& weight_nn, const at::Tensor& bias_n, Mixing mixing, Keep keep) {
+  if (!has_spatial_kernel(gate_BTh, weight_nn)) {
+    const at::Tensor mixed = mixed_by_aten(gate_BTh, weight_nn, bias_n, mixing);
+    const auto rows = [&](const at::Tensor& values) { return values.flatten(0, 1); };
+    return {
+        gate_forward(rows(bypass_BTh), rows(mixed), {}, gate_BTh.size(1)).view(gate_BTh.sizes()), mixed, {}};
+  }
+  SpatialGate out;
+  out.gated_BTh = at::empty_like(gate_BTh);
+  if (keep == Keep::kMixed) out.mixed_BTh = at::empty_like(gate_BTh);
+  out.diagonal = spatial_diagonal(weight_nn, gate_BTh.size(1), mixing);
+  device_spatial_gate(gate_BTh, bypass_BTh, weight_nn, out.diagonal, bias_n, mixing, out.mixed_BTh,
+                      out.gated_BTh);
+  return out;
+}
+
+at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight_nn,
+                                  const at::Tensor& diagonal, Mixing mixing) {
+  if (has_spatial_kernel(dmixed_BTh, weight_nn))
+    return device_spatial_input_gradient(dmixed_BTh, weight_nn, diagonal, mixing);
+  const std::int64_t positions = dmixed_BTh.size(1);
+  at::Tensor dgate = at::empty_like(dmixed_BTh);
+  for (std::int64_t first = 0; first < positions; first += kBlock) {
+    const std::int64_t end = std::min(first + kBlock, positions);
+    const std::int64_t from = mixing == Mixing::kCausal ? first : 0;
+    const at::Tensor columns = weight_nn.narrow(0, from, positions - from).narrow(1, first, end - first);
+    const at::Tensor weights = mixing == Mixing::kCausal ? at::tril(columns) : columns;
+    dgate.narrow(1, first, end - first)
+        .copy_(
+            at::bmm(repeated(weights.t(), dmixed_BTh.size(0)), dmixed_BTh.narrow(1, from, positions - from)));
+  }
+  return dgate;
+}
+
+void add_spatial_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_BTh,
+                                 const at::Tensor& gate_BTh, Mixing mixing) {
+  if (has_spatial_kernel(gate_BTh, sum_nn))
+    return add_device_spatial_weight_gradient(sum_nn, dmixed_BTh, gate_BTh, mixing);
+  const std::int64_t positions = gate_BTh.size(1);
+  for (std::int64_t first = 0; first < positions; first += kBlock) {
+    const std::int64_t end = std::min(first + kBlock, positions);
+    const std::int64_t seen = seen_by(end, positions, mixing);
+    const at::Tensor of_each =
+        at::bmm(dmixed_BTh.narrow(1, first, end - first), gate_BTh.narrow(1, 0, seen).transpose(1, 2));
+    const at::Tensor gradient = at::sum(of_each, {0}, /*keepdim=*/false, sum_nn.scalar_type());
+    sum_nn.narrow(0, first, end - first)
+        .narrow(1, 0, seen)
+        .add_(mixing == Mixing::kCausal ? at::tril(gradient, first) : gradient);
+  }
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,276 @@
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "trainer/kernels/cuda_check.cuh"
+#include "trainer/kernels/spatial_launch.h"
+#include "trainer/kernels/spatial_product.cuh"
+
+namespace sluice::kernels::launch {
+namespace {
+
+using spatial::Kind;
+using spatial::Problem;
+using spatial::Tile;
+using spatial::Work;
+
+constexpr int kRows = static_cast<int>(kSpatialTile);
+constexpr int kBoxColumns = 64;
+
+int tiles(std::int64_t count, int of) { return static_cast<int>((count + of - 1) / of); }
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+EncodeTiled find_encode() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  check_cuda(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                              &result),
+             "cudaGetDriverEntryPointByVersion");
+  if (result != cudaDriverEntryPointSuccess)
+    throw std::runtime_error("this driver has no cuTensorMapEncodeTiled");
+  return reinterpret_cast<EncodeTiled>(function);
+}
+
+/// A bfloat16 tensor [outer, rows, columns], read in boxes of [1, box_rows, 64].
+struct Source {
+  const void* data;
+  std::int64_t columns;
+  std::int64_t rows;
+  std::int64_t row_stride;  // in elements
+  std::int64_t outer = 1;
+  int box_rows = 64;
+};
+
+CUtensorMap make_map(const Source& source) {
+  static const EncodeTiled encode = find_encode();
+  constexpr std::uint64_t kBytes = 2;
+  const auto of = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
+  const cuuint64_t sizes[3] = {of(source.columns), of(source.rows), of(source.outer)};
+  const cuuint64_t strides[2] = {kBytes * of(source.row_stride),
+                                 kBytes * of(source.row_stride * source.rows)};
+  const cuuint32_t box[3] = {kBoxColumns, static_cast<cuuint32_t>(source.box_rows), 1};
+  const cuuint32_t every[3] = {1, 1, 1};
+  CUtensorMap map;
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(source.data), sizes, strides, box,
+             every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(result)) +
+                             " for a tensor of " + std::to_string(source.rows) + " rows of " +
+                             std::to_string(source.columns));
+  return map;
+}
+
+Source weight_source(const void* weight, const SpatialShape& shape, int box_rows) {
+  return {weight, shape.positions, shape.positions, shape.weight_stride, 1, box_rows};
+}
+Source diagonal_source(const void* diagonal, const SpatialShape& shape, int box_rows) {
+  const std::int64_t rows = static_cast<std::int64_t>(tiles(shape.positions, kRows)) * kRows;
+  return {diagonal, kRows, rows, kRows, 1, box_rows};
+}
+Source values_source(const void* values, const SpatialShape& shape, int box_rows) {
+  return {values, shape.width, shape.positions, shape.width, shape.batch, box_rows};
+}
+
+Problem problem_of(const SpatialShape& shape) {
+  Problem p{};
+  p.positions = static_cast<int>(shape.positions);
+  p.width = static_cast<int>(shape.width);
+  p.batch = static_cast<int>(shape.batch);
+  p.row_tiles = tiles(shape.positions, kRows);
+  p.splits = 1;
+  p.lower = shape.triangle == Triangle::kLower;
+  return p;
+}
+
+int multiprocessors() {
+  static const int count = [] {
+    int device = 0;
+    int value = 0;
+    check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+    check_cuda(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device),
+               "cudaDeviceGetAttribute");
+    return value;
+  }();
+  return count;
+}
+
+template <Kind kKind, int kColumns>
+void run(const spatial::Maps& maps, const Problem& problem, cudaStream_t stream) {
+  constexpr auto kernel = spatial::spatial_product<kKind, kColumns>;
+  constexpr int kShared = Tile<kColumns>::kShared;
+  static const bool ready = [&] {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared),
+               "cudaFuncSetAttribute");
+    return true;
+  }();
+  static_cast<void>(ready);
+  const int blocks = std::min(problem.tiles, multiprocessors() * Tile<kColumns>::kBlocks);
+  kernel<<<static_cast<unsigned>(blocks), spatial::kThreads, kShared, stream>>>(maps, problem);
+  check_launch("spatial_product");
+}
+
+/// Wide tiles multiply faster; of narrow ones two share a multiprocessor, and one writes while the other
+/// multiplies.
+int product_columns(const SpatialShape& shape) { return shape.positions <= 1024 ? 128 : 256; }
+
+struct Operands {
+  const void* weight;
+  const void* diagonal;
+  const void* values;
+  const void* bypass;
+  std::int64_t bypass_stride;
+};
+
+template <Kind kKind, int kColumns>
+void run_product(const Operands& a, const SpatialShape& shape, Problem problem, cudaStream_t stream) {
+  constexpr std::int64_t kShort =
+      2048;  // positions whose values stay in the cache from one row tile to the next
+  problem.column_tiles = tiles(shape.width, kColumns);
+  problem.row_major = shape.positions > kShort;
+  problem.tiles = problem.column_tiles * problem.row_tiles * problem.batch;
+  constexpr int kBoxRows = kKind == Kind::kForward ? kRows : spatial::kStep;
+  spatial::Maps maps;
+  maps.left = make_map(weight_source(a.weight, shape, kBoxRows));
+  maps.diagonal = problem.lower ? make_map(diagonal_source(a.diagonal, shape, kBoxRows)) : maps.left;
+  maps.right = make_map(values_source(a.values, shape, spatial::kStep));
+  maps.bypass = maps.right;
+  if (kKind == Kind::kForward)
+    maps.bypass = make_map({a.bypass, shape.width, shape.positions, a.bypass_stride, shape.batch, kRows});
+  run<kKind, kColumns>(maps, problem, stream);
+}
+
+template <Kind kKind>
+void run_product(const Operands& operands, const SpatialShape& shape, const Problem& problem,
+                 cudaStream_t stream) {
+  if (product_columns(shape) == 128) return run_product<kKind, 128>(operands, shape, problem, stream);
+  run_product<kKind, 256>(operands, shape, problem, stream);
+}
+
+struct WeightPlan {
+  int columns;
+  int splits;
+  std::int64_t tiles;  // of the output
+};
+
+std::int64_t weight_tiles(const SpatialShape& shape, int columns) {
+  std::int64_t count = 0;
+  for (int row = 0; row < tiles(shape.positions, kRows); ++row) {
+    const std::int64_t all = tiles(shape.positions, columns);
+    count += shape.triangle == Triangle::kLower
+                 ? std::min(all, static_cast<std::int64_t>(tiles((row + 1) * kSpatialTile, columns)))
+                 : all;
+  }
+  return count;
+}
+
+/// The tiling and the number of parts of the batch that fill an H100's multiprocessors best: a function of
+/// the shape alone, so that sums have the same order everywhere.
+WeightPlan weight_plan(const SpatialShape& shape) {
+  constexpr double kMultiprocessors = 132;
+  constexpr double kRate[2] = {4.4e12, 5.2e12};  // FLOP/s of one, tiles of 128 and of 256 columns
+  constexpr double kBytes = 3e12;                // per second, of the partial sums
+  WeightPlan best{};
+  double least = 0;
+  for (const int columns : {128, 256}) {
+    const std::int64_t count = weight_tiles(shape, columns);
+    for (int splits = 1; splits <= std::min<std::int64_t>(shape.batch, 64); ++splits) {
+      const int at_once = columns == 128 ? 2 : 1;
+      const double waves = std::ceil(static_cast<double>(count * splits) / (kMultiprocessors * at_once));
+      const double sequences = std::ceil(static_cast<double>(shape.batch) / splits);
+      const double flops = 2.0 * kRows * columns * sequences * static_cast<double>(shape.width);
+      double seconds = waves * at_once * flops / kRate[columns / 256];
+      if (splits > 1) seconds += 3 * 4.0 * static_cast<double>(count * splits) * kRows * columns / kBytes;
+      if (best.columns != 0 && seconds >= least) continue;
+      best = {columns, splits, count};
+      least = seconds;
+    }
+  }
+  return best;
+}
+
+__global__ void copy_diagonal(const __nv_bfloat16* __restrict__ weight, __nv_bfloat16* __restrict__ diagonal,
+                              std::int64_t stride, int positions) {
+  const int row = static_cast<int>(blockIdx.x) * kRows + static_cast<int>(blockIdx.y) * 8 + threadIdx.y;
+  const int first = static_cast<int>(blockIdx.x) * kRows;
+  for (int column = static_cast<int>(threadIdx.x); column < kRows; column += 32) {
+    const bool below = row < positions && first + column <= row;
+    diagonal[static_cast<std::int64_t>(row) * kRows + column] =
+        below ? weight[row * stride + first + column] : __float2bfloat16_rn(0);
+  }
+}
+
+/// Adds the parts of each tile up, in their order.
+template <int kColumns>
+__global__ void add_parts(const __grid_constant__ Problem p) {
+  const Work work = spatial::weight_work<kColumns>(p, static_cast<int>(blockIdx.x));
+  const std::int64_t tile = std::int64_t{kRows} * kColumns;
+  for (int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); at < tile;
+       at += static_cast<int>(gridDim.y * blockDim.x)) {
+    float sum = 0;
+    for (int split = 0; split < p.splits; ++split)
+      sum += p.partials[(static_cast<std::int64_t>(split) * gridDim.x + blockIdx.x) * tile + at];
+    spatial::add_element(p, work.row + at / kColumns, work.column + at % kColumns, sum);
+  }
+}
+
+template <int kColumns>
+void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan,
+                cudaStream_t stream) {
+  Problem problem = problem_of(shape);
+  problem.column_tiles = tiles(shape.positions, kColumns);
+  problem.splits = plan.splits;
+  problem.tiles = static_cast<int>(plan.tiles) * plan.splits;
+  problem.sum = a.sum;
+  problem.sum_stride = shape.weight_stride;
+  problem.partials = a.partials;
+  spatial::Maps maps;
+  maps.left = make_map(values_source(a.gradient, shape, kRows));
+  maps.right = make_map(values_source(a.input, shape, kColumns));
+  maps.diagonal = maps.bypass = maps.left;
+  run<Kind::kWeight, kColumns>(maps, problem, stream);
+  if (plan.splits == 1) return;
+  add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), 8), 256, 0, stream>>>(problem);
+  check_launch("add_parts");
+}
+
+}  // namespace
+
+void spatial_diagonal(const void* weight, const SpatialShape& shape, void* diagonal, cudaStream_t stream) {
+  const auto count = static_cast<unsigned>(tiles(shape.positions, kRows));
+  copy_diagonal<<<dim3(count, kRows / 8), dim3(32, 8), 0, stream>>>(
+      static_cast<const __nv_bfloat16*>(weight), static_cast<__nv_bfloat16*>(diagonal), shape.weight_stride,
+      static_cast<int>(shape.positions));
+  check_launch("copy_diagonal");
+}
+
+void spatial_forward(const SpatialForward& a, const SpatialShape& shape, cudaStream_t stream) {
+  Problem problem = problem_of(shape);
+  problem.bias = static_cast<const __nv_bfloat16*>(a.bias);
+  problem.mixed = static_cast<__nv_bfloat16*>(a.mixed);
+  problem.out = static_cast<__nv_bfloat16*>(a.gated);
+  run_product<Kind::kForward>({a.weight, a.diagonal, a.input, a.bypass, a.bypass_stride}, shape, problem,
+                              stream);
+}
+
+void spatial_input_gradient(const SpatialInput& a, const SpatialShape& shape, cudaStream_t stream) {
+  Problem problem = problem_of(shape);
+  problem.out = static_cast<__nv_bfloat16*>(a.input);
+  run_product<Kind::kInput>({a.weight, a.diagonal, a.gradient, nullptr, 0}, shape, problem, stream);
+}
+
+std::int64_t spatial_partials(const SpatialShape& shape) {
+  const WeightPlan plan = weight_plan(shape);
+  return plan.splits == 1 ? 0 : plan.splits * plan.tiles * kRows * plan.columns;
+}
+
+void spatial_weight_gradient(const SpatialWeight& arguments, const SpatialShape& shape, cudaStream_t stream) {
+  const WeightPlan plan = weight_plan(shape);
+  if (plan.columns == 128) return run_weight<128>(arguments, shape, plan, stream);
+  run_weight<256>(arguments, shape, plan, stream);
+}
+
+}  // namespace sluice::kernels::launch

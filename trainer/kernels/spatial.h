@@ -1,0 +1,34 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "trainer/kernels/mixing.h"
+
+// The products of the spatial gating unit (arXiv 2105.08050, section 2.1, equation 1) of a fused block,
+// forward and backward: by own kernels where there are any (device_spatial.h), else by ATen's products of row
+// blocks, of which a causal one multiplies only what lies below its last row. B batch, T positions, n rows
+// and columns of W, h channels.
+namespace sluice::kernels {
+
+/// Whether backward needs the gate's input as well as its result.
+enum class Keep { kMixed, kNothing };
+
+struct SpatialGate {
+  at::Tensor gated_BTh;  ///< gelu(u) * (W v + b)
+  at::Tensor mixed_BTh;  ///< W v + b; undefined for kNothing where nothing needed it
+  at::Tensor diagonal;   ///< what spatial_input_gradient wants to have back
+};
+/// v [B, T, h] contiguous; u before GELU, [B, T, h], rows at any stride; W [n, n]; b [n]; all of one type.
+[[nodiscard]] SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh,
+                                       const at::Tensor& weight_nn, const at::Tensor& bias_n, Mixing mixing,
+                                       Keep keep);
+
+/// dv = W[:T, :T]^T dmixed, [B, T, h].
+[[nodiscard]] at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight_nn,
+                                                const at::Tensor& diagonal, Mixing mixing);
+
+/// sum[:T, :T] += dmixed v^T over the batch; float32 [n, n]; causal: on and below the diagonal.
+void add_spatial_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_BTh,
+                                 const at::Tensor& gate_BTh, Mixing mixing);
+
+}  // namespace sluice::kernels
