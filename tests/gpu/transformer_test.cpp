@@ -5,6 +5,7 @@
 
 #include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/transformer_block.h"
 
 // A Transformer's block and attention on a GPU, forward and backward, against float64 on the CPU.
@@ -124,7 +125,7 @@ class AttentionKernelTest : public tests::KernelsTest {};
 
 /// Many blocks of keys add to each query's gradient: where the flash kernel's atomics would show.
 TEST_F(AttentionKernelTest, BackwardHasTheSameBitsEachTime) {
-  const at::IntArrayRef shape = {4, 1024, 8, 64};
+  const std::vector<std::int64_t> shape = {4, 1024, 8, 64};
   const auto gradients = [&] {
     std::vector<at::Tensor> leaves, heads, out;
     for (const std::uint64_t seed : {1, 2, 3}) {

@@ -17,14 +17,14 @@
 namespace sluice::kernels {
 namespace {
 
-/// What happens after a backward has reached a leaf: its gradient is moved into `sum`, where there is one,
-/// and then `ready` hears of it.
+/// What happens after a backward has reached a leaf: its gradient is moved into `sum`, unless it has been
+/// accumulated there in place, and then `ready` hears of it.
 class LeafHook : public torch::autograd::PostAccumulateGradHook {
  public:
   explicit LeafHook(at::Tensor sum) : sum_(std::move(sum)) {}
 
   void operator()(const torch::autograd::Variable& leaf) override {
-    if (sum_.defined()) {
+    if (sum_.defined() && !leaf.grad().is_same(sum_)) {
       const at::NoGradGuard no_grad;
       sum_.add_(leaf.grad());
       leaf.mutable_grad().reset();
@@ -98,6 +98,7 @@ at::Tensor make_leaf(const at::Tensor& value, const at::Tensor& gradient) {
   at::Tensor leaf = value.detach();
   leaf.set_requires_grad(true);
   leaf.mutable_grad() = gradient;
+  torch::autograd::impl::set_post_acc_grad_hooks(leaf, std::make_unique<LeafHook>(gradient));
   return leaf;
 }
 
@@ -126,7 +127,7 @@ void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready) {
 at::Tensor gradient_sum(const at::Tensor& leaf) {
   if (!leaf.is_leaf() || !leaf.requires_grad()) return {};
   const LeafHook* const hook = hook_of(leaf);
-  return hook != nullptr && hook->sum().defined() ? hook->sum() : leaf.grad();
+  return hook == nullptr ? at::Tensor() : hook->sum();
 }
 
 void gradient_added(const at::Tensor& leaf) {
@@ -135,9 +136,10 @@ void gradient_added(const at::Tensor& leaf) {
 }
 
 bool gradients_add_up(const std::vector<at::Tensor>& leaves) {
-  return !c10::GradMode::is_enabled() ||
-         std::all_of(leaves.begin(), leaves.end(),
-                     [](const at::Tensor& leaf) { return gradient_sum(leaf).defined(); });
+  const bool records = c10::GradMode::is_enabled();
+  return std::all_of(leaves.begin(), leaves.end(), [records](const at::Tensor& leaf) {
+    return gradient_sum(leaf).defined() || (!records && !leaf.requires_grad());
+  });
 }
 
 at::Tensor recompute(Segment segment, const std::vector<at::Tensor>& inputs) {

@@ -30,7 +30,8 @@ void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready);
 /// on_gradient_ready was given.
 void gradient_added(const at::Tensor& leaf);
 
-/// Whether backward may do so for all of these: nothing records, or each has a gradient_sum.
+/// Whether a backward may do so for all of these: each has a gradient_sum, or nothing records and none wants
+/// a gradient.
 [[nodiscard]] bool gradients_add_up(const std::vector<at::Tensor>& leaves);
 
 /// A segment of forward: the tensors that it reads from other segments -> its result, a new tensor.

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarp = 32;
-constexpr int kWarps = kThreads / kWarp;
 
 __device__ float exponential(float value) { return expf(value); }
 __device__ double exponential(double value) { return exp(value); }
@@ -36,25 +35,27 @@ __device__ Partial<Value> merge(const Partial<Value>& a, const Partial<Value>& b
   return {top, a.sum * exponential(a.top - top) + b.sum * exponential(b.top - top)};
 }
 
-/// Of all threads of the block, in a fixed tree, for all of them.
+/// Of a warp's lanes, in a fixed tree, for all of them.
 template <typename Value>
-__device__ Partial<Value> merge_block(Partial<Value> own) {
+__device__ Partial<Value> merge_warp(Partial<Value> own) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Partial<Value> other = {__shfl_down_sync(0xffffffffu, own.top, offset),
-                                  __shfl_down_sync(0xffffffffu, own.sum, offset)};
+    const Partial<Value> other = {__shfl_xor_sync(0xffffffffu, own.top, offset),
+                                  __shfl_xor_sync(0xffffffffu, own.sum, offset)};
     own = merge(own, other);
   }
-  __shared__ Value tops[kWarps];
-  __shared__ Value sums[kWarps];
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (threadIdx.x % kWarp == 0) {
-    tops[warp] = own.top;
-    sums[warp] = own.sum;
-  }
+  return own;
+}
+
+/// Of all threads of the block.
+template <int kBlockThreads, typename Value>
+__device__ Partial<Value> merge_block(Partial<Value> own) {
+  constexpr int kWarps = kBlockThreads / kWarp;
+  __shared__ Partial<Value> of_warps[kWarps];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  own = merge_warp(own);
+  if (lane == 0) of_warps[threadIdx.x / kWarp] = own;
   __syncthreads();
-  Partial<Value> all = {tops[0], sums[0]};
-  for (int i = 1; i < kWarps; ++i) all = merge(all, Partial<Value>{tops[i], sums[i]});
-  return all;
+  return merge_warp(lane < kWarps ? of_warps[lane] : Partial<Value>{});
 }
 
 template <typename Value, int kCount>
@@ -93,7 +94,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowArguments a) {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) own.sum += exponential(in.v[k] - top);
   }
-  const Partial<Value> all = merge_block(own);  // also: every thread has read the target's logit
+  const Partial<Value> all = merge_block<kThreads>(own);  // also: every thread has read the target's logit
   if (threadIdx.x == 0) {
     const Value loss = logarithm(all.sum) + (all.top - at_target);
     static_cast<Value*>(a.losses)[row] = counts ? loss : Value{0};
@@ -121,6 +122,70 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowArguments a) {
   }
 }
 
+constexpr int kHeldThreads = 1024;
+
+/// The same for float32 logits and a bfloat16 gradient: a thread holds kPacks times four of the row's logits
+/// in registers, so that they are read once, and each exponential is taken once.
+template <int kPacks>
+__global__ void __launch_bounds__(kHeldThreads) held_rows_kernel(RowArguments a) {
+  const std::int64_t row = blockIdx.x;
+  const auto* const logits = static_cast<const float*>(a.logits) + row * a.columns;
+  auto* const gradient = static_cast<__nv_bfloat16*>(a.gradient) + row * a.columns;
+  const std::int64_t target = a.targets[row];
+  const bool counts = target != a.ignored;
+  const bool valid = target >= 0 && target < a.columns;
+  const int columns = static_cast<int>(a.columns);
+  const int first = static_cast<int>(threadIdx.x) * 4;
+  constexpr int kStride = kHeldThreads * 4;
+  Pack<float, 4> held[kPacks];
+#pragma unroll
+  for (int pack = 0; pack < kPacks; ++pack)
+    if (first + pack * kStride < columns)
+      held[pack] = *reinterpret_cast<const Pack<float, 4>*>(logits + first + pack * kStride);
+  Partial<float> own;
+#pragma unroll
+  for (int pack = 0; pack < kPacks; ++pack)
+    if (first + pack * kStride < columns)
+#pragma unroll
+      for (const float logit : held[pack].v) own.top = fmaxf(own.top, logit);
+#pragma unroll
+  for (int pack = 0; pack < kPacks; ++pack)
+    if (first + pack * kStride < columns)
+#pragma unroll
+      for (float& logit : held[pack].v) own.sum += logit = exponential(logit - own.top);
+  const Partial<float> all = merge_block<kHeldThreads>(own);
+  if (threadIdx.x == 0) {
+    const float loss = logarithm(all.sum) + (all.top - (valid ? logits[target] : NAN));
+    static_cast<float*>(a.losses)[row] = counts ? loss : 0.0F;
+  }
+  const float share = !counts ? 0.0F : (valid ? exponential(own.top - all.top) / all.sum : NAN);
+#pragma unroll
+  for (int pack = 0; pack < kPacks; ++pack) {
+    const int column = first + pack * kStride;
+    if (column >= columns) continue;
+    Pack<__nv_bfloat16, 4> out;
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      convert(held[pack].v[k] * share - (counts && column + k == target ? 1.0F : 0.0F), out.v[k]);
+    *reinterpret_cast<Pack<__nv_bfloat16, 4>*>(gradient + column) = out;
+  }
+}
+
+/// Whether a kernel holds rows of so many columns; it then runs.
+bool launch_held_rows(const RowArguments& a, cudaStream_t stream) {
+  if (a.columns % 4 != 0 || a.columns > 13 * 4 * kHeldThreads) return false;
+  const auto blocks = static_cast<unsigned int>(a.rows);
+  const std::int64_t packs = (a.columns + 4 * kHeldThreads - 1) / (4 * kHeldThreads);
+  if (packs <= 2)
+    held_rows_kernel<2><<<blocks, kHeldThreads, 0, stream>>>(a);
+  else if (packs <= 8)
+    held_rows_kernel<8><<<blocks, kHeldThreads, 0, stream>>>(a);
+  else
+    held_rows_kernel<13><<<blocks, kHeldThreads, 0, stream>>>(a);
+  check_launch("cross_entropy_rows");
+  return true;
+}
+
 template <typename Value, typename Gradient>
 void launch_rows(const RowArguments& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned int>(a.rows);
@@ -143,6 +208,8 @@ void cross_entropy_rows(const RowArguments& arguments, RowGradient kind, cudaStr
     case RowGradient::kSame:
       return launch_rows<Value, Value>(arguments, stream);
     case RowGradient::kBf16:
+      if constexpr (std::is_same_v<Value, float>)
+        if (launch_held_rows(arguments, stream)) return;
       return launch_rows<Value, __nv_bfloat16>(arguments, stream);
   }
 }

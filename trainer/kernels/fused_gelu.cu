@@ -6,6 +6,11 @@ namespace {
 
 using namespace rows;
 
+/// Two blocks of a processor: their threads have registers for more rows at once than three blocks' would,
+/// which hides the wait for a row's sums better.
+template <typename S>
+using Roomy = Size<S::kThreads, (S::kBlocks < 2 ? S::kBlocks : 2), S::kParts>;
+
 template <typename S, typename C>
 constexpr int kGeluForwardRows = S::kParts == 2 ? 1 : (S::kSpan == 16 || std::is_same_v<C, float> ? 2 : 4);
 
@@ -58,7 +63,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 // With g = dy * weight and n = (v - mean) * scale, dv = scale * (g - mean(g) - n * mean(g * n)).
 
 template <typename S, typename C>
-constexpr int kGeluBackwardRows = S::kParts == 2 || S::kBlocks == 3 || std::is_same_v<C, float> ? 1 : 2;
+constexpr int kGeluBackwardRows = S::kParts == 2 || std::is_same_v<C, float> ? 1 : 2;
 
 template <typename S, typename C>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
@@ -151,7 +156,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 
 void gelu_norm_forward(const GeluForward& a, Precision compute, cudaStream_t stream) {
   for_compute(compute, [&]<typename C>(C) {
-    for_width(a.width, [&]<typename S>(S) {
+    for_width(a.width, [&]<typename Given>(Given) {
+      using S = Roomy<Given>;
       const Shape shape = shape_of<S>(a.rows, a.width);
       gelu_forward<S, C><<<static_cast<unsigned>(blocks_of<S>(shape, kGeluForwardRows<S, C>)),
                            static_cast<unsigned>(threads_of(shape)), 0, stream>>>(a, shape);
@@ -163,7 +169,8 @@ void gelu_norm_forward(const GeluForward& a, Precision compute, cudaStream_t str
 void gelu_norm_backward(const GeluBackward& a, Precision compute, cudaStream_t stream) {
   int blocks = 0;
   for_compute(compute, [&]<typename C>(C) {
-    for_width(a.width, [&]<typename S>(S) {
+    for_width(a.width, [&]<typename Given>(Given) {
+      using S = Roomy<Given>;
       const Shape shape = shape_of<S>(a.rows, a.width);
       blocks = blocks_of<S>(shape, kGeluBackwardRows<S, C>);
       gelu_backward<S, C>

@@ -203,6 +203,8 @@ __global__ void copy_diagonal(const __nv_bfloat16* __restrict__ weight, __nv_bfl
   }
 }
 
+constexpr int kAdders = 64;  // thread blocks that share a tile
+
 /// Adds the parts of each tile up, in their order.
 template <int kColumns>
 __global__ void add_parts(const __grid_constant__ Problem p) {
@@ -211,6 +213,7 @@ __global__ void add_parts(const __grid_constant__ Problem p) {
   for (int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); at < tile;
        at += static_cast<int>(gridDim.y * blockDim.x)) {
     float sum = 0;
+#pragma unroll 8
     for (int split = 0; split < p.splits; ++split)
       sum += p.partials[(static_cast<std::int64_t>(split) * gridDim.x + blockIdx.x) * tile + at];
     spatial::add_element(p, work.row + at / kColumns, work.column + at % kColumns, sum);
@@ -233,7 +236,7 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
   maps.diagonal = maps.bypass = maps.left;
   run<Kind::kWeight, kColumns>(maps, problem, stream);
   if (plan.splits == 1) return;
-  add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), 8), 256, 0, stream>>>(problem);
+  add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
   check_launch("add_parts");
 }
 
