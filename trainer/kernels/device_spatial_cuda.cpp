@@ -5,7 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include "trainer/kernels/device_spatial.h"
-#include "trainer/kernels/spatial_launch.h"
+#include "trainer/kernels/cuda_spatial_launch.h"
 
 namespace sluice::kernels {
 namespace {

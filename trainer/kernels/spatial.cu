@@ -4,8 +4,8 @@
 #include <string>
 
 #include "trainer/kernels/cuda_check.cuh"
-#include "trainer/kernels/spatial_launch.h"
-#include "trainer/kernels/spatial_product.cuh"
+#include "trainer/kernels/cuda_spatial_launch.h"
+#include "trainer/kernels/cuda_spatial_product.cuh"
 
 namespace sluice::kernels::launch {
 namespace {

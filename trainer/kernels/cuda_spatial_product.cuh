@@ -1,0 +1,129 @@
+#pragma once
+
+#include "trainer/kernels/cuda_spatial_write.cuh"
+
+// The kernel of all three spatial products: one warp fills stages, eight empty them, tile after tile.
+namespace sluice::kernels::launch::spatial {
+
+/// The stages in shared memory, used in turn by the warp that fills them and the warps that empty them, each
+/// with a place of its own.
+template <int kColumns>
+struct Ring {
+  char* stages;
+  std::uint64_t* full;
+  std::uint64_t* empty;
+  int stage = 0;
+  int phase = 0;
+
+  __device__ char* data() const { return stages + stage * Tile<kColumns>::kStage; }
+  __device__ void next() {
+    stage = stage + 1 == Tile<kColumns>::kStages ? 0 : stage + 1;
+    phase ^= stage == 0;
+  }
+  /// Waits until this stage may be filled with `bytes`.
+  __device__ void begin_fill(int bytes) const {
+    hopper::barrier_wait(empty + stage, phase ^ 1);
+    hopper::barrier_expect(full + stage, bytes);
+  }
+  __device__ void wait_full() const { hopper::barrier_wait(full + stage, phase); }
+  /// By every warp that has read that stage.
+  __device__ void release(int which) const {
+    if (threadIdx.x % 32 == 0) hopper::barrier_arrive(empty + which);
+  }
+};
+
+/// Tiles go round by round, every other round backwards: a block that has got a large one gets a small one
+/// next.
+__device__ inline int tile_of_round(int round) {
+  const int blocks = static_cast<int>(gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+}
+
+template <Kind kKind, int kColumns>
+__device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
+  for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
+    const int tile = tile_of_round(round);
+    if (tile >= p.tiles) continue;
+    const Work work = work_of<kKind, kColumns>(p, tile);
+    for (int step = 0; step < work.steps; ++step, ring.next()) {
+      ring.begin_fill(Tile<kColumns>::kStage);
+      load_step<kKind, kColumns>(maps, p, work, step, ring.data(), ring.full + ring.stage);
+    }
+    if constexpr (kKind == Kind::kForward) {
+      for (int part = 0; part < kColumns / 128; ++part, ring.next()) {
+        ring.begin_fill(4 * kBox);
+        for (int half = 0; half < 2; ++half)
+          copy_box(ring.data() + half * 2 * kBox, maps.bypass, ring.full + ring.stage,
+                   work.column + part * 128 + half * 64, work.row, work.batch);
+      }
+    }
+  }
+}
+
+template <Kind kKind, int kColumns>
+__device__ void consume(const Problem& p, Ring<kColumns> ring) {
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  const int row_of_tile = group * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
+  for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
+    const int tile = tile_of_round(round);
+    if (tile >= p.tiles) continue;
+    const Work work = work_of<kKind, kColumns>(p, tile);
+    float sum[kColumns / 2];
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0;
+    int before = -1;
+    for (int step = 0; step < work.steps; ++step, ring.next()) {
+      ring.wait_full();
+      hopper::wgmma_fence();
+      multiply<kKind, kColumns>(sum, ring.data(), group);
+      hopper::wgmma_commit();
+      hopper::wgmma_wait<1>();  // the step before has been read
+      if (before >= 0) ring.release(before);
+      before = ring.stage;
+    }
+    hopper::wgmma_wait<0>();
+    ring.release(before);
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) asm volatile("" : "+f"(sum[i])::"memory");
+    if constexpr (kKind == Kind::kWeight) {
+      write_weight<kColumns>(sum, p, work, tile, row_of_tile);
+    } else {
+#pragma unroll
+      for (int part = 0; part < kColumns / 128; ++part) {
+        if constexpr (kKind == Kind::kForward) ring.wait_full();
+        write_product<kKind, kColumns>(sum, part * 128, p, work, row_of_tile, ring.data());
+        if constexpr (kKind == Kind::kForward) {
+          __syncwarp();
+          ring.release(ring.stage);
+          ring.next();
+        }
+      }
+    }
+  }
+}
+
+template <Kind kKind, int kColumns>
+__global__ void __launch_bounds__(kThreads, Tile<kColumns>::kBlocks)
+    spatial_product(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
+  using Sizes = Tile<kColumns>;
+  extern __shared__ char unaligned[];
+  __shared__ std::uint64_t full[Sizes::kStages];
+  __shared__ std::uint64_t empty[Sizes::kStages];
+  char* const stages = unaligned + (1024 - hopper::shared_address(unaligned) % 1024) % 1024;
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < Sizes::kStages; ++stage) {
+      hopper::barrier_init(full + stage, 1);
+      hopper::barrier_init(empty + stage, kConsumers / 32);
+    }
+    hopper::barrier_init_done();
+  }
+  __syncthreads();
+  const Ring<kColumns> ring{stages, full, empty};
+  if (threadIdx.x < kConsumers)
+    consume<kKind, kColumns>(p, ring);
+  else if (threadIdx.x == kConsumers)
+    fill<kKind, kColumns>(maps, p, ring);
+}
+
+}  // namespace sluice::kernels::launch::spatial

@@ -1,0 +1,126 @@
+#pragma once
+
+#include "trainer/kernels/cuda_spatial_tiles.cuh"
+#include "trainer/kernels/gelu.h"
+
+// How a tile of sums goes from registers to memory.
+namespace sluice::kernels::launch::spatial {
+
+__device__ inline unsigned pack(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const unsigned*>(&both);
+}
+__device__ inline float2 unpack(unsigned both) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&both));
+}
+
+/// Four lanes that hold two columns each of four groups of eight -> each lane all eight columns of one group:
+/// lane t's result k is lane k's value t.
+__device__ inline uint4 gather_columns(const unsigned (&mine)[4], int lane) {
+  const bool odd = lane & 1;
+  const bool upper = lane & 2;
+  unsigned half[2]
+               [2];  // [group / 2][source lane's lowest bit], of the groups whose lowest bit is this lane's
+#pragma unroll
+  for (int pair = 0; pair < 2; ++pair) {
+    const unsigned kept = odd ? mine[2 * pair + 1] : mine[2 * pair];
+    const unsigned got = __shfl_xor_sync(0xffffffffu, odd ? mine[2 * pair] : mine[2 * pair + 1], 1);
+    half[pair][0] = odd ? got : kept;
+    half[pair][1] = odd ? kept : got;
+  }
+  unsigned low[2];
+  unsigned high[2];
+#pragma unroll
+  for (int bit = 0; bit < 2; ++bit) {
+    const unsigned kept = upper ? half[1][bit] : half[0][bit];
+    const unsigned got = __shfl_xor_sync(0xffffffffu, upper ? half[0][bit] : half[1][bit], 2);
+    low[bit] = upper ? got : kept;
+    high[bit] = upper ? kept : got;
+  }
+  return {low[0], low[1], high[0], high[1]};
+}
+
+/// Where a stage holds eight columns of the bypass: rows of 128 bytes, swizzled, 64 columns a box.
+__device__ inline uint4 bypass_columns(const char* stage, int row, int column) {
+  const int swizzled = (column % 64 / 8) ^ (row % 8);
+  return *reinterpret_cast<const uint4*>(stage + column / 64 * 2 * kBox + row * 128 + swizzled * 16);
+}
+
+__device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
+  const float2 u = unpack(bypass);
+  const float2 s = unpack(mixed);
+  return pack(gelu_fast(u.x).value * s.x, gelu_fast(u.y).value * s.y);
+}
+
+/// Writes 128 columns of the tile from `first_column` on, eight a thread at a time; kForward adds the bias
+/// first and gates by the bypass in `stage`.
+template <Kind kKind, int kColumns>
+__device__ void write_product(const float (&sum)[kColumns / 2], int first_column, const Problem& p,
+                              const Work& work, int row_of_tile, const char* stage) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int below = 0; below < 2; ++below) {
+    const int local_row = row_of_tile + lane / 4 + 8 * below;
+    const int row = work.row + local_row;
+    const bool inside = row < p.positions;
+    const float shift = kKind == Kind::kForward && inside ? __bfloat162float(p.bias[row]) : 0.0f;
+    const std::int64_t of_all = static_cast<std::int64_t>(work.batch) * p.positions + row;
+#pragma unroll
+    for (int group = 0; group < 128 / 32; ++group) {
+      unsigned mine[4];
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        const int at = (first_column / 8 + group * 4 + part) * 4 + 2 * below;
+        mine[part] = pack(sum[at] + shift, sum[at + 1] + shift);
+      }
+      const uint4 columns = gather_columns(mine, lane);
+      const int local_column = group * 32 + lane % 4 * 8;
+      const int column = work.column + first_column + local_column;
+      if (!inside || column >= p.width) continue;
+      const std::int64_t to = of_all * p.width + column;
+      if constexpr (kKind == Kind::kForward) {
+        const uint4 u = bypass_columns(stage, local_row, local_column);
+        if (p.mixed != nullptr) *reinterpret_cast<uint4*>(p.mixed + to) = columns;
+        *reinterpret_cast<uint4*>(p.out + to) = {gated(u.x, columns.x), gated(u.y, columns.y),
+                                                 gated(u.z, columns.z), gated(u.w, columns.w)};
+      } else {
+        *reinterpret_cast<uint4*>(p.out + to) = columns;
+      }
+    }
+  }
+}
+
+/// Adds without waiting for what is there; nobody else adds to that element, so sums are the same on every
+/// run.
+__device__ inline void add_element(const Problem& p, int row, int column, float value) {
+  if (row < p.positions && column < p.positions && (!p.lower || column <= row))
+    atomicAdd(p.sum + row * p.sum_stride + column, value);
+}
+
+template <int kColumns>
+__device__ void write_weight(const float (&sum)[kColumns / 2], const Problem& p, const Work& work, int tile,
+                             int row_of_tile) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int below = 0; below < 2; ++below) {
+    const int row = row_of_tile + lane / 4 + 8 * below;
+#pragma unroll
+    for (int group = 0; group < kColumns / 8; ++group) {
+      const int column = group * 8 + lane % 4 * 2;
+      const float2 values = {sum[group * 4 + 2 * below], sum[group * 4 + 2 * below + 1]};
+      if (p.splits > 1) {
+        const std::int64_t at = (static_cast<std::int64_t>(tile) * kRows + row) * kColumns + column;
+        *reinterpret_cast<float2*>(p.partials + at) = values;
+      } else if (work.row + row < p.positions && work.column + column + 1 < p.positions &&
+                 (!p.lower || work.column + column + 1 <= work.row + row)) {
+        atomicAdd(reinterpret_cast<float2*>(p.sum + (work.row + row) * p.sum_stride + work.column + column),
+                  values);
+      } else {
+        add_element(p, work.row + row, work.column + column, values.x);
+        add_element(p, work.row + row, work.column + column + 1, values.y);
+      }
+    }
+  }
+}
+
+}  // namespace sluice::kernels::launch::spatial
