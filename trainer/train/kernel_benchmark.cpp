@@ -16,6 +16,7 @@
 #include "trainer/kernels/peak.h"
 #include "trainer/kernels/products.h"
 #include "trainer/kernels/repeat.h"
+#include "trainer/kernels/spatial.h"
 
 namespace sluice::train {
 namespace {
@@ -26,6 +27,11 @@ constexpr double kPeakBudgetS = 0.3;  ///< of a large product, and of the copy
 constexpr double kTurnBytes = 512e6;  ///< that a kernel's sets of tensors have together at least
 constexpr std::int64_t kCopyBytes = std::int64_t{1} << 30;
 
+double pairs_of(const BlockShape& shape) {
+  const auto n = static_cast<double>(shape.positions);
+  return shape.mixing == kernels::Mixing::kCausal ? n * (n + 1) / 2 : n * n;
+}
+
 /// The sizes that formulas are made of.
 struct Sizes {
   explicit Sizes(const BlockShape& shape)
@@ -33,10 +39,14 @@ struct Sizes {
         d(static_cast<double>(shape.width)),
         f(static_cast<double>(shape.expansion)),
         h(f / 2),
+        batch(static_cast<double>(shape.batch)),
+        pairs(pairs_of(shape)),
         element(static_cast<double>(c10::elementSize(shape.compute))),
         residual(static_cast<double>(c10::elementSize(kernels::residual_type(shape.compute)))) {}
 
   double rows, d, f, h;
+  double batch;
+  double pairs;     ///< of positions that W joins
   double element;   ///< bytes
   double residual;  ///< bytes
 };
@@ -53,6 +63,13 @@ KernelWork product(const std::string& name, Direction direction, const Sizes& s,
 KernelWork weight_product(const std::string& name, const Sizes& s, double inner, double outer) {
   return {name, Direction::kBackward, s.element * s.rows * (inner + outer) + 2 * kSum * inner * outer,
           2 * s.rows * inner * outer};
+}
+
+/// A product of W, or of its gradient, over the batch: `tensors` of [rows, h], and W's elements.
+KernelWork spatial_product(const std::string& name, Direction direction, const Sizes& s, double tensors,
+                           double weight_bytes) {
+  return {name, direction, s.element * s.rows * s.h * tensors + weight_bytes * s.pairs,
+          2 * s.batch * s.h * s.pairs};
 }
 
 /// One set of a kernel's tensors, ready to be worked on.
@@ -115,6 +132,34 @@ struct Maker {
     const kernels::GateSums sums = {sum({positions}), sum({half})};
     return [=] { (void)kernels::gate_backward(dz, input, mixed, {}, positions, dinput, sums); };
   }
+  [[nodiscard]] at::Tensor sequences(const at::Tensor& rows_Th) const {
+    return rows_Th.unflatten(0, {shape.batch, shape.positions});
+  }
+  [[nodiscard]] at::Tensor spatial_weight() const { return values({shape.positions, shape.positions}); }
+  [[nodiscard]] Launch spatial_forward() const {
+    const auto gate = sequences(values({rows, half}));
+    const auto bypass = sequences(half_of_wide(0));
+    const auto weight = spatial_weight();
+    const auto bias = values({shape.positions});
+    const auto mixing = shape.mixing;
+    return [=] { (void)kernels::spatial_gate(gate, bypass, weight, bias, mixing, kernels::Keep::kMixed); };
+  }
+  [[nodiscard]] Launch spatial_input() const {
+    const auto dmixed = sequences(values({rows, half}));
+    const auto weight = spatial_weight();
+    const auto mixing = shape.mixing;
+    const auto diagonal = kernels::spatial_gate(dmixed, dmixed, weight, values({shape.positions}), mixing,
+                                                kernels::Keep::kMixed)
+                              .diagonal;
+    return [=] { (void)kernels::spatial_input_gradient(dmixed, weight, diagonal, mixing); };
+  }
+  [[nodiscard]] Launch spatial_weight_gradient() const {
+    const auto dmixed = sequences(values({rows, half}));
+    const auto gate = sequences(values({rows, half}));
+    const auto into = sum({shape.positions, shape.positions});
+    const auto mixing = shape.mixing;
+    return [=] { kernels::add_spatial_weight_gradient(into, dmixed, gate, mixing); };
+  }
   /// x [rows, inner] times a weight [outer, inner].
   [[nodiscard]] Launch linear(std::int64_t inner, std::int64_t outer, const at::Tensor& bias) const {
     const auto x = values({rows, inner});
@@ -150,6 +195,7 @@ void add_forward(const BlockShape& shape, std::vector<Kernel>& all) {
                  }});
   all.push_back(
       {{"GELU and gate norm", kForward, s.rows * s.h * 2 * s.element, 0}, &Maker::gelu_norm_forward});
+  all.push_back({spatial_product("spatial and gate", kForward, s, 4, s.element), &Maker::spatial_forward});
   all.push_back({product("contract", kForward, s, s.h, s.d),
                  [&shape, half](const Maker& m) { return m.linear(half, shape.width, {}); }});
 }
@@ -163,6 +209,9 @@ void add_backward(const BlockShape& shape, std::vector<Kernel>& all) {
   all.push_back({weight_product("contract, weight", s, s.h, s.d),
                  [&shape, half](const Maker& m) { return m.weight_gradient(half, shape.width); }});
   all.push_back({{"gate", kBackward, s.rows * s.h * 5 * s.element, 0}, &Maker::gate_backward});
+  all.push_back(
+      {spatial_product("spatial, weight", kBackward, s, 2, 2 * kSum), &Maker::spatial_weight_gradient});
+  all.push_back({spatial_product("spatial, input", kBackward, s, 2, s.element), &Maker::spatial_input});
   all.push_back(
       {{"GELU and gate norm", kBackward, s.rows * s.h * 3 * s.element, 0}, &Maker::gelu_norm_backward});
   all.push_back({product("expand, input", kBackward, s, s.f, s.d),
