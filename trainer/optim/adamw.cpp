@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -40,6 +41,8 @@ void check_ranges(const char* what, const std::vector<Range>& ranges, std::int64
     previous = range.end;
   }
 }
+
+std::int64_t end_of(const std::vector<Range>& ranges) { return ranges.empty() ? 0 : ranges.back().end; }
 
 /// The constants of one update, in the buffer's type.
 template <typename Scalar>
@@ -143,7 +146,10 @@ kernels::UpdateScalars update_scalars(const OptimOptions& options, double lr, st
 }
 
 AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed)
-    : AdamW(options, parameters, std::move(decayed), {{0, parameters.numel()}}) {}
+    : AdamW(options, parameters, std::move(decayed), {{0, parameters.numel()}}) {
+  compact_ = false;
+  check_ranges("decay", decayed_, parameters_.numel());
+}
 
 AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed,
              std::vector<Range> owned)
@@ -153,10 +159,12 @@ AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<Dec
       owned_(std::move(owned)) {
   check_kind(options);
   check_flat(parameters_);
-  check_ranges("decay", decayed_, parameters_.numel());
-  check_ranges("owned", owned_, parameters_.numel());
   std::int64_t elements = 0;
   for (const Range& range : owned_) elements += range.numel();
+  compact_ = elements == parameters_.numel();
+  const std::int64_t reach = compact_ ? std::numeric_limits<std::int64_t>::max() : parameters_.numel();
+  check_ranges("decay", decayed_, reach);
+  check_ranges("owned", owned_, reach);
   first_ = at::zeros({elements}, parameters_.options());
   second_ = at::zeros({elements}, parameters_.options());
 }
@@ -164,10 +172,10 @@ AdamW::AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<Dec
 void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, std::int64_t update) {
   check_host(gradients);
   check_host(parameters_);
-  TORCH_CHECK(
-      gradients.numel() == parameters_.numel() && gradients.scalar_type() == parameters_.scalar_type(),
-      "gradients: ", gradients.numel(), " of ", gradients.scalar_type(),
-      ", parameters: ", parameters_.numel(), " of ", parameters_.scalar_type());
+  TORCH_CHECK((compact_ ? gradients.numel() >= end_of(owned_) : gradients.numel() == parameters_.numel()) &&
+                  gradients.scalar_type() == parameters_.scalar_type(),
+              "gradients: ", gradients.numel(), " of ", gradients.scalar_type(),
+              ", parameters: ", parameters_.numel(), " of ", parameters_.scalar_type());
   const kernels::UpdateScalars scalars = update_scalars(options_, lr, update);
   AT_DISPATCH_FLOATING_TYPES(parameters_.scalar_type(), "AdamW::step", [&] {
     const auto plain = make_update<scalar_t>(scalars, gradient_scale);
@@ -179,12 +187,15 @@ void AdamW::step(const at::Tensor& gradients, double lr, double gradient_scale, 
     auto* first = first_.data_ptr<scalar_t>();
     auto* second = second_.data_ptr<scalar_t>();
     for (const Range& range : owned_) {
+      auto* const owned = compact_ ? parameter : parameter + range.begin;
       at::parallel_for(range.begin, range.end, kGrain, [&](std::int64_t begin, std::int64_t end) {
         for_each_piece(decayed_, begin, end, [&](std::int64_t from, std::int64_t to, bool decays) {
-          update_range(parameter + from, gradient + from, first + (from - range.begin),
-                       second + (from - range.begin), to - from, decays ? with_decay : plain);
+          const std::int64_t at = from - range.begin;
+          update_range(owned + at, gradient + from, first + at, second + at, to - from,
+                       decays ? with_decay : plain);
         });
       });
+      if (compact_) parameter += range.numel();
       first += range.numel();
       second += range.numel();
     }

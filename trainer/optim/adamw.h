@@ -26,15 +26,16 @@ using DecayRange = Range;
 /// Hutter 2019, algorithm 2, decay scaled by the learning rate alone: parameter * (1 - lr * weight_decay).
 /// Moments start at zero and are public so that a checkpoint can save and overwrite them in place.
 /// It may own a part of the buffer only (ZeRO-1): it then updates that part alone, and holds moments for that
-/// part alone. Elementwise: the same bits for any number of threads, and whoever owns an element. Every call
-/// throws c10::Error for buffers that are not flat, not of one size and type, and step() for those not on the
-/// CPU: on a GPU this class holds the state, and kernels of its own update it.
+/// part alone; the parameters may then be that part alone too, its ranges one after another. Elementwise: the
+/// same bits for any number of threads, and whoever owns an element. Every call throws c10::Error for buffers
+/// that are not flat, not of one size and type, and step() for those not on the CPU: on a GPU this class
+/// holds the state, and kernels of its own update it.
 class AdamW {
  public:
   /// `parameters`: flat, contiguous, float32 or float64, shared, not copied; `decayed`: sorted, disjoint,
   /// elements of it.
   AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed);
-  /// `owned`: sorted, disjoint, elements of `parameters`.
+  /// `owned`: sorted, disjoint, elements of the whole buffer, which `parameters` are, or just these of it.
   AdamW(const OptimOptions& options, at::Tensor parameters, std::vector<DecayRange> decayed,
         std::vector<Range> owned);
 
@@ -52,6 +53,7 @@ class AdamW {
   at::Tensor parameters_;
   std::vector<DecayRange> decayed_;
   std::vector<Range> owned_;
+  bool compact_ = false;  ///< parameters_ are what is owned alone
   at::Tensor first_;
   at::Tensor second_;
 };

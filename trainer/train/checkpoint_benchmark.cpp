@@ -44,10 +44,11 @@ CheckpointBenchmark benchmark_checkpoints(const RunOptions& options, std::int64_
                                           parallel::Communicator& world) {
   DeviceGroup group(options.train.device, world);
   const Placement placement = placement_for(options.train.precision, group.device());
+  const Sharding sharding = sharding_of(options);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kInference,
-                  choose_buckets(options, vocabulary_size, group));
+                  choose_buckets(options, vocabulary_size, group), model::Recompute::kNone,
+                  parameter_owner(sharding, placement, world.rank()));
   const parallel::ArenaLayout& layout = replica.layout();
-  const Sharding sharding = options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone;
   const optim::AdamW optimizer(options.optim, replica.parameters(), replica.decayed_ranges(),
                                owned_ranges(layout, sharding, world.rank()));
   const StateBuffers live{.parameters = replica.parameters(),

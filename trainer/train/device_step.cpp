@@ -43,7 +43,8 @@ at::Tensor decay_flags(const Replica& replica) {
   return flags.to(replica.parameters().device());
 }
 
-/// What this rank updates: parameters and gradients lie in the arena, moments one after another.
+/// What this rank updates: gradients lie in the arena, moments one after another, parameters as the replica
+/// has them.
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
   const at::Tensor flags = decay_flags(replica);
   std::vector<kernels::UpdateSlice> slices;
@@ -54,7 +55,8 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
       return flat.defined() ? flat.narrow(0, range.begin, count) : flat;
     };
     slices.push_back(
-        {.parameters = of_arena(replica.parameters()),
+        {.parameters =
+             replica.owner() ? replica.parameters().narrow(0, offset, count) : of_arena(replica.parameters()),
          .gradients = of_arena(replica.gradients()),
          .first = optimizer.first_moment().narrow(0, offset, count),
          .second = optimizer.second_moment().narrow(0, offset, count),
@@ -63,11 +65,6 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
     offset += count;
   }
   return slices;
-}
-
-/// What forward reads.
-const at::Tensor& computed_with(const Replica& replica) {
-  return replica.rounded().defined() ? replica.rounded() : replica.parameters();
 }
 
 }  // namespace
@@ -79,10 +76,13 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
                  owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
       reducer_(replica.layout(), replica.gradients(), communicator, reducer_options(plan)),
-      gather_(replica.layout(), computed_with(replica), communicator),
+      gather_(replica.layout(), replica.computed_with(), communicator),
       slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
                   replica.parameters().device()),
       update_slices_(slices_to_update(replica, optimizer_)) {
+  const auto owner = replica.owner();
+  TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator.rank()), "rank ",
+              communicator.rank(), " has the parameters of ", owner.value_or(-1), " alone");
   const at::Device device = replica.parameters().device();
   const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
     return at::zeros(shape, at::TensorOptions().dtype(dtype).device(device));
@@ -249,10 +249,9 @@ void DeviceStep::update() {
 
 void DeviceStep::settle() {
   if (plan_.sharding == Sharding::kNone) return;
-  parallel::BucketGather masters(replica_.layout(), replica_.parameters(), communicator_);
-  masters.start();
-  masters.finish();
-  replica_.round_parameters();
+  parallel::BucketGather gather(replica_.layout(), replica_.computed_with(), communicator_);
+  gather.start();
+  gather.finish();
 }
 
 StepResult DeviceStep::finish() {

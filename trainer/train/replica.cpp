@@ -1,6 +1,8 @@
 #include "trainer/train/replica.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 
 #include <utility>
 
@@ -18,15 +20,28 @@ std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::Paramete
   return tensors;
 }
 
+/// All of the layout, or its slices of `owner`.
+at::Tensor allocate_parameters(const parallel::ArenaLayout& layout, const Placement& placement,
+                               std::optional<std::int64_t> owner) {
+  if (!owner) return layout.allocate(placement.master, placement.device);
+  TORCH_CHECK(placement.compute != placement.master,
+              "a replica holds slices alone of parameters that it rounds, not of ", placement.master);
+  std::int64_t elements = 0;
+  for (const parallel::Range& range : layout.owned(*owner)) elements += range.numel();
+  return at::zeros({elements}, at::TensorOptions().dtype(placement.master).device(placement.device));
+}
+
 }  // namespace
 
 Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
-                 ReplicaUse use, const parallel::BucketPlan& buckets, model::Recompute recompute)
+                 ReplicaUse use, const parallel::BucketPlan& buckets, model::Recompute recompute,
+                 std::optional<std::int64_t> owner)
     : options_(options),
       vocabulary_size_(vocabulary_size),
       specs_(model::parameter_specs(options, vocabulary_size)),
       layout_(tensor_specs(specs_), buckets),
-      parameters_(layout_.allocate(placement.master, placement.device)) {
+      owner_(owner),
+      parameters_(allocate_parameters(layout_, placement, owner)) {
   const bool rounds = placement.compute != placement.master;
   if (rounds) rounded_ = layout_.allocate(placement.compute, placement.device);
   if (use == ReplicaUse::kTraining) gradients_ = layout_.allocate(placement.master, placement.device);
@@ -41,14 +56,28 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
   model_ = model::make_model(options_, vocabulary_size_, leaves_, recompute);
 }
 
-void Replica::initialise(std::uint64_t seed) {
+void Replica::draw(std::uint64_t seed, const at::Tensor& whole) const {
   const at::NoGradGuard no_grad;
-  draw_initial_values(specs_, layout_, seed, parameters_);
+  draw_initial_values(specs_, layout_, seed, whole);
+}
+
+void Replica::initialise(std::uint64_t seed) {
+  TORCH_CHECK(!owner_, "a replica with slices of its parameters alone cannot draw them by itself");
+  draw(seed, parameters_);
   round_parameters();
 }
 
 void Replica::round_parameters() {
-  if (rounded_.defined()) rounded_.copy_(parameters_);
+  if (!rounded_.defined()) return;
+  if (!owner_) {
+    rounded_.copy_(parameters_);
+    return;
+  }
+  std::int64_t done = 0;
+  for (const parallel::Range& range : layout_.owned(*owner_)) {
+    rounded_.narrow(0, range.begin, range.numel()).copy_(parameters_.narrow(0, done, range.numel()));
+    done += range.numel();
+  }
 }
 
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "parallel/arena.h"
@@ -20,30 +21,43 @@ enum class ReplicaUse { kTraining, kInference };
 
 /// One rank's copy of a model: its parameters in a flat arena, for training their gradients in a second one,
 /// and the model that computes over views of the first, or of a third that holds the parameters rounded to
-/// the type in which it computes.
+/// the type in which it computes. Of parameters that are rounded a replica may hold one rank's slices alone
+/// in full precision (ZeRO-1): those that this rank updates.
 class Replica {
  public:
-  /// All parameters are zero until initialise() or load_checkpoint(). `buckets`: how the arena is cut for
-  /// exchange; inference needs none, and recomputes nothing.
+  /// All parameters are zero until somebody writes to them. `buckets`: how the arena is cut for exchange;
+  /// inference needs none, and recomputes nothing. `owner`: the rank whose slices alone are held in full
+  /// precision; none: all are.
   Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
           ReplicaUse use, const parallel::BucketPlan& buckets = {},
-          model::Recompute recompute = model::Recompute::kNone);
+          model::Recompute recompute = model::Recompute::kNone, std::optional<std::int64_t> owner = {});
 
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
 
-  /// Initial values, a pure function of (parameter names, seed).
+  /// Initial values into `whole`, a flat buffer of the layout: a pure function of (parameter names, seed).
+  void draw(std::uint64_t seed, const at::Tensor& whole) const;
+  /// draw() into parameters(), of a replica that has them all.
   void initialise(std::uint64_t seed);
-  /// Brings what the model computes with up to date with parameters(), after somebody else wrote to them.
+  /// Brings what the model computes with up to date with parameters(), after somebody else wrote to them; of
+  /// slices held alone, those slices.
   void round_parameters();
 
   [[nodiscard]] const model::LanguageModel& model() const { return *model_; }
   [[nodiscard]] const model::ModelOptions& options() const { return options_; }
   [[nodiscard]] std::int64_t vocabulary_size() const { return vocabulary_size_; }
   [[nodiscard]] const parallel::ArenaLayout& layout() const { return layout_; }
-  [[nodiscard]] const at::Tensor& parameters() const { return parameters_; }  ///< flat
+  /// Flat, in full precision: all, or the owner's slices one after another (ArenaLayout::owned()).
+  [[nodiscard]] const at::Tensor& parameters() const { return parameters_; }
   /// Flat, bfloat16: what the model computes with; undefined where that is parameters() itself.
   [[nodiscard]] const at::Tensor& rounded() const { return rounded_; }
+  /// What the model computes with: rounded() or parameters().
+  [[nodiscard]] const at::Tensor& computed_with() const {
+    return rounded_.defined() ? rounded_ : parameters_;
+  }
+  /// The most exact parameters that are held whole: parameters(), or rounded() where an owner has those.
+  [[nodiscard]] const at::Tensor& whole_parameters() const { return owner_ ? rounded_ : parameters_; }
+  [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
   [[nodiscard]] std::int64_t parameter_count() const;
   /// The slices of the arena that take weight decay.
@@ -58,6 +72,7 @@ class Replica {
   std::int64_t vocabulary_size_;
   std::vector<model::ParameterSpec> specs_;
   parallel::ArenaLayout layout_;
+  std::optional<std::int64_t> owner_;
   at::Tensor parameters_;
   at::Tensor rounded_;
   at::Tensor gradients_;

@@ -108,7 +108,8 @@ void Session::build() {
   const Placement placement = placement_for(options_.train.precision, device_.device());
   const std::int64_t vocabulary = corpus_->vocabulary_size();
   replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
-                                       recompute_of(options_.train));
+                                       recompute_of(options_.train),
+                                       parameter_owner(sharding_of(options_), placement, world_.rank()));
   choices_[kBucketElements] = buckets_.bucket_elements;
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
@@ -116,7 +117,8 @@ void Session::build() {
       loaded_ = whole_buffers(replica_->layout(), live_state());
       load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
     } else {
-      replica_->initialise(options_.model.seed);
+      loaded_.parameters = whole_buffer(replica_->layout(), replica_->parameters());
+      replica_->draw(options_.model.seed, loaded_.parameters);
     }
   }
   train_reader_ =
@@ -139,10 +141,12 @@ void Session::share_initial_state() {
   if (state_.step > 0) {
     share_state(replica_->layout(), loaded_, live_state(), device_.exchange());
   } else {
-    device_.exchange().broadcast(replica_->parameters(), 0);  // moments are zero everywhere
+    share_buffer(replica_->layout(), loaded_.parameters, replica_->parameters(),
+                 device_.exchange());  // moments are zero everywhere
   }
   loaded_ = {};
   replica_->round_parameters();
+  step_->settle();
 }
 
 /// Of the linear products; with them all is known that bits depend on.
@@ -280,7 +284,7 @@ void Session::give_up() {
 
 void Session::check_replicas_now() {
   try {
-    parallel::check_replicas(world_, replica_->parameters().cpu(),
+    parallel::check_replicas(world_, replica_->whole_parameters().cpu(),
                              fmt::format("parameters after step {}", state_.step));
   } catch (const parallel::ReplicaDrift& drift) {
     throw AgreedError(drift.what());

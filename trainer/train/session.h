@@ -54,7 +54,7 @@ class Session {
   [[nodiscard]] const Replica& replica() const { return *replica_; }
   [[nodiscard]] const optim::AdamW& optimizer() const { return step_->optimizer(); }
   [[nodiscard]] const TrainingState& state() const { return state_; }
-  /// This rank's: moments of its slices alone under parallel.zero = 1.
+  /// This rank's: its slices alone under parallel.zero = 1, of moments and of parameters that are rounded.
   [[nodiscard]] StateBuffers live_state() const;
 
  private:
@@ -104,7 +104,7 @@ class Session {
 
   std::shared_ptr<dataio::SplitReader> train_reader_;
   std::unique_ptr<dataio::SplitReader> valid_reader_;
-  StateBuffers loaded_;  ///< rank 0 alone, during set-up
+  StateBuffers loaded_;  ///< rank 0 alone, during set-up: where the state comes from
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<dataio::Loader> loader_;

@@ -52,22 +52,6 @@ void copy_out(const at::Tensor& to, const at::Tensor& from) {
     to.copy_(from);
 }
 
-void share(const parallel::ArenaLayout& layout, const at::Tensor& whole, const at::Tensor& live,
-           parallel::Communicator& communicator) {
-  if (is_whole(layout, live)) {
-    communicator.broadcast(live, 0);
-    return;
-  }
-  const at::Tensor scratch = make_scratch(layout, live);
-  for_each_bucket(layout, live, communicator.rank(),
-                  [&](const parallel::Range& bucket, const at::Tensor& own, const parallel::Range& chunk) {
-                    const at::Tensor values = scratch.narrow(0, 0, bucket.numel());
-                    if (communicator.rank() == 0) values.copy_(whole.narrow(0, bucket.begin, bucket.numel()));
-                    communicator.broadcast(values, 0);
-                    own.copy_(values.narrow(0, chunk.begin, chunk.numel()));
-                  });
-}
-
 /// On a GPU all of it is only enqueued.
 void gather(const parallel::ArenaLayout& layout, const at::Tensor& live, const at::Tensor& host,
             parallel::Communicator& communicator) {
@@ -88,20 +72,37 @@ void gather(const parallel::ArenaLayout& layout, const at::Tensor& live, const a
 
 }  // namespace
 
+at::Tensor whole_buffer(const parallel::ArenaLayout& layout, const at::Tensor& live) {
+  return is_whole(layout, live) ? live : layout.allocate(live.scalar_type(), at::kCPU);
+}
+
 StateBuffers whole_buffers(const parallel::ArenaLayout& layout, const StateBuffers& live) {
-  const auto whole = [&](const at::Tensor& state) {
-    return is_whole(layout, state) ? state : layout.allocate(state.scalar_type(), at::kCPU);
-  };
-  return {.parameters = live.parameters,
-          .first_moment = whole(live.first_moment),
-          .second_moment = whole(live.second_moment)};
+  return {.parameters = whole_buffer(layout, live.parameters),
+          .first_moment = whole_buffer(layout, live.first_moment),
+          .second_moment = whole_buffer(layout, live.second_moment)};
+}
+
+void share_buffer(const parallel::ArenaLayout& layout, const at::Tensor& whole, const at::Tensor& live,
+                  parallel::Communicator& communicator) {
+  if (is_whole(layout, live)) {
+    communicator.broadcast(live, 0);
+    return;
+  }
+  const at::Tensor scratch = make_scratch(layout, live);
+  for_each_bucket(layout, live, communicator.rank(),
+                  [&](const parallel::Range& bucket, const at::Tensor& own, const parallel::Range& chunk) {
+                    const at::Tensor values = scratch.narrow(0, 0, bucket.numel());
+                    if (communicator.rank() == 0) values.copy_(whole.narrow(0, bucket.begin, bucket.numel()));
+                    communicator.broadcast(values, 0);
+                    own.copy_(values.narrow(0, chunk.begin, chunk.numel()));
+                  });
 }
 
 void share_state(const parallel::ArenaLayout& layout, const StateBuffers& whole, const StateBuffers& live,
                  parallel::Communicator& communicator) {
-  communicator.broadcast(live.parameters, 0);
-  share(layout, whole.first_moment, live.first_moment, communicator);
-  share(layout, whole.second_moment, live.second_moment, communicator);
+  share_buffer(layout, whole.parameters, live.parameters, communicator);
+  share_buffer(layout, whole.first_moment, live.first_moment, communicator);
+  share_buffer(layout, whole.second_moment, live.second_moment, communicator);
 }
 
 void gather_state(const parallel::ArenaLayout& layout, const StateBuffers& live, const StateBuffers& host,

@@ -5,12 +5,22 @@
 
 namespace sluice::train {
 
+Sharding sharding_of(const RunOptions& options) {
+  return options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone;
+}
+
+std::optional<std::int64_t> parameter_owner(Sharding sharding, const Placement& placement,
+                                            std::int64_t rank) {
+  if (sharding == Sharding::kNone || placement.compute == placement.master) return std::nullopt;
+  return rank;
+}
+
 StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing) {
   return {.slicing = slicing,
           .optim = options.optim,
           .total_steps = options.train.steps,
           .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff,
-          .sharding = options.parallel.zero == 1 ? Sharding::kState : Sharding::kNone,
+          .sharding = sharding_of(options),
           .reduce_dtype = options.train.reduce_dtype == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "dataio/loader.h"
 #include "dataio/order.h"
@@ -20,6 +21,11 @@ enum class Graphs { kOn, kOff };  ///< whether a GPU's step is captured
 /// kState: each rank holds the optimizer's state of its slices of the arena alone, and updates those
 /// (ZeRO-1).
 enum class Sharding { kNone, kState };
+
+[[nodiscard]] Sharding sharding_of(const RunOptions& options);
+/// Replica's `owner` for a run on `placement`: parameters that the model rounds are sharded with their state.
+[[nodiscard]] std::optional<std::int64_t> parameter_owner(Sharding sharding, const Placement& placement,
+                                                          std::int64_t rank);
 
 /// What does not change from step to step.
 struct StepPlan {
@@ -71,8 +77,8 @@ class TrainStep {
   virtual void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) = 0;
   /// Waits for the oldest step that was begun and not finished.
   virtual StepResult finish() = 0;
-  /// Collective, with no step unfinished: brings all of the replica's parameters up to date on every rank, as
-  /// evaluation and checkpoints need them.
+  /// Collective, with no step unfinished: brings all that the replica computes with up to date on every rank,
+  /// as evaluation needs it.
   virtual void settle() = 0;
   /// How many unfinished steps there may be when one is begun.
   [[nodiscard]] virtual std::int64_t lag() const = 0;

@@ -22,6 +22,7 @@
 #include "trainer/train/profile.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/replica.h"
+#include "trainer/train/state_gather.h"
 
 namespace sluice::train {
 namespace {
@@ -78,6 +79,17 @@ class EnergyWatch {
   std::chrono::steady_clock::time_point started_;
 };
 
+/// As a run does: rank 0 draws, the others get theirs from it.
+void initialise_on_ranks(Replica& replica, std::uint64_t seed, parallel::Communicator& exchange) {
+  at::Tensor whole;
+  if (exchange.rank() == 0) {
+    whole = whole_buffer(replica.layout(), replica.parameters());
+    replica.draw(seed, whole);
+  }
+  share_buffer(replica.layout(), whole, replica.parameters(), exchange);
+  replica.round_parameters();
+}
+
 double median_step_s(const std::vector<StepTimes>& steps) {
   std::vector<double> seconds;
   for (const StepTimes& step : steps) seconds.push_back(step.result.step_s);
@@ -96,9 +108,11 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       sample_order(options, split), slicing, loader_options(options, group.device()), 0);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
-                  choose_buckets(options, vocabulary_size, group), recompute_of(options.train));
-  replica.initialise(options.model.seed);
-  const auto step = make_train_step(replica, step_plan(options, slicing), group.exchange());
+                  choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
+                  parameter_owner(sharding_of(options), placement, world.rank()));
+  const auto step = make_train_step(replica, step_plan(options, slicing), world);
+  initialise_on_ranks(replica, options.model.seed, world);
+  step->settle();
   const ProductChoice products = choose_products(options, replica, "", world);
   StepBenchmark benchmark{.parameters = replica.parameter_count(),
                           .tokens_per_step = options.train.global_batch * options.model.seq_len,

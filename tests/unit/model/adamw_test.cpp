@@ -1,6 +1,7 @@
 #include "trainer/optim/adamw.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
@@ -138,12 +139,21 @@ RC_GTEST_PROP(AdamW, OwnersOfPartsTogetherGiveTheBitsOfOneOwner, (std::uint64_t 
 
   const at::Tensor want = random_flat(size, dtype, seed);
   AdamW alone(OptimOptions{}, want, decayed);
+  const auto compact = [&](const at::Tensor& flat, const std::vector<Range>& ranges) {
+    std::vector<at::Tensor> runs = {flat.narrow(0, 0, 0)};
+    for (const Range& range : ranges) runs.push_back(flat.narrow(0, range.begin, range.numel()));
+    return at::cat(runs);
+  };
   std::vector<at::Tensor> parts(owned.size());
   std::vector<AdamW> owners;
+  std::vector<at::Tensor> compact_parts(owned.size());
   for (std::size_t i = 0; i < owned.size(); ++i) {
     parts[i] = random_flat(size, dtype, seed);
+    compact_parts[i] = compact(parts[i], owned[i]);
     owners.emplace_back(OptimOptions{}, parts[i], decayed, owned[i]);
   }
+  for (std::size_t i = 0; i < owned.size(); ++i)
+    owners.emplace_back(OptimOptions{}, compact_parts[i], decayed, owned[i]);
   for (int step = 1; step <= 3; ++step) {
     const at::Tensor gradient = random_flat(size, dtype, seed + static_cast<std::uint64_t>(step));
     alone.step(gradient, 0.05, 0.5, step);
@@ -161,6 +171,7 @@ RC_GTEST_PROP(AdamW, OwnersOfPartsTogetherGiveTheBitsOfOneOwner, (std::uint64_t 
       at += range.numel();
     }
     RC_ASSERT(owners[i].first_moment().numel() == at);
+    RC_ASSERT(at::equal(compact_parts[i], compact(want, owned[i])));
     held += at;
   }
   RC_ASSERT(held == size);

@@ -68,6 +68,29 @@ TEST(StateGather, GivesEachRankItsSlicesAndPutsThemTogetherAgain) {
   }
 }
 
+TEST(StateGather, ParametersMayBeInSlicesToo) {
+  for (const std::int64_t ranks : {1, 2, 3}) {
+    parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
+      const parallel::ArenaLayout layout = layout_for(ranks);
+      const at::Tensor truth = numbers(layout, 0);
+      const at::Tensor live = at::full({layout.size() / ranks}, -1.0, at::kDouble);
+      at::Tensor whole;
+      if (world.rank() == 0) {
+        whole = whole_buffer(layout, live);
+        EXPECT_EQ(whole.is_same(live), ranks == 1);
+        whole.copy_(truth);
+      }
+      share_buffer(layout, whole, live, world);
+      EXPECT_TRUE(at::equal(live, slices_of(layout, truth, world.rank())));
+      StateBuffers host;
+      if (world.rank() == 0) host = of_value({layout.size(), layout.size()}, -2);
+      gather_state(layout, {.parameters = live, .first_moment = live, .second_moment = live}, host, world);
+      if (world.rank() != 0) return;
+      EXPECT_TRUE(at::equal(host.parameters, truth));
+    });
+  }
+}
+
 TEST(StateGather, WholeMomentsStayWhole) {
   parallel::run_thread_ranks(3, [&](parallel::Communicator& world) {
     const parallel::ArenaLayout layout = layout_for(3);

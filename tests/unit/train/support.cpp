@@ -57,6 +57,7 @@ at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& 
 
 RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const RunTricks& tricks) {
   RanksResult result;
+  at::Tensor whole_of_rank_0;
   std::mutex mutex;
   parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
     const bool last = world.rank() + 1 == world.size();
@@ -80,6 +81,7 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
         .parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
     gather_state(layout, session.live_state(), whole, world);
     if (world.rank() == 0) {
+      whole_of_rank_0 = in_one_bucket(layout, session.replica().whole_parameters());
       result.parameters = in_one_bucket(layout, whole.parameters);
       result.first_moment = in_one_bucket(layout, whole.first_moment);
       result.second_moment = in_one_bucket(layout, whole.second_moment);
@@ -87,9 +89,10 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
     }
     world.barrier();
     const std::lock_guard lock(mutex);
-    result.replicas_equal = result.replicas_equal && at::equal(in_one_bucket(session.replica().layout(),
-                                                                             session.replica().parameters()),
-                                                               result.parameters);
+    result.replicas_equal =
+        result.replicas_equal &&
+        at::equal(in_one_bucket(session.replica().layout(), session.replica().whole_parameters()),
+                  whole_of_rank_0);
   });
   return result;
 }
