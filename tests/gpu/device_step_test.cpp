@@ -92,16 +92,19 @@ TEST_F(DeviceStepTest, CapturedGraphsGiveTheSameBits) {
   }
 }
 
-/// Heads of 16 channels: bf16 takes the flash kernel, captured or not.
+/// Heads of 16 channels: bf16 takes the flash kernel without dropout, captured or not.
 TEST_F(DeviceStepTest, ATransformerTrainsAlikeEverywhere) {
   SLUICE_NEEDS_GPU();
-  for (const std::string positions : {"learned", "rotary"}) {
-    const auto decoder = [&](const std::string& device, const std::string& precision) {
+  for (const auto& [positions, dropout] :
+       {std::pair<std::string, double>{"learned", 0}, {"rotary", 0}, {"learned", 0.2}}) {
+    const auto decoder = [&, positions = positions, dropout = dropout](const std::string& device,
+                                                                       const std::string& precision) {
       RunOptions run = options(device, precision);
       run.model.kind = "transformer";
       run.model.d_model = 32;
       run.model.heads = 2;
       run.model.positions = positions;
+      run.model.dropout = dropout;
       if (positions == "rotary") run.model.norm = "rms", run.model.mlp = "swiglu", run.model.bias = false;
       return run;
     };

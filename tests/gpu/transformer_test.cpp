@@ -146,6 +146,24 @@ TEST_F(AttentionKernelTest, BackwardHasTheSameBitsEachTime) {
   }
 }
 
+class DropoutKernelTest : public tests::KernelsTest {};
+
+/// Parts of whole groups of four draws and of others, read as vectors and one by one.
+TEST_F(DropoutKernelTest, DropsTheSameBitsAsTheCpu) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (const std::int64_t elements : {4, 1000, 1001, 70'003}) {
+      const at::Tensor x = normal({3, elements}, 5, dtype);
+      const at::Tensor samples = normal({3}, 6).mul(1e12).to(at::kLong).abs();
+      const auto dropped = [&](at::Device device) {
+        return dropout(
+            x.to(device),
+            {.rate = 0.2, .seed = 0x123456789abcdefULL, .samples_B = samples.to(device), .site = 9});
+      };
+      EXPECT_TRUE(same_bits(dropped(gpu()), dropped(at::kCPU))) << c10::toString(dtype) << " " << elements;
+    }
+  }
+}
+
 /// One query over all keys, as decoding asks, is the last row of all queries.
 TEST_F(AttentionKernelTest, OneQueryIsTheLastRowOfAll) {
   std::vector<at::Tensor> heads;

@@ -42,11 +42,15 @@ void check_family_keys(const train::RunOptions& o, Faults& faults) {
     const char* key;
     const char* kind;
   };
-  static constexpr FamilyKey kKeys[] = {
-      {"model.heads", "transformer"}, {"model.norm", "transformer"},
-      {"model.mlp", "transformer"},   {"model.gelu", "transformer"},
-      {"model.bias", "transformer"},  {"model.rotary_base", "transformer"},
-      {"model.spatial_init", "gmlp"}, {"model.spatial_init_per_position", "gmlp"}};
+  static constexpr FamilyKey kKeys[] = {{"model.heads", "transformer"},
+                                        {"model.norm", "transformer"},
+                                        {"model.mlp", "transformer"},
+                                        {"model.gelu", "transformer"},
+                                        {"model.bias", "transformer"},
+                                        {"model.rotary_base", "transformer"},
+                                        {"model.dropout", "transformer"},
+                                        {"model.spatial_init", "gmlp"},
+                                        {"model.spatial_init_per_position", "gmlp"}};
   for (const auto& [key, kind] : kKeys) {
     if (o.model.kind == kind) continue;
     const auto row = std::find_if(option_table().begin(), option_table().end(),

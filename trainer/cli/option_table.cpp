@@ -94,6 +94,12 @@ std::vector<OptionRow> transformer_rows() {
              {"", "transformer: GELU by the error function, or its approximation by tanh", kRefuse, ""}),
       flag("model.bias", &R::model, &S::bias,
            {"", "transformer: products of blocks and layer norms have biases", kRefuse, ""}),
+      number("model.dropout", &R::model, &S::dropout, kBelowOne,
+             {"",
+              "transformer: share dropped in training of the embeddings, of attention's softmax (which then "
+              "takes no "
+              "flash kernel) and of both branches; any division of the samples drops the same",
+              kWarn, ""}),
       number(
           "model.rotary_base", &R::model, &S::rotary_base, kPositive,
           {"",

@@ -83,11 +83,12 @@ class Rotate : public torch::autograd::Function<Rotate> {
 }  // namespace
 
 at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk, const at::Tensor& v_BHSk,
-                     Mixing mixing) {
+                     Mixing mixing, const Dropout& weights_dropout) {
   const bool causal = mixing == Mixing::kCausal;
   TORCH_CHECK(!causal || q_BHTk.size(2) == k_BHSk.size(2), "causal attention of ", q_BHTk.size(2),
               " queries over ", k_BHSk.size(2), " keys");
-  if (has_flash_kernel(q_BHTk)) return FlashAttention::apply(q_BHTk, k_BHSk, v_BHSk, causal);
+  if (has_flash_kernel(q_BHTk) && !weights_dropout.active())
+    return FlashAttention::apply(q_BHTk, k_BHSk, v_BHSk, causal);
   const at::ScalarType type = q_BHTk.scalar_type();
   const double scale = 1.0 / std::sqrt(static_cast<double>(q_BHTk.size(3)));
   at::Tensor scores = at::matmul(q_BHTk.mul(scale), k_BHSk.transpose(2, 3));
@@ -97,7 +98,7 @@ at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk, const a
     scores = scores.masked_fill(later, -INFINITY);
   }
   const at::Tensor weights = at::softmax(scores, -1, type == at::kDouble ? at::kDouble : at::kFloat);
-  return at::matmul(weights.to(type), v_BHSk);
+  return at::matmul(dropout(weights.to(type), weights_dropout), v_BHSk);
 }
 
 RotaryTable rotary_table(std::int64_t positions, std::int64_t channels, double base,

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/kernels/dropout.h"
 #include "trainer/kernels/mixing.h"
 
 // Multi-head attention (Vaswani et al. 2017, 3.2) and rotary positions (Su et al. 2021, 3.2.2),
@@ -11,9 +12,11 @@ namespace sluice::kernels {
 /// softmax(q k' / sqrt(channels of a head)) v: [B, H, T, k] in q's type. bfloat16 on a GPU runs ATen's flash
 /// kernel, whose backward is made deterministic here: the same bits on every run. Elsewhere, or where a head
 /// has no multiple of 8 channels up to 256, scores are held, and their softmax is taken in float32 at least.
-/// kCausal: T = S, query i sees the keys j <= i.
+/// kCausal: T = S, query i sees the keys j <= i. An active `weights_dropout` drops of the softmax; scores are
+/// held then, too.
 [[nodiscard]] at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk,
-                                   const at::Tensor& v_BHSk, Mixing mixing);
+                                   const at::Tensor& v_BHSk, Mixing mixing,
+                                   const Dropout& weights_dropout = {});
 
 /// Cosines and sines of position x frequency, [positions, channels / 2] each.
 struct RotaryTable {

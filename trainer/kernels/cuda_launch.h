@@ -101,4 +101,18 @@ struct GateArguments {
 
 void gate(const GateArguments& arguments, Precision precision, cudaStream_t stream);
 
+/// `parts` equal pieces of x, each of `elements`: those of part p are drawn by samples[p] (philox.h).
+struct DropoutArguments {
+  const void* x;
+  void* y;
+  const std::int64_t* samples;
+  std::int64_t parts;
+  std::int64_t elements;  ///< of a part, at most 2^33
+  std::uint64_t seed;
+  std::uint32_t site;
+  std::uint32_t threshold;  ///< a draw of 32 bits below it drops
+  float scale;
+};
+void dropout(const DropoutArguments& arguments, Precision precision, cudaStream_t stream);
+
 }  // namespace sluice::kernels::launch

@@ -2,11 +2,7 @@
 
 #include <cmath>
 
-#ifdef __CUDACC__
-#define SLUICE_HOST_DEVICE __host__ __device__
-#else
-#define SLUICE_HOST_DEVICE
-#endif
+#include "trainer/kernels/host_device.h"
 
 // GELU x Phi(x) and its slope Phi(x) + x phi(x), with Phi and phi the normal distribution and density, for
 // kernels and for the test of the formula on the host. An infinite or NaN x gives what ATen gives.

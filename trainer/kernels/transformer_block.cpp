@@ -45,9 +45,15 @@ at::Tensor activate(const at::Tensor& expanded_Tf, Activation activation) {
   TORCH_CHECK(false, "an activation of value ", static_cast<int>(activation));
 }
 
-at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block) {
+/// Of a block's places.
+enum Site : std::int64_t { kSoftmax, kAttentionBranch, kMlpBranch };
+static_assert(kMlpBranch + 1 == kDropoutSites);
+
+at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block, const Dropout& rates) {
   const Heads heads = project_heads(x_BTd, block, 0);
-  return finish_block(x_BTd, attention(heads.q, heads.k, heads.v, block.mixing), block);
+  const at::Tensor attended =
+      attention(heads.q, heads.k, heads.v, block.mixing, rates.at(block.first_site + kSoftmax));
+  return finish_block(x_BTd, attended, block, rates);
 }
 
 }  // namespace
@@ -76,17 +82,20 @@ Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std:
 }
 
 at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,
-                        const TransformerBlock& block) {
+                        const TransformerBlock& block, const Dropout& rates) {
   const at::Tensor attended = attended_BHTk.transpose(1, 2).reshape({-1, x_BTd.size(2)});
-  const Summed summed = add_and_normalise(x_BTd, apply(block.out, attended), block.mlp_norm);
+  const at::Tensor mixed = dropout(apply(block.out, attended), rates.at(block.first_site + kAttentionBranch));
+  const Summed summed = add_and_normalise(x_BTd, mixed, block.mlp_norm);
   const at::Tensor hidden = activate(apply(block.expand, summed.normed_Td), block.activation);
-  return summed.sum_BTd.add(apply(block.contract, hidden).view(x_BTd.sizes()));
+  const at::Tensor branch = dropout(apply(block.contract, hidden), rates.at(block.first_site + kMlpBranch));
+  return summed.sum_BTd.add(branch.view(x_BTd.sizes()));
 }
 
-at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block) {
-  if (block.recompute != Recompute::kBlock) return run_block(x_BTd, block);
-  return recompute([block](const std::vector<at::Tensor>& inputs) { return run_block(inputs[0], block); },
-                   {x_BTd});
+at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block, const Dropout& rates) {
+  if (block.recompute != Recompute::kBlock) return run_block(x_BTd, block, rates);
+  return recompute(
+      [block, rates](const std::vector<at::Tensor>& inputs) { return run_block(inputs[0], block, rates); },
+      {x_BTd});
 }
 
 }  // namespace sluice::kernels

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "trainer/kernels/attention.h"
+#include "trainer/kernels/dropout.h"
 #include "trainer/kernels/recompute.h"
 
 // A pre-norm Transformer decoder's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
@@ -51,11 +52,16 @@ struct TransformerBlock {
   Activation activation = Activation::kGelu;
   Mixing mixing = Mixing::kCausal;
   Recompute recompute = Recompute::kNone;  ///< kNone or kBlock
+  std::int64_t first_site = 0;  ///< of dropout: this and the next kDropoutSites - 1 are the block's
 };
+/// The softmax of attention, its branch, the branch of the MLP.
+inline constexpr std::int64_t kDropoutSites = 3;
 
-/// x + attention, then + mlp, each of the norm of what it is added to. x_BTd contiguous, of residual_type;
+/// x + attention, then + mlp, each of the norm of what it is added to; `rates` (whatever its site) drops
+/// of both branches and of attention's softmax. x_BTd contiguous, of residual_type;
 /// returns [B, T, d] contiguous, of x's type.
-[[nodiscard]] at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block);
+[[nodiscard]] at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block,
+                                           const Dropout& rates = {});
 
 // The block's stages, for those who keep keys and values.
 
@@ -69,6 +75,6 @@ struct Heads {
 
 /// x + out(attended), then + mlp of its norm; attended_BHTk as attention() returns it.
 [[nodiscard]] at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,
-                                      const TransformerBlock& block);
+                                      const TransformerBlock& block, const Dropout& rates = {});
 
 }  // namespace sluice::kernels

@@ -34,11 +34,13 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
   const auto width = static_cast<double>(options.d_model);
   const auto hidden = static_cast<double>(options.d_ffn);
   const double mlp_products = options.mlp == "swiglu" ? 3 : 2;
-  const double scores = 2 * static_cast<double>(options.seq_len) * width * used_pairs(options);
+  const double dense_scores = 2 * static_cast<double>(options.seq_len) * width;
+  const double scores = dense_scores * used_pairs(options);
+  const bool flash = options.dropout == 0;
   return {.channel = 2 * width * (4 * width) + mlp_products * 2 * width * hidden,
           .positions = 2 * scores,
-          .positions_run = 2 * scores,
-          .positions_again = scores};
+          .positions_run = 2 * (flash ? scores : dense_scores),
+          .positions_again = flash ? scores : 0};
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ struct FlopCount {
   double useful_per_token = 0;
   /// What the program runs: dense n x n spatial products, and those products that `recompute` runs again. Of
   /// attention the flash kernel's, which skips what is masked (tiles on the diagonal counted by their used
-  /// half), and computes the scores a second time in backward.
+  /// half), and computes the scores a second time in backward; with
+  /// dropout the dense products.
   double executed_per_token = 0;
 };
 [[nodiscard]] FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,

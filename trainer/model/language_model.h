@@ -38,8 +38,17 @@ class LanguageModel {
   [[nodiscard]] virtual at::Tensor loss_sum(const at::Tensor& tokens_BT,
                                             const at::Tensor& targets_BT) const = 0;
 
-  /// `before_use(last)` is called each time logits() and loss_sum() are about to use parameters up to index
-  /// `last` that they have not used before in that call: parameters may still be on their way until then.
+  /// loss_sum as training wants it: with dropout, if the model has any. samples_B int64: each row's index
+  /// among all samples of the run, by which alone draws are made.
+  [[nodiscard]] virtual at::Tensor training_loss_sum(const at::Tensor& tokens_BT,
+                                                     const at::Tensor& targets_BT,
+                                                     const at::Tensor& /*samples_B*/) const {
+    return loss_sum(tokens_BT, targets_BT);
+  }
+
+  /// `before_use(last)` is called each time logits(), loss_sum() and training_loss_sum() are about to use
+  /// parameters up to index `last` that they have not used before in that call: parameters may still be on
+  /// their way until then.
   virtual void on_parameter_use(std::function<void(std::int64_t last)> before_use) = 0;
 
   [[nodiscard]] virtual std::unique_ptr<DecodeCache> make_cache() const = 0;

@@ -37,6 +37,7 @@ struct ModelOptions {
   std::string mlp = "gelu";      ///< gelu | swiglu
   std::string gelu = "exact";    ///< exact | tanh
   bool bias = true;              ///< of products and layer norms
+  double dropout = 0.0;          ///< in training: of the embeddings, of attention's softmax, of both branches
   double rotary_base = 10000.0;  ///< angles of rotary positions: t base^(-2c / channels of a head)
 };
 

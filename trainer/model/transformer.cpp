@@ -15,6 +15,8 @@
 namespace sluice::model {
 namespace {
 
+constexpr std::int64_t kEmbeddingSite = 0;
+
 kernels::Activation activation_of(const ModelOptions& options) {
   if (options.mlp == "swiglu") return kernels::Activation::kSwiGlu;
   return options.gelu == "tanh" ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu;
@@ -58,6 +60,7 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
                          std::vector<at::Tensor> parameters, Recompute recompute)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
+  TORCH_CHECK(options.dropout >= 0 && options.dropout < 1, "model.dropout is ", options.dropout);
   TORCH_CHECK(recompute != Recompute::kGate, "a Transformer has no gate to compute again");
   ParameterList list(options_, std::move(parameters));
   embedding_ = list.next();
@@ -82,6 +85,7 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
     block.activation = activation_of(options);
     block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
     block.recompute = recompute;
+    block.first_site = kEmbeddingSite + 1 + layer * kernels::kDropoutSites;
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(list.count() - 1);
   }
@@ -102,12 +106,12 @@ at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) c
   return x_BTd;
 }
 
-at::Tensor Transformer::encode(const at::Tensor& tokens_BT) const {
+at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout) const {
   announce(learned_positions_.defined() ? 1 : 0);
-  at::Tensor x_BTd = embed(tokens_BT, 0);
+  at::Tensor x_BTd = kernels::dropout(embed(tokens_BT, 0), dropout.at(kEmbeddingSite));
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     announce(last_of_block_[layer]);
-    x_BTd = kernels::transformer_block(x_BTd, blocks_[layer]);
+    x_BTd = kernels::transformer_block(x_BTd, blocks_[layer], dropout);
   }
   announce(parameters_ - 1);
   return x_BTd;
@@ -126,12 +130,24 @@ at::Tensor Transformer::head(const at::Tensor& x_BTd) const {
   return logits_TV.view(shape);
 }
 
-at::Tensor Transformer::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT)); }
+at::Tensor Transformer::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT, {})); }
 
 at::Tensor Transformer::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const {
+  return loss_with(tokens_BT, targets_BT, {});
+}
+
+at::Tensor Transformer::training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                          const at::Tensor& samples_B) const {
+  return loss_with(
+      tokens_BT, targets_BT,
+      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite});
+}
+
+at::Tensor Transformer::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                  const kernels::Dropout& dropout) const {
   TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
               ", targets of shape ", targets_BT.sizes());
-  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT)), head_weight_, head_bias_,
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, dropout)), head_weight_, head_bias_,
                                        targets_BT.reshape({-1}));
 }
 

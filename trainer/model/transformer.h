@@ -24,6 +24,8 @@ class Transformer final : public LanguageModel {
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
+  [[nodiscard]] at::Tensor training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                             const at::Tensor& samples_B) const override;
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
@@ -35,7 +37,9 @@ class Transformer final : public LanguageModel {
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
   /// embed and all blocks.
-  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT) const;
+  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout) const;
+  [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                     const kernels::Dropout& dropout) const;
   /// [..., d] -> [T, d], leading dimensions flattened.
   [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
   /// Final norm and output projection: [..., d] -> [..., V].

@@ -1,5 +1,7 @@
 #include "trainer/train/device_step.h"
 
+#include <ATen/ops/add.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -99,12 +101,18 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
   windows_ = on_device({rows, length + 1}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
+  if (replica.options().dropout > 0) {
+    first_sample_ = on_device({1}, at::kLong);
+    row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
+    samples_B_ = on_device({rows}, at::kLong);
+  }
   gradient_scale_ = at::full({}, 1.0 / static_cast<double>(plan.slicing.global_batch * length),
                              at::TensorOptions().dtype(at::kFloat).device(device));
   const std::int64_t micro_batches = plan.slicing.micro_batches();
   for (Flight& flight : flights_) {
     flight.inputs = parallel::pinned_empty(inputs_.sizes(), at::kDouble);
     flight.rows = parallel::pinned_empty({micro_batches}, at::kInt);
+    flight.samples = parallel::pinned_empty({micro_batches}, at::kLong);
     flight.decision = parallel::pinned_empty(decision_.sizes(), at::kDouble);
     flight.points = std::vector<std::array<parallel::DeviceEvent, kPoints>>(at_index(micro_batches));
   }
@@ -164,6 +172,11 @@ void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight
   auto* const rows = flight.rows.mutable_data_ptr<std::int32_t>() + micro;
   *rows = static_cast<std::int32_t>(batch.rows);
   parallel::copy_to_device(rows_, rows, sizeof *rows);
+  if (first_sample_.defined()) {
+    auto* const sample = flight.samples.mutable_data_ptr<std::int64_t>() + micro;
+    *sample = batch.samples.first;
+    parallel::copy_to_device(first_sample_, sample, sizeof *sample);
+  }
   parallel::copy_to_device(windows_, batch.tokens.data(), batch.tokens.size_bytes());
   loans_.push_back({{}, batch.lease});
   loans_.back().copied.record();
@@ -208,7 +221,8 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   if (part == Part::kOnly || part == Part::kFirst) begin_step();
   std::optional<parallel::TraceRange> range(std::in_place, "forward");
   kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
-  const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
+  if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, first_sample_);
+  const at::Tensor loss = replica_.model().training_loss_sum(tokens_BT_, targets_BT_, samples_B_);
   agreed_.select(0, 0).add_(loss.detach());
   if (std::exchange(gathering_, false)) gather_.finish();
   mark();

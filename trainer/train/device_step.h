@@ -47,6 +47,7 @@ class DeviceStep final : public TrainStep {
   struct Flight {
     std::int64_t step = -1;
     at::Tensor inputs;    ///< page-locked: UpdateScalars, then Agreed as this rank starts it
+    at::Tensor samples;   ///< the first one of each micro-batch, host memory
     at::Tensor rows;      ///< page-locked int32 [micro-batches]
     at::Tensor decision;  ///< page-locked: kernels::Decision
     std::vector<std::array<parallel::DeviceEvent, kPoints>> points;  ///< by micro-batch
@@ -99,6 +100,10 @@ class DeviceStep final : public TrainStep {
   at::Tensor windows_;  ///< int32 [B, n + 1]
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
+  // Of a model that draws by sample; undefined otherwise.
+  at::Tensor first_sample_;  ///< int64 [1]
+  at::Tensor row_numbers_;   ///< 0, 1, ...
+  at::Tensor samples_B_;
   at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
   bool gathering_ = false;

@@ -36,6 +36,7 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       summed_(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
+      samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),
       gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * replica.options().seq_len)) {
   replica_.on_gradient_ready([this](std::int64_t entry) {
     if (reducing_) reducer_.mark_ready(entry);
@@ -95,6 +96,7 @@ void HostStep::fill_tokens(const dataio::Batch& batch) {
     const auto ids = batch.tokens.subspan(static_cast<std::size_t>(row * (length + 1)),
                                           static_cast<std::size_t>(length + 1));
     std::copy(ids.begin(), ids.end() - 1, tokens + row * length);
+    samples_B_.mutable_data_ptr<std::int64_t>()[row] = batch.samples.first + row;
     if (row < batch.rows) {
       std::copy(ids.begin() + 1, ids.end(), targets + row * length);
     } else {
@@ -107,7 +109,7 @@ double HostStep::accumulate(const dataio::Batch& batch, StepResult& result) {
   Stopwatch watch;
   fill_tokens(batch);
   std::optional<TraceRange> range(std::in_place, "forward");
-  const at::Tensor loss = replica_.model().loss_sum(tokens_BT_, targets_BT_);
+  const at::Tensor loss = replica_.model().training_loss_sum(tokens_BT_, targets_BT_, samples_B_);
   const double loss_sum = loss.item().toDouble();
   result.forward_s += watch.lap();
   range.reset();

@@ -45,6 +45,7 @@ class HostStep final : public TrainStep {
   std::vector<optim::Range> summed_;  ///< the slices whose squares this rank sums; empty: another rank does
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
+  at::Tensor samples_B_;
   double gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
   std::optional<StepResult> result_;  ///< of the step begun

@@ -12,7 +12,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ModelOptions, kind, layers, d_mo
                                                 positions, causal, scale_embedding, head_bias,
                                                 identical_layers, init, init_std, embedding_std, spatial_init,
                                                 spatial_init_per_position, norm_eps, seed, heads, norm, mlp,
-                                                gelu, bias, rotary_base)
+                                                gelu, bias, dropout, rotary_base)
 }  // namespace sluice::model
 
 namespace sluice::train {

@@ -174,6 +174,7 @@ TEST(OptionParse, Combinations) {
       {{"--model.positions=sinusoidal", "--model.d_model=5"}, "needs an even model.d_model, which is 5"},
       {{"--model.causal=false"}, "see its own target"},
       {{"--model.heads=4"}, "model.heads = 4: is of model.kind = transformer alone"},
+      {{"--model.dropout=0.1"}, "model.dropout = 0.1: is of model.kind = transformer alone"},
       {{"--model.bias=false"}, "model.bias = false: is of model.kind = transformer alone"},
       {{"--model.positions=rotary"}, "model.positions = rotary: is of model.kind = transformer"},
       {{"--model.positions=learned"}, "model.positions = learned: is of model.kind = transformer"},

@@ -70,6 +70,7 @@ train::RunOptions random_options() {
     o.model.norm = *rc::gen::element<std::string>("layer", "rms");
     o.model.mlp = *rc::gen::element<std::string>("gelu", "swiglu");
     if (o.model.mlp == "gelu") o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
+    o.model.dropout = share();
     o.model.bias = *rc::gen::arbitrary<bool>();
     o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary");
     if (o.model.positions == "rotary") o.model.rotary_base = positive();

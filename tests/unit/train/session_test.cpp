@@ -105,6 +105,7 @@ TEST_F(SessionTest, ATransformerTrainsAlikeOnAnyNumberOfRanksAndResumesBitExactl
     run.model.kind = "transformer";
     run.model.heads = 2;
     run.model.positions = "learned";
+    run.model.dropout = 0.2;
     run.train.precision = "fp64";
     if (ranks > 1) run.parallel.zero = 1, run.train.recompute = "block";
     return run;
