@@ -20,15 +20,14 @@ at::Tensor apply(const Linear& linear, const at::Tensor& input_Ti) {
                                : at::mm(input_Ti, linear.weight.t());
 }
 
-struct Summed {
-  at::Tensor sum_BTd;
-  at::Tensor normed_Td;
-};
-
-/// The residual stream with a branch added, and its norm: the one place where the two meet.
-Summed add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& branch_Td, const Norm& norm) {
-  const at::Tensor sum = x_BTd.add(branch_Td.view(x_BTd.sizes()));
-  return {sum, normalise(sum, norm).view({-1, sum.size(2)})};
+/// The residual stream with a projection onto it added, and its norm: the one place where the two meet.
+NormedStream add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& input_Ti, const Linear& linear,
+                               const Dropout& rates, const Norm& norm) {
+  if (norm.kind == NormKind::kLayer && linear.bias.defined() && !rates.active())
+    return residual_norm({x_BTd, at::mm(input_Ti, linear.weight.t()), linear.bias}, norm.weight, norm.bias,
+                         norm.eps);
+  const at::Tensor sum = x_BTd.add(dropout(apply(linear, input_Ti), rates).view(x_BTd.sizes()));
+  return normalise(sum, norm);
 }
 
 at::Tensor activate(const at::Tensor& expanded_Tf, Activation activation) {
@@ -53,22 +52,22 @@ at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block, con
   const Heads heads = project_heads(x_BTd, block, 0);
   const at::Tensor attended =
       attention(heads.q, heads.k, heads.v, block.mixing, rates.at(block.first_site + kSoftmax));
-  return finish_block(x_BTd, attended, block, rates);
+  return finish_block(heads.x_BTd, attended, block, rates);
 }
 
 }  // namespace
 
-at::Tensor normalise(const at::Tensor& x, const Norm& norm) {
-  if (norm.kind == NormKind::kLayer)
-    return residual_norm({x, {}, {}}, norm.weight, norm.bias, norm.eps).y_Td.view(x.sizes());
-  return at::rms_norm(x, {x.size(-1)}, norm.weight.to(x.scalar_type()), norm.eps)
-      .to(norm.weight.scalar_type());
+NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm) {
+  if (norm.kind == NormKind::kLayer) return residual_norm({x_BTd, {}, {}}, norm.weight, norm.bias, norm.eps);
+  const std::int64_t width = x_BTd.size(-1);
+  const at::Tensor y = at::rms_norm(x_BTd, {width}, norm.weight.to(x_BTd.scalar_type()), norm.eps);
+  return {y.to(norm.weight.scalar_type()).view({-1, width}), x_BTd};
 }
 
 Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first) {
   const std::int64_t width = x_BTd.size(2);
-  const at::Tensor normed = normalise(x_BTd, block.attention_norm).view({-1, width});
-  const auto parts = apply(block.qkv, normed)
+  const NormedStream stream = normalise(x_BTd, block.attention_norm);
+  const auto parts = apply(block.qkv, stream.y_Td)
                          .view({x_BTd.size(0), x_BTd.size(1), 3, block.heads, width / block.heads})
                          .unbind(2);
   const auto placed = [&](const at::Tensor& part_BTHk) {
@@ -78,17 +77,17 @@ Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std:
                   {block.rotary.cos.narrow(0, first, count), block.rotary.sin.narrow(0, first, count)})
         .transpose(1, 2);
   };
-  return {placed(parts[0]), placed(parts[1]), parts[2].transpose(1, 2)};
+  return {placed(parts[0]), placed(parts[1]), parts[2].transpose(1, 2), stream.sum_BTd};
 }
 
 at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,
                         const TransformerBlock& block, const Dropout& rates) {
   const at::Tensor attended = attended_BHTk.transpose(1, 2).reshape({-1, x_BTd.size(2)});
-  const at::Tensor mixed = dropout(apply(block.out, attended), rates.at(block.first_site + kAttentionBranch));
-  const Summed summed = add_and_normalise(x_BTd, mixed, block.mlp_norm);
-  const at::Tensor hidden = activate(apply(block.expand, summed.normed_Td), block.activation);
+  const NormedStream stream = add_and_normalise(
+      x_BTd, attended, block.out, rates.at(block.first_site + kAttentionBranch), block.mlp_norm);
+  const at::Tensor hidden = activate(apply(block.expand, stream.y_Td), block.activation);
   const at::Tensor branch = dropout(apply(block.contract, hidden), rates.at(block.first_site + kMlpBranch));
-  return summed.sum_BTd.add(branch.view(x_BTd.sizes()));
+  return stream.sum_BTd.add(branch.view(x_BTd.sizes()));
 }
 
 at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block, const Dropout& rates) {

@@ -7,6 +7,7 @@
 #include "trainer/kernels/attention.h"
 #include "trainer/kernels/dropout.h"
 #include "trainer/kernels/recompute.h"
+#include "trainer/kernels/residual_norm.h"
 
 // A pre-norm Transformer decoder's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
 // Touvron et al. 2023) by ATen operators that record autograd. Shape suffixes: B batch, T positions of this
@@ -24,8 +25,8 @@ struct Norm {
   double eps = 1e-5;
 };
 /// Over the last dimension, statistics in float32 at least: contiguous x of the residual stream's type -> the
-/// weight's type.
-[[nodiscard]] at::Tensor normalise(const at::Tensor& x, const Norm& norm);
+/// weight's type; the stream's value is x.
+[[nodiscard]] NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm);
 
 /// bias [out] is undefined where there is none.
 struct Linear {
@@ -69,6 +70,7 @@ struct Heads {
   at::Tensor q;  ///< [B, H, T, k]
   at::Tensor k;
   at::Tensor v;
+  at::Tensor x_BTd;  ///< the stream to go on with: by way of the norm, where its gradients meet
 };
 /// Norm, projection, and rotation by the positions first, first + 1, ...
 [[nodiscard]] Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first);

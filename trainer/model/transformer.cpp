@@ -118,7 +118,7 @@ at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropo
 }
 
 at::Tensor Transformer::final_norm(const at::Tensor& x_BTd) const {
-  return kernels::normalise(x_BTd, final_norm_).view({-1, options_.d_model});
+  return kernels::normalise(x_BTd, final_norm_).y_Td;
 }
 
 at::Tensor Transformer::head(const at::Tensor& x_BTd) const {

@@ -26,7 +26,8 @@ class TransformerCache final : public DecodeCache {
     const std::int64_t count = heads.k.size(2);
     keys_[layer].narrow(2, first, count).copy_(heads.k);
     values_[layer].narrow(2, first, count).copy_(heads.v);
-    return {heads.q, keys_[layer].narrow(2, 0, first + count), values_[layer].narrow(2, 0, first + count)};
+    return {heads.q, keys_[layer].narrow(2, 0, first + count), values_[layer].narrow(2, 0, first + count),
+            heads.x_BTd};
   }
 
  private:
