@@ -9,6 +9,7 @@
 
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
+#include "trainer/kernels/gmlp_block.h"
 #include "trainer/model/parameters.h"
 #include "trainer/model/positions.h"
 
