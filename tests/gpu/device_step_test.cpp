@@ -18,6 +18,9 @@
 namespace sluice::train {
 namespace {
 
+constexpr auto kWholeTree =
+    std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks;
+
 class DeviceStepTest : public ::testing::Test {
  protected:
   DeviceStepTest() { make_corpus(directory_.path() / "corpus"); }
@@ -164,7 +167,7 @@ TEST_F(DeviceStepTest, ATunedRunKeepsItsAlgorithms) {
   EXPECT_EQ(run_on_ranks(1, run, {.stop_in_step = 7, .verdict = {}}).outcome, TrainOutcome::kStoppedEarly);
   RunOptions twin = run;
   twin.run.dir = run.run.dir + "-twin";
-  std::filesystem::copy(run.run.dir, twin.run.dir, std::filesystem::copy_options::recursive);
+  std::filesystem::copy(run.run.dir, twin.run.dir, kWholeTree);
   std::vector<std::string> warnings;
   const auto stopped = find_checkpoint(run.run.dir, warnings);
   ASSERT_TRUE(stopped && stopped->products);
@@ -177,7 +180,7 @@ TEST_F(DeviceStepTest, ATunedRunKeepsItsAlgorithms) {
   EXPECT_EQ(find_checkpoint(run.run.dir, warnings)->products, stopped->products);
 
   twin.run.dir = run.run.dir + "-untuned";
-  std::filesystem::copy(run.run.dir, twin.run.dir, std::filesystem::copy_options::recursive);
+  std::filesystem::copy(run.run.dir, twin.run.dir, kWholeTree);
   twin.train.tune = "off";
   twin.train.steps += 1;
   const RanksResult untuned = train(twin);

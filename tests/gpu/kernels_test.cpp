@@ -169,7 +169,7 @@ struct Twins {
              .first = at::zeros({size}, floats),
              .second = at::zeros({size}, floats),
              .compute = at::zeros({size}, floats.dtype(at::kBFloat16)),
-             .decay_flags = flags.to(kGpu)};
+             .blocks = flags.to(kGpu)};
     adamw.emplace(options, host, std::move(decayed));
   }
   static constexpr std::int64_t kBlock = kernels::kDecayBlock;
@@ -243,7 +243,7 @@ TEST(Update, OfASliceLeavesItsNeighboursAndNeedsNoComputeCopy) {
                          .first = middle(twins.slice.first),
                          .second = middle(twins.slice.second),
                          .compute = {},
-                         .decay_flags = twins.slice.decay_flags.narrow(0, 1, 1)},
+                         .blocks = twins.slice.blocks.narrow(0, 1, 1)},
                         on_gpu(optim::update_scalars(options, 0.1, 1)), on_gpu(kernels::Decision{.go = 1}));
   EXPECT_TRUE(same_bits(twins.slice.parameters.narrow(0, 0, 32), before.narrow(0, 0, 32)));
   EXPECT_TRUE(same_bits(twins.slice.parameters.narrow(0, 64, 32), before.narrow(0, 64, 32)));

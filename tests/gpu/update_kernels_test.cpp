@@ -42,10 +42,10 @@ struct Update {
               .first = zeros_on_gpu(count, at::kFloat),
               .second = zeros_on_gpu(count, at::kFloat),
               .compute = zeros_on_gpu(count, at::kBFloat16),
-              .decay_flags = {}} {
+              .blocks = {}} {
     const at::Tensor flags = at::zeros({(count + kDecayBlock - 1) / kDecayBlock}, at::kByte);
     for (std::int64_t block = 0; block < flags.numel(); ++block) flags[block].fill_(decays(block) ? 1 : 0);
-    slice.decay_flags = on_gpu(flags);
+    slice.blocks = on_gpu(flags);
   }
   static bool decays(std::int64_t block) { return block % 3 != 1; }
   static std::vector<optim::DecayRange> ranges(std::int64_t count) {
@@ -76,6 +76,19 @@ struct Update {
 
 class AdamwKernelTest : public tests::KernelsTest {};
 
+TEST_F(AdamwKernelTest, LeavesIdleBlocksAlone) {
+  Update update(optim::OptimOptions{}, 4 * kDecayBlock);
+  const at::Tensor before = update.slice.parameters.clone();
+  update.slice.blocks[2].fill_(static_cast<int>(BlockUpdate::kNone));
+  update.step(normal({4 * kDecayBlock}, 6), 0.1, 1, 1);
+  const auto idle = [](const at::Tensor& flat) { return flat.narrow(0, 2 * kDecayBlock, kDecayBlock); };
+  EXPECT_TRUE(same_bits(idle(update.slice.parameters), idle(before)));
+  for (const at::Tensor& zeros : {update.slice.first, update.slice.second, update.slice.compute})
+    EXPECT_EQ(idle(zeros).count_nonzero().item<std::int64_t>(), 0);
+  const auto others = [](const at::Tensor& flat) { return flat.narrow(0, 0, 2 * kDecayBlock); };
+  EXPECT_TRUE(same_bits(others(update.slice.parameters), others(update.parameters)));
+}
+
 TEST_F(AdamwKernelTest, HasTheBitsOfTheCpusUpdateForExtremeGradients) {
   Update update(optim::OptimOptions{}, 96);
   const at::Tensor gradient = at::zeros({96});
@@ -102,7 +115,7 @@ TEST_F(AdamwKernelTest, SlicesHaveTheBitsOfTheWhole) {
                   .first = part(cut.slice.first),
                   .second = part(cut.slice.second),
                   .compute = {},
-                  .decay_flags = cut.slice.decay_flags.narrow(0, begin / kDecayBlock, 1'024 / kDecayBlock)},
+                  .blocks = cut.slice.blocks.narrow(0, begin / kDecayBlock, 1'024 / kDecayBlock)},
                  scalars, decision);
   }
   EXPECT_TRUE(same_bits(cut.slice.parameters, whole.slice.parameters));
@@ -124,7 +137,7 @@ TEST_F(AdamwKernelTest, RefusesWhatDoesNotFit) {
   with([](UpdateSlice& s) { s.second = s.second.to(at::kDouble); });
   with([](UpdateSlice& s) { s.parameters = s.parameters.cpu(); });
   with([](UpdateSlice& s) { s.compute = s.compute.to(at::kFloat); });
-  with([](UpdateSlice& s) { s.decay_flags = s.decay_flags.narrow(0, 0, 3); });
+  with([](UpdateSlice& s) { s.blocks = s.blocks.narrow(0, 0, 3); });
 }
 
 }  // namespace

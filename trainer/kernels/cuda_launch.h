@@ -15,6 +15,8 @@ inline constexpr int kClip = 9;
 inline constexpr int kScale = 4;
 inline constexpr int kGo = 5;
 inline constexpr int kDecayElements = 32;
+inline constexpr int kDecayedBlock = 1;  // of BlockUpdate
+inline constexpr int kIdleBlock = 2;
 
 inline constexpr int kSliceColumns = 4;                  ///< begin, end, index, first block
 inline constexpr std::int64_t kElementsPerBlock = 8192;  ///< a slice's fixed block
@@ -31,7 +33,7 @@ struct AdamwArguments {
   float* first;
   float* second;
   void* compute_bf16;  ///< or null
-  const std::uint8_t* decay_flags;
+  const std::uint8_t* blocks;
   std::int64_t count;
   const double* scalars;
   const double* decision;

@@ -149,7 +149,9 @@ __global__ void __launch_bounds__(kThreads) adamw(AdamwArguments a) {
   const std::int64_t at = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVector;
   if (at >= a.count) return;
   const Constants c = load_constants(a.scalars, a.decision);
-  const bool decays = a.decay_flags[at / kDecayElements] != 0;
+  const std::uint8_t how = a.blocks[at / kDecayElements];
+  if (how == kIdleBlock) return;
+  const bool decays = how == kDecayedBlock;
   const float keep = decays ? c.keep : 1.0f;
   const float decay_in_gradient = decays ? c.decay_in_gradient : 0.0f;
   auto* compute = static_cast<__nv_bfloat16*>(a.compute_bf16);

@@ -77,14 +77,20 @@ class SliceSums {
 void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f64,
                    const at::Tensor& scalars_f64, const at::Tensor& decision_f64);
 
+enum class BlockUpdate : std::uint8_t {
+  kPlain = 0,
+  kDecay = 1,  ///< with weight decay
+  kNone = 2,   ///< nothing of it is read or written
+};
+
 /// The flat slices of one update, all of N elements and 16-byte aligned. Gradients are not changed.
 struct UpdateSlice {
-  at::Tensor parameters;   ///< float32
-  at::Tensor gradients;    ///< float32
-  at::Tensor first;        ///< float32
-  at::Tensor second;       ///< float32
-  at::Tensor compute;      ///< bfloat16, gets the new parameters rounded; or undefined
-  at::Tensor decay_flags;  ///< uint8 [ceil(N / kDecayBlock)]: 1 where that block of elements takes decay
+  at::Tensor parameters;  ///< float32
+  at::Tensor gradients;   ///< float32
+  at::Tensor first;       ///< float32
+  at::Tensor second;      ///< float32
+  at::Tensor compute;     ///< bfloat16, gets the new parameters rounded; or undefined
+  at::Tensor blocks;      ///< uint8 [ceil(N / kDecayBlock)]: a BlockUpdate each
 };
 inline constexpr std::int64_t kDecayBlock = 32;
 

@@ -19,6 +19,8 @@ static_assert(offsetof(UpdateScalars, decay_in_gradient) == 8 * sizeof(double));
 static_assert(offsetof(Decision, scale) == launch::kScale * sizeof(double));
 static_assert(offsetof(Decision, go) == launch::kGo * sizeof(double));
 static_assert(kDecayBlock == launch::kDecayElements);
+static_assert(static_cast<int>(BlockUpdate::kDecay) == launch::kDecayedBlock &&
+              static_cast<int>(BlockUpdate::kNone) == launch::kIdleBlock);
 
 /// Contiguous, on a GPU, of this type and at least `least` elements.
 void check(const at::Tensor& tensor, const char* name, at::ScalarType dtype, std::int64_t least) {
@@ -92,7 +94,7 @@ void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const
     check(slice.compute, "compute", at::kBFloat16, count);
     check_aligned(slice.compute, "compute");
   }
-  check(slice.decay_flags, "decay flags", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
+  check(slice.blocks, "how blocks are updated", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
   check(scalars_f64, "the update's scalars", at::kDouble, kUpdateScalars);
   check(decision_f64, "the decision", at::kDouble, kDecision);
   const c10::cuda::CUDAGuard guard(slice.parameters.device());
@@ -101,7 +103,7 @@ void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const
                         .first = slice.first.mutable_data_ptr<float>(),
                         .second = slice.second.mutable_data_ptr<float>(),
                         .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
-                        .decay_flags = slice.decay_flags.const_data_ptr<std::uint8_t>(),
+                        .blocks = slice.blocks.const_data_ptr<std::uint8_t>(),
                         .count = count,
                         .scalars = scalars_f64.const_data_ptr<double>(),
                         .decision = decision_f64.const_data_ptr<double>()},

@@ -26,8 +26,10 @@ class SpecList {
 
   void add(const std::string& name, std::vector<std::int64_t> shape, WeightDecay decay, Kind kind,
            double scale = 0.0) {
-    specs_.push_back({prefix_ + name, std::move(shape), decay, {kind, scale, draw_prefix_ + name}});
+    specs_.push_back(
+        {prefix_ + name, std::move(shape), decay, {kind, scale, draw_prefix_ + name}, Reads::kAll});
   }
+  void last_reads(Reads reads) { specs_.back().reads = reads; }
   void add_norm(const std::string& name, std::int64_t width) {
     add(name + ".weight", {width}, WeightDecay::kNone, Kind::kOnes);
     if (options_.norm == "layer" && options_.bias)
@@ -74,6 +76,7 @@ void add_gmlp_block(SpecList& list, const ModelOptions& options) {
   list.add_linear("expand", options.d_ffn, options.d_model);
   list.add_norm("sgu.norm", half);
   list.add("sgu.weight", {positions, positions}, WeightDecay::kApply, Kind::kUniform, spatial_bound);
+  if (options.causal) list.last_reads(Reads::kLowerTriangle);
   list.add("sgu.bias", {positions}, WeightDecay::kNone, Kind::kOnes);
   list.add_linear("contract", options.d_model, half);
 }

@@ -12,6 +12,11 @@ namespace sluice::model {
 
 enum class WeightDecay { kApply, kNone };  ///< none on norms, biases, and W's bias
 
+enum class Reads {
+  kAll,
+  kLowerTriangle,  ///< of a square: what lies above the diagonal is never read and has no gradient
+};
+
 struct Initialiser {
   enum class Kind { kZeros, kOnes, kNormal, kUniform };
   Kind kind = Kind::kZeros;
@@ -25,6 +30,7 @@ struct ParameterSpec {
   std::vector<std::int64_t> shape;
   WeightDecay decay = WeightDecay::kApply;
   Initialiser init;
+  Reads reads = Reads::kAll;
 };
 
 /// Every parameter of the model, in the order in which forward first uses them.

@@ -34,21 +34,25 @@ std::vector<kernels::Slice> slices_with_index(const std::vector<optim::Range>& r
   return slices;
 }
 
-/// A byte for each block of kDecayBlock elements: entries begin at such blocks, so none is mixed.
-at::Tensor decay_flags(const Replica& replica) {
-  const at::Tensor flags = at::zeros({replica.layout().size() / kernels::kDecayBlock}, at::kByte);
-  for (const optim::DecayRange& range : replica.decayed_ranges()) {
-    const std::int64_t first = range.begin / kernels::kDecayBlock;
-    const std::int64_t last = (range.end + kernels::kDecayBlock - 1) / kernels::kDecayBlock;
-    flags.narrow(0, first, last - first).fill_(1);
-  }
+/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so none is
+/// mixed.
+at::Tensor block_updates(const Replica& replica) {
+  constexpr std::int64_t kBlock = kernels::kDecayBlock;
+  const at::Tensor flags = at::zeros({replica.layout().size() / kBlock}, at::kByte);
+  const auto mark = [&](const optim::Range& range, kernels::BlockUpdate how) {
+    auto* const bytes = flags.mutable_data_ptr<std::uint8_t>();
+    std::fill(bytes + range.begin / kBlock, bytes + (range.end + kBlock - 1) / kBlock,
+              static_cast<std::uint8_t>(how));
+  };
+  for (const optim::DecayRange& range : replica.decayed_ranges()) mark(range, kernels::BlockUpdate::kDecay);
+  for (const optim::Range& range : replica.idle_ranges()) mark(range, kernels::BlockUpdate::kNone);
   return flags.to(replica.parameters().device());
 }
 
 /// What this rank updates: gradients lie in the arena, moments one after another, parameters as the replica
 /// has them.
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
-  const at::Tensor flags = decay_flags(replica);
+  const at::Tensor flags = block_updates(replica);
   std::vector<kernels::UpdateSlice> slices;
   std::int64_t offset = 0;
   for (const optim::Range& range : optimizer.owned()) {
@@ -63,7 +67,7 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
          .first = optimizer.first_moment().narrow(0, offset, count),
          .second = optimizer.second_moment().narrow(0, offset, count),
          .compute = of_arena(replica.rounded()),
-         .decay_flags = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
+         .blocks = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
     offset += count;
   }
   return slices;

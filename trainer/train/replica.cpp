@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "trainer/kernels/autograd.h"
+#include "trainer/kernels/device_update.h"
 #include "trainer/train/initial_state.h"
 
 namespace sluice::train {
@@ -82,12 +83,34 @@ void Replica::round_parameters() {
 
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }
 
+std::vector<optim::Range> Replica::idle_ranges() const {
+  constexpr std::int64_t kBlock = kernels::kDecayBlock;
+  std::vector<optim::Range> ranges;
+  for (std::size_t i = 0; i < specs_.size(); ++i) {
+    if (specs_[i].reads == model::Reads::kAll) continue;
+    const std::int64_t size = specs_[i].shape.back();
+    const std::int64_t offset = layout_.entries()[i].offset;
+    for (std::int64_t row = 0; row < size; ++row) {
+      const std::int64_t begin = (offset + row * size + row + 1 + kBlock - 1) / kBlock * kBlock;
+      const std::int64_t end = (offset + (row + 1) * size) / kBlock * kBlock;
+      if (begin < end) ranges.push_back({begin, end});
+    }
+  }
+  return ranges;
+}
+
 std::vector<optim::DecayRange> Replica::decayed_ranges() const {
+  const std::vector<optim::Range> idle = idle_ranges();
+  auto next_idle = idle.begin();
   std::vector<optim::DecayRange> ranges;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
-    if (specs_[i].decay == model::WeightDecay::kNone) continue;
     const auto& entry = layout_.entries()[i];
-    ranges.push_back({entry.offset, entry.offset + entry.numel});
+    std::int64_t begin = entry.offset;
+    const std::int64_t end = begin + entry.numel;
+    const bool decays = specs_[i].decay == model::WeightDecay::kApply;
+    for (; next_idle != idle.end() && next_idle->begin < end; begin = next_idle++->end)
+      if (decays) ranges.push_back({begin, next_idle->begin});
+    if (decays && begin < end) ranges.push_back({begin, end});
   }
   return ranges;
 }

@@ -60,7 +60,10 @@ class Replica {
   [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
   [[nodiscard]] std::int64_t parameter_count() const;
-  /// The slices of the arena that take weight decay.
+  /// Slices of whole kernels::kDecayBlock elements that nothing reads (above the diagonal of a causal W):
+  /// their parameters stay as they are.
+  [[nodiscard]] std::vector<optim::Range> idle_ranges() const;
+  /// The slices of the arena that take weight decay; none of them is idle.
   [[nodiscard]] std::vector<optim::DecayRange> decayed_ranges() const;
   /// Calls `ready(entry)` each time a backward has finished entry's gradient. Training only.
   void on_gradient_ready(const std::function<void(std::int64_t entry)>& ready);
