@@ -4,8 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
 
-#include "trainer/kernels/device_spatial.h"
 #include "trainer/kernels/cuda_spatial_launch.h"
+#include "trainer/kernels/device_spatial.h"
 
 namespace sluice::kernels {
 namespace {
