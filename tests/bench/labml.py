@@ -1,10 +1,11 @@
-"""labml.sh: labml's autoregressive gMLP experiment, several seeds, and the validation loss of each at its best step.
+"""labml.sh, nanogpt.sh: a published experiment on tiny Shakespeare, several seeds, the validation loss of each at its best step.
 
-Prepares the corpus from TEXT (tiny Shakespeare: characters, the last tenth for validation), trains
-configs/experiments/labml_shakespeare.ini once for each seed, and lets the best checkpoint write. The reference is six runs of the
-same experiment in PyTorch. Runs go on where they stopped when this is called again with the same --dir."""
+Prepares the corpus from TEXT (characters, the last tenth for validation) and trains the experiment's settings once for each seed:
+labml's autoregressive gMLP, beside six runs of it in PyTorch, whose best checkpoint then writes; or nanoGPT's shakespeare-char
+Transformer. Runs go on where they stopped when this is called again with the same --dir."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,22 +16,42 @@ import time
 
 from side_by_side import ROOT, Clock, Job, end_children_when_told_to, find_sluice, table
 
-SETTINGS = ROOT / "configs/experiments/labml_shakespeare.ini"
-REFERENCE = (1.514, 1.521, 1.526, 1.528, 1.530, 1.533)
-MEDIAN_BOUND, EACH_BOUND = 1.540, 1.550
-GLOBAL_BATCH = 32
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    settings: pathlib.Path
+    global_batch: int
+    median_bound: float  # of the best validation losses, nats a character
+    each_bound: float | None
+    reference: str
+    words: tuple[str, ...]  # of checkpoints
+
+
+EXPERIMENTS = {
+    "labml": Experiment(ROOT / "configs/experiments/labml_shakespeare.ini", 32, 1.540, 1.550,
+                        "PyTorch, six runs: 1.514, 1.521, 1.526, 1.528, 1.53, 1.533",
+                        # 16 checkpoints of every 100 steps: those from step 1500 on, among them the best.
+                        ("--checkpoint.keep=16",)),
+    "nanogpt": Experiment(ROOT / "configs/experiments/nanogpt_shakespeare_char.ini", 64, 1.490, None,
+                          "nanoGPT publishes 1.4697, the mean of 200 random batches",
+                          ("--checkpoint.every=1000", "--checkpoint.keep=1")),
+}
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(prog="labml.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="Words that are no option of this go to sluice train.")
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("text", type=pathlib.Path)
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--ranks", type=int, default=1, help="of each run; the global batch stays 32")
+    parser.add_argument("--ranks", type=int, default=1, help="of each run; the global batch stays")
     parser.add_argument("--at-once", type=int, metavar="N", help="runs side by side; default all with one rank, else one")
-    parser.add_argument("--dir", type=pathlib.Path, default=ROOT / "runs/labml", help="where corpus and runs go")
+    parser.add_argument("--dir", type=pathlib.Path, help="where corpus and runs go; default runs/EXPERIMENT")
     parser.add_argument("--limit", type=float, default=3600, metavar="S", help="seconds for everything")
     own, own.words = parser.parse_known_args()
+    own.name = own.experiment
+    own.dir = own.dir or ROOT / "runs" / own.name
+    own.experiment = EXPERIMENTS[own.experiment]
     own.seeds = [int(seed) for seed in own.seeds.split(",")]
     own.at_once = own.at_once or (len(own.seeds) if own.ranks == 1 else 1)
     return own
@@ -48,10 +69,9 @@ def prepare(own):
 
 def train_command(own, corpus, seed):
     run = ([] if own.ranks == 1 else [str(ROOT / "launch/mpirun.sh"), "-n", str(own.ranks), "--"]) + [find_sluice(), "train"]
-    micro_batch = -(-GLOBAL_BATCH // own.ranks)
-    # 16 checkpoints of every 100 steps: those from step 1500 on, among them the best.
-    return run + ["--config", str(SETTINGS), f"--run.seed={seed}", f"--run.dir={run_directory(own, seed)}",
-                  f"--data.corpus={corpus}", f"--train.micro_batch={micro_batch}", "--checkpoint.keep=16", *own.words]
+    micro_batch = -(-own.experiment.global_batch // own.ranks)
+    return run + ["--config", str(own.experiment.settings), f"--run.seed={seed}", f"--run.dir={run_directory(own, seed)}",
+                  f"--data.corpus={corpus}", f"--train.micro_batch={micro_batch}", *own.experiment.words, *own.words]
 
 
 def run_directory(own, seed):
@@ -127,7 +147,7 @@ def report(own, seconds, faults):
                      "train": found["train"][9::10], "tokens_per_s": speed, "seconds": seconds.get(seed)})
         rows.append([seed, f"{loss:.4f}", step, found["valid"][-1][0], f"{found['valid'][-1][1]:.4f}",
                      f"{speed:.0f}", f"{seconds.get(seed, 0):.0f}"])
-    (own.dir / "labml.json").write_text(json.dumps(kept))
+    (own.dir / f"{own.name}.json").write_text(json.dumps(kept))
     width = 7
     print(table(["seed", "best valid loss", "at step", "last step", "valid loss there", "tokens/s", "s"],
                 [row + [None] * (width - len(row)) for row in rows]))
@@ -141,9 +161,11 @@ def report(own, seconds, faults):
           + ", ".join(f"{step}: {statistics.median(some):.3f}" for step, some in sorted(by_step.items())))
     losses = [loss for loss, _ in best.values()]
     middle = statistics.median(losses)
-    print(f"median {middle:.4f} (bound {MEDIAN_BOUND:.3f}), worst {max(losses):.4f} (bound {EACH_BOUND:.3f}): "
-          f"{'within' if middle <= MEDIAN_BOUND and max(losses) <= EACH_BOUND else 'NOT within'} the bounds; "
-          f"PyTorch, six runs: {', '.join(map(str, REFERENCE))}")
+    bounds = own.experiment
+    within = middle <= bounds.median_bound and (bounds.each_bound is None or max(losses) <= bounds.each_bound)
+    each = f" (bound {bounds.each_bound:.3f})" if bounds.each_bound else ""
+    print(f"median {middle:.4f} (bound {bounds.median_bound:.3f}), worst {max(losses):.4f}{each}: "
+          f"{'within' if within else 'NOT within'} the bounds; {bounds.reference}")
     (loss, step), seed = min((found, seed) for seed, found in best.items())
     text = sample(own, seed, step)
     (own.dir / "sample.txt").write_text(text)

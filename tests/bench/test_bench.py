@@ -1,11 +1,14 @@
 """The bench scripts' own parts, without torch and without a GPU: settings, FLOPs, and programs that fail or hang."""
 
+import configparser
+import math
 import pathlib
 import sys
 import tempfile
 import time
 import unittest
 
+import family
 import settings
 import side_by_side
 
@@ -47,6 +50,80 @@ class Settings(unittest.TestCase):
             "base": (48, 512, 3072, 512, 64), "base16": (48, 512, 3072, 512, 16), "n128": (48, 512, 3072, 128, 256),
             "large": (96, 768, 3072, 512, 32), "wide": (16, 2048, 8192, 512, 32), "n4096": (16, 512, 3072, 4096, 8),
             "n16384": (4, 512, 3072, 16384, 2), "gpt2": (12, 768, 3072, 1024, 32)})
+
+
+class Family(unittest.TestCase):
+    def test_interval_of_three_values_by_hand(self):
+        # mean 2, deviations -1, 0, 1: s = 1; t(0.975, 2) = 4.3027, half = 4.3027 / sqrt(3)
+        mean, half = family.interval([1.0, 2.0, 3.0])
+        self.assertEqual(mean, 2.0)
+        self.assertAlmostEqual(half, 2.4842, places=3)
+        self.assertEqual(family.with_interval([1.0, 2.0, 3.0], 2), "2.00 ± 2.48")
+        self.assertEqual(family.with_interval([1.5], 2), "1.50")
+
+    def test_student_t_has_its_95_percent_inside(self):
+        def density(x, freedom):
+            scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2) / math.sqrt(freedom * math.pi)
+            return scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+
+        for freedom, bound in enumerate(family.T95, start=1):
+            steps = 20000
+            width = bound / steps
+            inside = 2 * width * sum(density((i + 0.5) * width, freedom) for i in range(steps))
+            self.assertAlmostEqual(inside, 0.95, places=4)
+
+    def test_parameters_that_a_causal_spatial_weight_never_reads_are_told_apart(self):
+        shapes = {"embed.weight": [10, 4], "blocks.0.sgu.weight": [3, 3], "blocks.0.sgu.bias": [3], "norm.weight": [4]}
+        self.assertEqual(family.parameters_of(shapes), (40 + 9 + 3 + 4, 40 + 6 + 3 + 4))
+
+    def test_the_sweep_goes_on_at_an_edge_and_stops_inside(self):
+        rates = [1.0, 2.0, 4.0]
+        self.assertEqual(family.next_rate({1.0: 3.0, 2.0: 2.0, 4.0: 1.0}, rates), 8.0)
+        self.assertEqual(family.next_rate({1.0: 1.0, 2.0: 2.0, 4.0: None}, rates), 0.5)
+        self.assertEqual(family.next_rate({1.0: None, 2.0: None, 4.0: None}, rates), 0.5)
+        self.assertIsNone(family.next_rate({1.0: 3.0, 2.0: 2.0, 4.0: 2.5}, rates))
+        self.assertIsNone(family.next_rate({0.125: 0.5, 0.25: 1.0, 0.5: 2.0, 1.0: 3.0, 2.0: 4.0, 4.0: 5.0}, rates))
+
+    def test_bits_a_byte_by_hand(self):
+        # 9 predicted tokens of 2 ln 2 nats each in 6 bytes: 18 bits in 6 bytes
+        corpus = {"splits": {"valid": {"tokens": 10, "text_bytes": 6}}}
+        self.assertAlmostEqual(2 * math.log(2) * family.bits_of_nat(corpus), 3.0)
+
+    def test_a_line_of_the_table(self):
+        run = {"parameters": 5574144, "parameters_read": 5378304, "tokens": 13107200, "rate": 0.002, "jobs": 4}
+        runs = [{**run, "loss": loss, "tokens_per_s": 1e6} for loss in (3.0, 3.1, 3.2)]
+        line = family.markdown([("gmlp", "small", runs)], bits_of_nat=0.5).splitlines()[2]
+        self.assertEqual(line, "| gMLP, small | 5.57 M (5.38) | 13.1 M | 0.002 | 3.1000 ± 0.2484 | 1.5500 ± 0.1242 "
+                               "| 3.0000, 3.1000, 3.2000 | 1000k, 4 side by side |")
+        runs[0]["tokens_per_s_alone"] = 2.5e6
+        self.assertTrue(family.markdown([("gmlp", "small", runs)], 0.5).endswith("| 2500k |\n"))
+
+    def test_configs_of_a_size_differ_in_the_model_alone_and_match_in_parameters(self):
+        def gmlp(vocabulary, n, d, f, a, layers):
+            attention = 3 * a * d + 3 * a + f // 2 * a + f // 2 if a else 0
+            block = 2 * d + d * f + f + f + n * n + n + f // 2 * d + d + attention
+            unread = layers * (n * (n - 1) // 2)
+            return vocabulary * d + layers * block + 2 * d, unread
+
+        def transformer(vocabulary, d, f, layers):
+            return vocabulary * d + layers * (4 * d * d + 4 * d + 2 * d * f + f + d + 4 * d) + 2 * d, 0
+
+        for size in family.SIZES:
+            stored, read = [], []
+            for name in family.FAMILIES:
+                parser = configparser.ConfigParser(inline_comment_prefixes="#")
+                parser.read(family.config_of(name, size))
+                self.assertEqual(set(parser.sections()), {"model", "optim"})
+                self.assertEqual(set(parser["optim"]), {"lr"})
+                d, f, layers = (int(parser["model"][key]) for key in ("d_model", "d_ffn", "layers"))
+                if parser["model"]["kind"] == "gmlp":
+                    count, unread = gmlp(4000, 256, d, f, int(parser["model"].get("tiny_attention", 0)), layers)
+                else:
+                    count, unread = transformer(4000, d, f, layers)
+                stored.append(count)
+                read.append(count - unread)
+            for counts in (stored, read):
+                self.assertLess(max(counts) / min(counts), 1.02, (size, counts))
 
 
 class Programs(unittest.TestCase):
