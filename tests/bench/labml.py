@@ -70,8 +70,10 @@ def prepare(own):
 def train_command(own, corpus, seed):
     run = ([] if own.ranks == 1 else [str(ROOT / "launch/mpirun.sh"), "-n", str(own.ranks), "--"]) + [find_sluice(), "train"]
     micro_batch = -(-own.experiment.global_batch // own.ranks)
+    given = {word.partition("=")[0] for word in own.words}
+    settings = [f"--train.micro_batch={micro_batch}", *own.experiment.words]
     return run + ["--config", str(own.experiment.settings), f"--run.seed={seed}", f"--run.dir={run_directory(own, seed)}",
-                  f"--data.corpus={corpus}", f"--train.micro_batch={micro_batch}", *own.experiment.words, *own.words]
+                  f"--data.corpus={corpus}", *(word for word in settings if word.partition("=")[0] not in given), *own.words]
 
 
 def run_directory(own, seed):
