@@ -20,7 +20,9 @@ import plain_models
 BOUND = 1e-5
 DEFAULTS = {"kind": "gmlp", "layers": "2", "d_model": "24", "d_ffn": "40", "seq_len": "9", "tied": "true",
             "positions": "none", "scale_embedding": "false", "head_bias": "false", "norm_eps": "1e-5", "heads": "8",
-            "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true", "rotary_base": "10000"}
+            "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true", "rotary_base": "10000", "causal": "true",
+            "gate": "split", "spatial": "free", "spatial_heads": "1", "gate_activation": "none", "gate_norm": "true",
+            "tiny_attention": "0", "tiny_attention_qkv_bias": "true", "token_shift": "0"}
 GPT2 = {"kind": "transformer", "heads": "4", "positions": "learned", "gelu": "tanh"}
 LLAMA = {"kind": "transformer", "heads": "3", "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": "false",
          "tied": "false"}
@@ -36,6 +38,29 @@ CASES = {
     "one_head": {**GPT2, "heads": "1", "layers": "1"}, "head_of_one_channel": {**GPT2, "heads": "24"},
     "deep": {**LLAMA, "layers": "6"},
 }
+
+AMLP = {"tiny_attention": "6"}
+# Each causal and not, tied and untied, of the whole length and shorter.
+GMLP_VARIANTS = {
+    "plain": {}, "multiplicative": {"gate": "multiplicative"}, "additive": {"gate": "additive"}, "linear": {"gate": "linear"},
+    "odd_ffn": {"gate": "additive", "d_ffn": "37"}, "toeplitz": {"spatial": "toeplitz"}, "heads": {"spatial_heads": "4"},
+    "toeplitz_heads": {"spatial": "toeplitz", "spatial_heads": "5"},
+    "amlp": AMLP, "amlp_no_qkv_bias": {**AMLP, "tiny_attention_qkv_bias": "false"},
+    "amlp_toeplitz": {**AMLP, "spatial": "toeplitz"}, "amlp_linear": {**AMLP, "gate": "linear"},
+    "tanh": {"gate_activation": "tanh"}, "sigmoid": {"gate_activation": "sigmoid"}, "relu": {"gate_activation": "relu"},
+    "gelu": {"gate_activation": "gelu", "gelu": "tanh"}, "no_gate_norm": {"gate_norm": "false"},
+    "gelu_tanh": {"gelu": "tanh"}, "shift": {"token_shift": "1"}, "shift_far": {"token_shift": "4"},
+    "lucidrains": {**AMLP, "spatial_heads": "2", "gate_activation": "tanh", "tiny_attention_qkv_bias": "false",
+                   "token_shift": "1", "head_bias": "true"},
+    "all": {**AMLP, "gate": "multiplicative", "spatial": "toeplitz", "spatial_heads": "2", "gate_activation": "sigmoid",
+            "gate_norm": "false", "gelu": "tanh", "token_shift": "2", "d_ffn": "38"},
+}
+for variant, changes in GMLP_VARIANTS.items():
+    for causal in ("true", "false"):
+        for tied in ("true", "false"):
+            name = f"gmlp_{variant}_{'causal' if causal == 'true' else 'both_ways'}_{'tied' if tied == 'true' else 'untied'}"
+            both = {**changes, "causal": causal, "tied": tied}
+            CASES[name], CASES[name + "_"] = both, both
 
 
 def read_safetensors(file):

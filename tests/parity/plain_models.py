@@ -1,4 +1,4 @@
-"""Causal language models in plain PyTorch, one function each, written from the equations: {name: tensor} of parameters and
+"""Language models in plain PyTorch, one function each, written from the equations: {name: tensor} of parameters and
 tokens [B, T] -> logits [B, T, V]. `o` holds a [model] section's settings as text."""
 
 import math
@@ -77,15 +77,67 @@ def transformer_block(x, p, name, o):
     return x + mlp(norm(x, p, name + "mlp.norm", o), p, name + "mlp", o)
 
 
+def seen(length, o):
+    """[t, s]: position t reads position s."""
+    return torch.ones(length, length, dtype=torch.bool).tril() if o["causal"] == "true" else torch.ones(length, length, dtype=torch.bool)
+
+
+def spatial_weights(w, head, length, o):
+    """W[:length, :length] of one head; Toeplitz: W[t, s] = w[n - 1 + s - t], zero where a position is not read."""
+    w = w if o["spatial_heads"] == "1" else w[head]
+    if o["spatial"] == "toeplitz":
+        n = (w.shape[0] + 1) // 2
+        w = torch.stack([torch.stack([w[n - 1 + s - t] for s in range(length)]) for t in range(length)])
+    return torch.where(seen(length, o), w[:length, :length], 0.0)
+
+
+def tiny_attention(x, p, name, o):
+    """Figure 6 of the paper: one head."""
+    qkv = linear(x, p, name + ".qkv")
+    a = qkv.shape[-1] // 3
+    query, key, value = (qkv[..., part * a: (part + 1) * a] for part in range(3))
+    scores = torch.einsum("btc,bsc->bts", query, key) / math.sqrt(a)
+    weights = torch.softmax(torch.where(seen(x.shape[1], o), scores, -math.inf), -1)
+    return linear(torch.einsum("bts,bsc->btc", weights, value), p, name + ".out")
+
+
+def token_shift(x, o):
+    """Equal groups of channels, the first from `reach` positions later (or from here, if causal), the last from `reach`
+    earlier; zeros beyond the ends."""
+    reach = int(o["token_shift"])
+    distances = list(range(0 if o["causal"] == "true" else -reach, reach + 1))
+    k = x.shape[2] // len(distances)
+    y = x.clone()
+    for group, distance in enumerate(distances):
+        for t in range(x.shape[1]):
+            inside = 0 <= t - distance < x.shape[1]
+            y[:, t, group * k: (group + 1) * k] = x[:, t - distance, group * k: (group + 1) * k] if inside else 0.0
+    return y
+
+
 def gmlp_block(x, p, name, o):
-    """arXiv 2105.08050, figure 1: U, split, norm and causal W of the gate half, V."""
+    """arXiv 2105.08050, figures 1 and 6, equations 2 to 4: U, norm and W of the gate, V."""
     length = x.shape[1]
-    hidden = gelu(linear(norm(x, p, name + "norm", o), p, name + "expand"))
-    half = hidden.shape[-1] // 2
-    gate = norm(hidden[..., half:], p, name + "sgu.norm", o)
-    weights = torch.tril(p[name + "sgu.weight"][:length, :length])
-    gate = torch.einsum("ts,bsc->btc", weights, gate) + p[name + "sgu.bias"][:length, None]
-    return x + linear(hidden[..., :half] * gate, p, name + "contract")
+    normed = token_shift(norm(x, p, name + "norm", o), o)
+    z = gelu(linear(normed, p, name + "expand"), o["gelu"])
+    half = z.shape[-1] // 2
+    bypass, gate = (z[..., :half], z[..., half:]) if o["gate"] == "split" else (z, z)
+    if o["gate_norm"] == "true":
+        gate = norm(gate, p, name + "sgu.norm", o)
+    heads = int(o["spatial_heads"])
+    k = gate.shape[-1] // heads
+    mixed = []
+    for head in range(heads):
+        weights = spatial_weights(p[name + "sgu.weight"], head, length, o)
+        bias = p[name + "sgu.bias"] if heads == 1 else p[name + "sgu.bias"][head]
+        mixed.append(torch.einsum("ts,bsc->btc", weights, gate[..., head * k: (head + 1) * k]) + bias[:length, None])
+    gate = torch.cat(mixed, -1)
+    if o["tiny_attention"] != "0":
+        gate = gate + tiny_attention(normed, p, name + "attention", o)
+    gate = {"none": lambda g: g, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": lambda g: g * (g > 0),
+            "gelu": lambda g: gelu(g, o["gelu"])}[o["gate_activation"]](gate)
+    gated = {"split": bypass * gate, "multiplicative": bypass * gate, "additive": bypass + gate, "linear": gate}[o["gate"]]
+    return x + linear(gated, p, name + "contract")
 
 
 BLOCKS = {"gmlp": gmlp_block, "transformer": transformer_block}

@@ -45,10 +45,17 @@ void check_family_keys(const train::RunOptions& o, Faults& faults) {
   static constexpr FamilyKey kKeys[] = {{"model.heads", "transformer"},
                                         {"model.norm", "transformer"},
                                         {"model.mlp", "transformer"},
-                                        {"model.gelu", "transformer"},
                                         {"model.bias", "transformer"},
                                         {"model.rotary_base", "transformer"},
-                                        {"model.dropout", "transformer"},
+                                        {"model.gate", "gmlp"},
+                                        {"model.spatial", "gmlp"},
+                                        {"model.spatial_heads", "gmlp"},
+                                        {"model.gate_activation", "gmlp"},
+                                        {"model.gate_norm", "gmlp"},
+                                        {"model.tiny_attention", "gmlp"},
+                                        {"model.tiny_attention_qkv_bias", "gmlp"},
+                                        {"model.token_shift", "gmlp"},
+                                        {"model.stochastic_depth", "gmlp"},
                                         {"model.spatial_init", "gmlp"},
                                         {"model.spatial_init_per_position", "gmlp"}};
   for (const auto& [key, kind] : kKeys) {
@@ -63,9 +70,32 @@ void check_family_keys(const train::RunOptions& o, Faults& faults) {
 }
 
 void check_gmlp(const model::ModelOptions& m, Faults& faults) {
-  if (m.d_ffn % 2 != 0) {
-    faults.push_back({{"model.d_ffn", "model.kind"},
+  if (m.gate == "split" && m.d_ffn % 2 != 0) {
+    faults.push_back({{"model.d_ffn", "model.gate", "model.kind"},
                       fmt::format("model.d_ffn = {}: must be even, the gate takes one half of it", m.d_ffn)});
+  } else if (const std::int64_t channels = model::gate_channels(m); channels % m.spatial_heads != 0) {
+    faults.push_back(
+        {{"model.spatial_heads", "model.d_ffn", "model.gate", "model.kind"},
+         fmt::format("model.spatial_heads = {}: must divide the gate's {} channels (model.d_ffn = {}, "
+                     "model.gate = {}), each head takes an equal part",
+                     m.spatial_heads, channels, m.d_ffn, m.gate)});
+  }
+  if (m.tiny_attention == 0 && !m.tiny_attention_qkv_bias) {
+    faults.push_back({{"model.tiny_attention_qkv_bias", "model.tiny_attention", "model.kind"},
+                      "model.tiny_attention_qkv_bias = false: model.tiny_attention = 0 has no queries, keys "
+                      "and values"});
+  }
+  if (m.token_shift >= m.seq_len) {
+    faults.push_back(
+        {{"model.token_shift", "model.seq_len", "model.kind"},
+         fmt::format("model.token_shift = {}: must be below model.seq_len = {}, else it moves in "
+                     "zeros alone",
+                     m.token_shift, m.seq_len)});
+  } else if (const std::int64_t groups = m.causal ? m.token_shift + 1 : 2 * m.token_shift + 1;
+             groups > m.d_model) {
+    faults.push_back({{"model.token_shift", "model.d_model", "model.causal", "model.kind"},
+                      fmt::format("model.token_shift = {}: makes {} groups of model.d_model = {} channels",
+                                  m.token_shift, groups, m.d_model)});
   }
   if (m.positions == "learned" || m.positions == "rotary") {
     faults.push_back({{"model.positions", "model.kind"},
@@ -122,7 +152,7 @@ void check_model(const train::RunOptions& o, Faults& faults) {
   }
   if (!m.causal) {
     faults.push_back(
-        {{"model.causal"},
+        {{"model.causal", "train.objective"},
          "model.causal = false: must be true, since the objective is to predict the next token, and "
          "without the mask a position would see its own target"});
   }

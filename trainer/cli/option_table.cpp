@@ -57,7 +57,7 @@ std::vector<OptionRow> model_shape_rows() {
       integer(
           "model.d_ffn", &R::model, &S::d_ffn, {2, 1e7},
           {"channels",
-           "width inside a block; gmlp: even, the gate takes one half (paper: 6 d_model); transformer: what "
+           "width inside a block; gmlp: a split gate takes one half (paper: 6 d_model); transformer: what "
            "the MLP's second product reads, swiglu's first computes twice as many",
            kRefuse, ""}),
       integer("model.seq_len", &R::model, &S::seq_len, {1, 1e6},
@@ -78,6 +78,54 @@ std::vector<OptionRow> model_shape_rows() {
            {"", "the output projection has a bias", kRefuse, ""}),
       number("model.norm_eps", &R::model, &S::norm_eps, kPositive,
              {"", "epsilon of every norm", kRefuse, ""}),
+      choice("model.gelu", &R::model, &S::gelu, {"exact", "tanh"},
+             {"", "GELU by the error function, or its approximation by tanh", kRefuse, ""}),
+      number("model.dropout", &R::model, &S::dropout, kBelowOne,
+             {"",
+              "share dropped in training of the embeddings and of every branch, of a transformer also of "
+              "attention's softmax (which then takes no flash kernel); any division of the samples drops the "
+              "same",
+              kWarn, ""}),
+  };
+}
+
+std::vector<OptionRow> gmlp_rows() {
+  using S = model::ModelOptions;
+  return {
+      choice("model.gate", &R::model, &S::gate, {"split", "multiplicative", "additive", "linear"},
+             {"",
+              "gmlp: split: one half of z times f of the other; else z f(z), z + f(z) or f(z) of all d_ffn "
+              "channels (paper, table 3)",
+              kRefuse, ""}),
+      choice("model.spatial", &R::model, &S::spatial, {"free", "toeplitz"},
+             {"",
+              "gmlp: spatial weights of each pair of positions (seq_len^2), or of each distance (2 seq_len - "
+              "1; the paper's MLM)",
+              kRefuse, ""}),
+      integer(
+          "model.spatial_heads", &R::model, &S::spatial_heads, {1, 1e6},
+          {"", "gmlp: equal groups of the gate's channels, each with spatial weights and biases of its own",
+           kRefuse, ""}),
+      choice("model.gate_activation", &R::model, &S::gate_activation,
+             {"none", "tanh", "sigmoid", "gelu", "relu"},
+             {"", "gmlp: of the gate, after bias and attention were added (paper: none)", kRefuse, ""}),
+      flag("model.gate_norm", &R::model, &S::gate_norm,
+           {"", "gmlp: the gate is normalised before its spatial product", kRefuse, ""}),
+      integer("model.tiny_attention", &R::model, &S::tiny_attention, {0, 1e6},
+              {"channels", "gmlp: width of the one head that makes it an aMLP (paper: 64 or 128); 0: none",
+               kRefuse, ""}),
+      flag("model.tiny_attention_qkv_bias", &R::model, &S::tiny_attention_qkv_bias,
+           {"", "gmlp: queries, keys and values of tiny_attention have biases", kRefuse, ""}),
+      integer("model.token_shift", &R::model, &S::token_shift, {0, 1e6},
+              {"positions",
+               "gmlp: equal groups of a block's normalised channels come from 0, 1, ... so many positions "
+               "before; not causal: behind, too",
+               kRefuse, ""}),
+      number("model.stochastic_depth", &R::model, &S::stochastic_depth, kBelowOne,
+             {"",
+              "gmlp: share of samples that skip the last block in training; block l of L skips l / L of it, "
+              "what is kept is divided by the share that is kept",
+              kWarn, ""}),
   };
 }
 
@@ -90,16 +138,8 @@ std::vector<OptionRow> transformer_rows() {
              {"", "transformer: every norm; rms has no mean and no bias", kRefuse, ""}),
       choice("model.mlp", &R::model, &S::mlp, {"gelu", "swiglu"},
              {"", "transformer: what the MLP does between its products", kRefuse, ""}),
-      choice("model.gelu", &R::model, &S::gelu, {"exact", "tanh"},
-             {"", "transformer: GELU by the error function, or its approximation by tanh", kRefuse, ""}),
       flag("model.bias", &R::model, &S::bias,
            {"", "transformer: products of blocks and layer norms have biases", kRefuse, ""}),
-      number("model.dropout", &R::model, &S::dropout, kBelowOne,
-             {"",
-              "transformer: share dropped in training of the embeddings, of attention's softmax (which then "
-              "takes no "
-              "flash kernel) and of both branches; any division of the samples drops the same",
-              kWarn, ""}),
       number(
           "model.rotary_base", &R::model, &S::rotary_base, kPositive,
           {"",
@@ -245,7 +285,7 @@ std::vector<OptionRow> cadence_rows() {
 const std::vector<OptionRow>& option_table() {
   static const std::vector<OptionRow> table = [] {
     std::vector<OptionRow> all;
-    for (const auto& section : {run_rows(), data_rows(), model_shape_rows(), transformer_rows(),
+    for (const auto& section : {run_rows(), data_rows(), model_shape_rows(), gmlp_rows(), transformer_rows(),
                                 model_start_rows(), train_rows(), optim_rows(), cadence_rows()}) {
       all.insert(all.end(), section.begin(), section.end());
     }

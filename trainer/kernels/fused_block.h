@@ -9,8 +9,8 @@
 // fused_passes.h between them, an explicit backward. gmlp_block (gmlp_block.h) is its oracle.
 namespace sluice::kernels {
 
-/// Whether there are passes for x [B, T, d] and the block's types and widths, and the parameters' gradients
-/// add up in memory of their own (autograd.h).
+/// Whether the block is the paper's own (is_plain), there are passes for x [B, T, d] and the block's types
+/// and widths, and the parameters' gradients add up in memory of their own (autograd.h).
 [[nodiscard]] bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block);
 
 /// The stream after the block. Backward keeps, for each position, the stream's value in its type and in the

@@ -12,6 +12,7 @@ struct BlockFlops {
   double positions = 0;        ///< products over positions that the model asks for
   double positions_run = 0;    ///< those that run
   double positions_again = 0;  ///< of them, run in backward beside its two products for each
+  double gate_channel = 0;     ///< products over channels between expansion and contraction
 };
 
 /// The share of all pairs of positions that are used.
@@ -20,14 +21,22 @@ double used_pairs(const ModelOptions& options) {
   return options.causal ? (positions + 1) / (2 * positions) : 1.0;
 }
 
+/// Tiny attention runs the flash kernel, which skips what is masked, and computes the scores again in
+/// backward.
 BlockFlops gmlp_block_flops(const ModelOptions& options) {
   const auto width = static_cast<double>(options.d_model);
   const auto hidden = static_cast<double>(options.d_ffn);
-  const double dense = 2 * static_cast<double>(options.seq_len) * (hidden / 2);
-  return {.channel = 2 * width * hidden + 2 * (hidden / 2) * width,
-          .positions = dense * used_pairs(options),
-          .positions_run = dense,
-          .positions_again = 0};
+  const auto gated = static_cast<double>(gate_channels(options));
+  const auto head = static_cast<double>(options.tiny_attention);
+  const auto positions = static_cast<double>(options.seq_len);
+  const double dense = 2 * positions * gated;
+  const double scores = 2 * positions * head * used_pairs(options);
+  const double attention_out = 2 * head * gated;
+  return {.channel = 2 * width * hidden + 2 * gated * width + 2 * width * (3 * head) + attention_out,
+          .positions = dense * used_pairs(options) + 2 * scores,
+          .positions_run = dense + 2 * scores,
+          .positions_again = scores,
+          .gate_channel = attention_out};
 }
 
 BlockFlops transformer_block_flops(const ModelOptions& options) {
@@ -40,7 +49,8 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
   return {.channel = 2 * width * (4 * width) + mlp_products * 2 * width * hidden,
           .positions = 2 * scores,
           .positions_run = 2 * (flash ? scores : dense_scores),
-          .positions_again = flash ? scores : 0};
+          .positions_again = flash ? scores : 0,
+          .gate_channel = 0};
 }
 
 }  // namespace
@@ -51,7 +61,7 @@ FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
       family_of(options) == Family::kGmlp ? gmlp_block_flops(options) : transformer_block_flops(options);
   const double head = 2 * static_cast<double>(options.d_model) * static_cast<double>(vocabulary_size);
   double again = block.positions_again;
-  if (recompute == Recompute::kGate) again += block.positions_run;
+  if (recompute == Recompute::kGate) again += block.positions_run + block.gate_channel;
   if (recompute == Recompute::kBlock) again += block.channel + block.positions_run;
   constexpr double kForwardAndBackward = 3;
   return {.useful_per_token = kForwardAndBackward * (layers * (block.channel + block.positions) + head),

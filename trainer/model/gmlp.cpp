@@ -16,7 +16,72 @@
 namespace sluice::model {
 namespace {
 
-constexpr std::int64_t kBlockParameters = 10;
+constexpr std::int64_t kEmbeddingSite = 0;
+
+kernels::GateKind gate_of(const ModelOptions& options) {
+  if (options.gate == "split") return kernels::GateKind::kSplit;
+  if (options.gate == "multiplicative") return kernels::GateKind::kMultiplicative;
+  return options.gate == "additive" ? kernels::GateKind::kAdditive : kernels::GateKind::kLinear;
+}
+
+kernels::GateActivation gate_activation_of(const ModelOptions& options) {
+  using enum kernels::GateActivation;
+  if (options.gate_activation == "tanh") return kTanh;
+  if (options.gate_activation == "sigmoid") return kSigmoid;
+  if (options.gate_activation == "gelu") return kGelu;
+  if (options.gate_activation == "relu") return kRelu;
+  TORCH_CHECK(options.gate_activation == "none", "model.gate_activation is ", options.gate_activation);
+  return kNone;
+}
+
+kernels::GmlpVariant variant_of(const ModelOptions& options) {
+  return {.gate = gate_of(options),
+          .spatial =
+              options.spatial == "toeplitz" ? kernels::SpatialKind::kToeplitz : kernels::SpatialKind::kFree,
+          .spatial_heads = options.spatial_heads,
+          .gate_activation = gate_activation_of(options),
+          .gelu = options.gelu == "tanh" ? kernels::GeluForm::kTanh : kernels::GeluForm::kExact,
+          .token_shift = options.token_shift,
+          .attention = {}};
+}
+
+/// A block without its parameters.
+kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, Recompute recompute) {
+  kernels::GmlpBlock block;
+  block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
+  block.norm_eps = options.norm_eps;
+  block.recompute = recompute;
+  block.variant = variant_of(options);
+  block.skip_rate =
+      options.stochastic_depth * static_cast<double>(layer + 1) / static_cast<double>(options.layers);
+  block.first_site = kEmbeddingSite + 1 + layer * kernels::kGmlpSites;
+  return block;
+}
+
+/// In the order of parameter_specs, each of the block's parameters from `next`.
+template <typename Next>
+void take_parameters(const ModelOptions& options, kernels::GmlpBlock& block, const Next& next) {
+  const bool attends = options.tiny_attention > 0;
+  kernels::TinyAttention& attention = block.variant.attention;
+  block.norm_weight = next();
+  block.norm_bias = next();
+  block.expand_weight = next();
+  block.expand_bias = next();
+  if (attends) attention.qkv_weight = next();
+  if (attends && options.tiny_attention_qkv_bias) attention.qkv_bias = next();
+  if (options.gate_norm) {
+    block.gate_norm_weight = next();
+    block.gate_norm_bias = next();
+  }
+  block.spatial_weight = next();
+  block.spatial_bias = next();
+  if (attends) {
+    attention.out_weight = next();
+    attention.out_bias = next();
+  }
+  block.contract_weight = next();
+  block.contract_bias = next();
+}
 
 }  // namespace
 
@@ -28,17 +93,10 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   const auto next = [&] { return std::move(parameters[index++]); };
   embedding_ = next();
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
-    kernels::GmlpBlock block;
-    for (at::Tensor* parameter :
-         {&block.norm_weight, &block.norm_bias, &block.expand_weight, &block.expand_bias,
-          &block.gate_norm_weight, &block.gate_norm_bias, &block.spatial_weight, &block.spatial_bias,
-          &block.contract_weight, &block.contract_bias}) {
-      *parameter = next();
-    }
-    block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
-    block.norm_eps = options.norm_eps;
-    block.recompute = recompute;
+    kernels::GmlpBlock block = block_of(options, layer, recompute);
+    take_parameters(options, block, next);
     blocks_.push_back(std::move(block));
+    last_of_block_.push_back(static_cast<std::int64_t>(index) - 1);
   }
   norm_weight_ = next();
   norm_bias_ = next();
@@ -64,16 +122,16 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   return x_BTd;
 }
 
-kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT) const {
+kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates) const {
   announce(0);
-  kernels::ResidualStream stream{embed(tokens_BT, 0), {}, {}};
-  std::int64_t last = 0;
-  for (const kernels::GmlpBlock& block : blocks_) {
-    announce(last += kBlockParameters);
-    if (kernels::has_fused_block(stream.x_BTd, block))
+  kernels::ResidualStream stream{kernels::dropout(embed(tokens_BT, 0), rates.at(kEmbeddingSite)), {}, {}};
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const kernels::GmlpBlock& block = blocks_[layer];
+    announce(last_of_block_[layer]);
+    if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates))
       stream = kernels::fused_block(stream, block);
     else
-      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block);
+      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block, rates);
   }
   announce(parameters_ - 1);
   return stream;
@@ -92,13 +150,25 @@ at::Tensor Gmlp::head(const kernels::ResidualStream& stream) const {
   return logits_TV.view(shape);
 }
 
-at::Tensor Gmlp::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT)); }
+at::Tensor Gmlp::logits(const at::Tensor& tokens_BT) const { return head(encode(tokens_BT, {})); }
 
 at::Tensor Gmlp::loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const {
+  return loss_with(tokens_BT, targets_BT, {});
+}
+
+at::Tensor Gmlp::training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                   const at::Tensor& samples_B) const {
+  return loss_with(
+      tokens_BT, targets_BT,
+      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite});
+}
+
+at::Tensor Gmlp::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                           const kernels::Dropout& rates) const {
   static_assert(kIgnore == kernels::kIgnoredTarget);
   TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
               ", targets of shape ", targets_BT.sizes());
-  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT)), head_weight_, head_bias_,
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, rates)), head_weight_, head_bias_,
                                        targets_BT.reshape({-1}));
 }
 

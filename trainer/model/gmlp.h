@@ -14,9 +14,9 @@
 
 namespace sluice::model {
 
-/// Causal gMLP, of bfloat16 parameters with a residual stream and norms in float32: embedding (scaled and
-/// with sinusoidal positions if asked), blocks, final norm, head (tied or not). Every call throws c10::Error
-/// for more than n positions; prefill and decode also for a model that is not causal.
+/// gMLP and its variants, causal or not, of bfloat16 parameters with a residual stream and norms in float32:
+/// embedding (scaled and with sinusoidal positions if asked), blocks, final norm, head (tied or not). Every
+/// call throws c10::Error for more than n positions; prefill and decode also for a model that is not causal.
 class Gmlp final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
@@ -25,6 +25,8 @@ class Gmlp final : public LanguageModel {
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
+  [[nodiscard]] at::Tensor training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                             const at::Tensor& samples_B) const override;
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
@@ -35,8 +37,13 @@ class Gmlp final : public LanguageModel {
  private:
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
-  /// embed and all blocks.
-  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT) const;
+  /// embed and all blocks; `rates` of dropout, with the samples by which all draws are made.
+  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT,
+                                               const kernels::Dropout& rates) const;
+  [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                     const kernels::Dropout& rates) const;
+  /// The next positions of one sequence, a whole prompt or one token: the last one's logits [V].
+  [[nodiscard]] at::Tensor advance(const at::Tensor& tokens_1T, DecodeCache& cache) const;
   /// Final norm: [..., d] -> [T, d], leading dimensions flattened.
   [[nodiscard]] at::Tensor final_norm(const kernels::ResidualStream& stream) const;
   /// Final norm and output projection: [..., d] -> [..., V].
@@ -49,9 +56,10 @@ class Gmlp final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
-  std::int64_t parameters_ = 0;  ///< how many there are
-  at::Tensor embedding_;         ///< [V, d]
-  at::Tensor positions_;         ///< [n, d] sinusoids of the residual stream's type, or undefined
+  std::vector<std::int64_t> last_of_block_;  ///< index of each block's last parameter
+  std::int64_t parameters_ = 0;              ///< how many there are
+  at::Tensor embedding_;                     ///< [V, d]
+  at::Tensor positions_;                     ///< [n, d] sinusoids of the residual stream's type, or undefined
   std::vector<kernels::GmlpBlock> blocks_;
   at::Tensor norm_weight_;
   at::Tensor norm_bias_;

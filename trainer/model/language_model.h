@@ -15,8 +15,8 @@
 
 namespace sluice::model {
 
-/// What incremental decoding keeps: for each layer the normalised gate inputs of the positions so far, [n,
-/// f/2].
+/// What incremental decoding keeps of the positions so far: of a gMLP each layer's gate inputs, of attention
+/// keys and values.
 class DecodeCache {
  public:
   virtual ~DecodeCache() = default;

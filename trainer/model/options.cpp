@@ -11,4 +11,8 @@ Family family_of(const ModelOptions& options) {
   return Family::kTransformer;
 }
 
+std::int64_t gate_channels(const ModelOptions& options) {
+  return options.gate == "split" ? options.d_ffn / 2 : options.d_ffn;
+}
+
 }  // namespace sluice::model

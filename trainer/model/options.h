@@ -11,8 +11,8 @@ struct ModelOptions {
   std::string kind = "gmlp";  ///< gmlp | transformer
   std::int64_t layers = 6;
   std::int64_t d_model = 256;
-  /// gMLP: even, the spatial gating unit splits it (paper: 6 d_model). Transformer: channels that the MLP's
-  /// second product reads.
+  /// gMLP: channels after expansion, of which a split gate takes one half (paper: 6 d_model). Transformer:
+  /// channels that the MLP's second product reads.
   std::int64_t d_ffn = 1536;
   std::int64_t seq_len = 256;      ///< n: positions of W and b; shorter sequences use W[:m, :m]
   bool tied = true;                ///< output projection shares the embedding's weights
@@ -31,18 +31,41 @@ struct ModelOptions {
   double norm_eps = 1e-5;
   std::uint64_t seed = 0;
 
+  std::string gelu = "exact";  ///< exact | tanh
+  /// In training: of the embeddings and of every branch; of a Transformer's softmax, too.
+  double dropout = 0.0;
+
+  // Of a gMLP alone.
+  std::string gate = "split";            ///< split | multiplicative | additive | linear (paper, table 3)
+  std::string spatial = "free";          ///< free | toeplitz: W of n^2 weights, or of 2 n - 1
+  std::int64_t spatial_heads = 1;        ///< groups of the gate's channels, each with its own W and b
+  std::string gate_activation = "none";  ///< none | tanh | sigmoid | gelu | relu
+  bool gate_norm = true;                 ///< the gate is normalised before W
+  std::int64_t tiny_attention = 0;       ///< channels of aMLP's single head; 0: none
+  bool tiny_attention_qkv_bias = true;
+  std::int64_t token_shift = 0;  ///< channel groups take their input from up to so many positions away
+  /// Share of samples that skip the last block in training; block l of L skips l / L times it (Huang et al.
+  /// 2016, section 3).
+  double stochastic_depth = 0.0;
+
   // Of a Transformer alone.
   std::int64_t heads = 8;        ///< divides d_model
   std::string norm = "layer";    ///< layer | rms
   std::string mlp = "gelu";      ///< gelu | swiglu
-  std::string gelu = "exact";    ///< exact | tanh
   bool bias = true;              ///< of products and layer norms
-  double dropout = 0.0;          ///< in training: of the embeddings, of attention's softmax, of both branches
   double rotary_base = 10000.0;  ///< angles of rotary positions: t base^(-2c / channels of a head)
 };
 
 enum class Family { kGmlp, kTransformer };
 /// Of options.kind; throws c10::Error for another one.
 [[nodiscard]] Family family_of(const ModelOptions& options);
+
+/// Channels that a gMLP's gate works on: half of d_ffn if it is split, else all.
+[[nodiscard]] std::int64_t gate_channels(const ModelOptions& options);
+
+/// Whether training draws anything, so that it has to know its samples' indices.
+[[nodiscard]] inline bool draws_in_training(const ModelOptions& options) {
+  return options.dropout > 0 || options.stochastic_depth > 0;
+}
 
 }  // namespace sluice::model

@@ -2,7 +2,9 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <utility>
 
 namespace sluice::model {
@@ -66,19 +68,39 @@ class SpecList {
   std::vector<ParameterSpec> specs_;
 };
 
-void add_gmlp_block(SpecList& list, const ModelOptions& options) {
-  const std::int64_t half = options.d_ffn / 2;
+/// W and b of all heads.
+void add_spatial(SpecList& list, const ModelOptions& options) {
   const std::int64_t positions = options.seq_len;
-  const double spatial_bound = options.spatial_init_per_position
-                                   ? options.spatial_init / static_cast<double>(positions)
-                                   : options.spatial_init;
+  const double bound = options.spatial_init_per_position
+                           ? options.spatial_init / static_cast<double>(positions)
+                           : options.spatial_init;
+  const auto of_heads = [&](std::vector<std::int64_t> shape) {
+    if (options.spatial_heads > 1) shape.insert(shape.begin(), options.spatial_heads);
+    return shape;
+  };
+  if (options.spatial == "toeplitz") {
+    list.add("sgu.weight", of_heads({2 * positions - 1}), WeightDecay::kApply, Kind::kUniform, bound);
+  } else {
+    list.add("sgu.weight", of_heads({positions, positions}), WeightDecay::kApply, Kind::kUniform, bound);
+    if (options.causal) list.last_reads(Reads::kLowerTriangle);
+  }
+  list.add("sgu.bias", of_heads({positions}), WeightDecay::kNone, Kind::kOnes);
+}
+
+void add_gmlp_block(SpecList& list, const ModelOptions& options) {
+  const std::int64_t channels = gate_channels(options);
+  const std::int64_t head = options.tiny_attention;
   list.add_norm("norm", options.d_model);
   list.add_linear("expand", options.d_ffn, options.d_model);
-  list.add_norm("sgu.norm", half);
-  list.add("sgu.weight", {positions, positions}, WeightDecay::kApply, Kind::kUniform, spatial_bound);
-  if (options.causal) list.last_reads(Reads::kLowerTriangle);
-  list.add("sgu.bias", {positions}, WeightDecay::kNone, Kind::kOnes);
-  list.add_linear("contract", options.d_model, half);
+  if (head > 0) {
+    list.add_linear_weight("attention.qkv.weight", 3 * head, options.d_model);
+    if (options.tiny_attention_qkv_bias)
+      list.add_linear_bias("attention.qkv.bias", 3 * head, options.d_model);
+  }
+  if (options.gate_norm) list.add_norm("sgu.norm", channels);
+  add_spatial(list, options);
+  if (head > 0) list.add_linear("attention.out", channels, head);
+  list.add_linear("contract", options.d_model, channels);
 }
 
 /// Projections onto the residual stream start smaller, as their sum over 2 layers' worth of branches is what
@@ -95,11 +117,26 @@ void add_transformer_block(SpecList& list, const ModelOptions& options) {
   list.add_linear("mlp.contract", width, options.d_ffn, residual_scale);
 }
 
+void check_gmlp_shape(const ModelOptions& options) {
+  const auto one_of = [](const char* key, const std::string& value,
+                         std::initializer_list<const char*> allowed) {
+    TORCH_CHECK(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), "model.", key, " is ",
+                value, ", which a gMLP does not have");
+  };
+  one_of("gate", options.gate, {"split", "multiplicative", "additive", "linear"});
+  one_of("spatial", options.spatial, {"free", "toeplitz"});
+  TORCH_CHECK(options.gate != "split" || options.d_ffn % 2 == 0, "model.d_ffn is ", options.d_ffn,
+              ", but the gating unit splits it in two");
+  TORCH_CHECK(options.spatial_heads > 0 && gate_channels(options) % options.spatial_heads == 0,
+              "model.spatial_heads is ", options.spatial_heads, ", but divides the gate's ",
+              gate_channels(options), " channels");
+  TORCH_CHECK(options.tiny_attention >= 0, "model.tiny_attention is ", options.tiny_attention);
+  TORCH_CHECK(options.bias && options.norm == "layer", "a gMLP has layer norms and biases");
+}
+
 void check_shape(const ModelOptions& options) {
   if (family_of(options) == Family::kGmlp) {
-    TORCH_CHECK(options.d_ffn % 2 == 0, "model.d_ffn is ", options.d_ffn,
-                ", but the gating unit splits it in two");
-    TORCH_CHECK(options.bias && options.norm == "layer", "a gMLP has layer norms and biases");
+    check_gmlp_shape(options);
   } else {
     TORCH_CHECK(options.heads > 0 && options.d_model % options.heads == 0, "model.heads is ", options.heads,
                 ", but divides model.d_model, ", options.d_model);

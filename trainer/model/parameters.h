@@ -14,7 +14,8 @@ enum class WeightDecay { kApply, kNone };  ///< none on norms, biases, and W's b
 
 enum class Reads {
   kAll,
-  kLowerTriangle,  ///< of a square: what lies above the diagonal is never read and has no gradient
+  kLowerTriangle,  ///< of a square, or of each of several: what lies above the diagonal is never read and
+                   ///< has no gradient
 };
 
 struct Initialiser {
@@ -35,8 +36,10 @@ struct ParameterSpec {
 
 /// Every parameter of the model, in the order in which forward first uses them.
 /// Both families: embed.weight [V, d] first; at the end norm.{weight,bias} [d]; head.weight [V, d] if untied;
-/// head.bias [V]. A gMLP's blocks: blocks.{i}.norm.{weight,bias} [d]; .expand.weight [f, d], .bias [f];
-/// .sgu.norm.{weight,bias} [f/2]; .sgu.weight [n, n]; .sgu.bias [n]; .contract.weight [d, f/2], .bias [d].
+/// head.bias [V]. A gMLP's blocks, of c = gate_channels: blocks.{i}.norm.{weight,bias} [d]; .expand.weight
+/// [f, d], .bias [f]; .attention.qkv.weight [3 a, d], .bias [3 a]; .sgu.norm.{weight,bias} [c] with
+/// gate_norm; .sgu.weight [n, n] or Toeplitz [2 n - 1], .sgu.bias [n], of several heads [h, ...] each;
+/// .attention.out.weight [c, a], .bias [c]; .contract.weight [d, c], .bias [d].
 /// A Transformer: positions.weight [n, d] if learned; blocks.{i}.attention.norm.{weight,bias} [d];
 /// .attention.qkv.weight [3 d, d], .bias [3 d]; .attention.out.weight [d, d], .bias [d];
 /// .mlp.norm.{weight,bias} [d]; .mlp.expand.weight [f, d] ([2 f, d] with swiglu), .bias; .mlp.contract.weight

@@ -105,7 +105,7 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
   windows_ = on_device({rows, length + 1}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
-  if (replica.options().dropout > 0) {
+  if (model::draws_in_training(replica.options())) {
     first_sample_ = on_device({1}, at::kLong);
     row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
     samples_B_ = on_device({rows}, at::kLong);

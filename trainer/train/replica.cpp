@@ -90,8 +90,9 @@ std::vector<optim::Range> Replica::idle_ranges() const {
     if (specs_[i].reads == model::Reads::kAll) continue;
     const std::int64_t size = specs_[i].shape.back();
     const std::int64_t offset = layout_.entries()[i].offset;
-    for (std::int64_t row = 0; row < size; ++row) {
-      const std::int64_t begin = (offset + row * size + row + 1 + kBlock - 1) / kBlock * kBlock;
+    const std::int64_t rows = layout_.entries()[i].numel / size;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::int64_t begin = (offset + row * size + row % size + 1 + kBlock - 1) / kBlock * kBlock;
       const std::int64_t end = (offset + (row + 1) * size) / kBlock * kBlock;
       if (begin < end) ranges.push_back({begin, end});
     }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -63,6 +64,17 @@ train::RunOptions random_options() {
   o.model.seed = *rc::gen::arbitrary<std::uint64_t>();
   o.model.kind = *rc::gen::element<std::string>("gmlp", "transformer");
   if (o.model.kind == "gmlp") {
+    o.model.gate = *rc::gen::element<std::string>("split", "multiplicative", "additive", "linear");
+    o.model.spatial = *rc::gen::element<std::string>("free", "toeplitz");
+    o.model.spatial_heads = *rc::gen::elementOf(std::vector<std::int64_t>{1, o.model.d_ffn / 2});
+    o.model.gate_activation = *rc::gen::element<std::string>("none", "tanh", "sigmoid", "gelu", "relu");
+    o.model.gate_norm = *rc::gen::arbitrary<bool>();
+    o.model.tiny_attention = whole(0, 128);
+    o.model.tiny_attention_qkv_bias = o.model.tiny_attention == 0 || *rc::gen::arbitrary<bool>();
+    o.model.token_shift = whole(0, std::min(o.model.d_model, o.model.seq_len) - 1);
+    o.model.stochastic_depth = share();
+    o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
+    o.model.dropout = share();
     o.model.spatial_init = positive();
     o.model.spatial_init_per_position = *rc::gen::arbitrary<bool>();
   } else {

@@ -3,6 +3,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "tests/support/small_model.h"
+#include "tests/unit/model/gmlp_variants.h"
 
 // Incremental decoding equals the full forward.
 namespace sluice::testing {
@@ -46,6 +47,31 @@ RC_GTEST_PROP(Decode, EqualsFullForward, (std::uint64_t seed, bool tied, bool si
   const SmallModel narrow = make_small_model(options, kVocabulary, at::kFloat, seed);
   RC_ASSERT(worst_error(narrow, tokens, prompt, *narrow.model->make_cache()) < 1e-5);
 }
+
+class DecodeVariant : public ::testing::TestWithParam<NamedOptions> {};
+
+TEST_P(DecodeVariant, EqualsFullForwardAfterAPromptOfAnyLength) {
+  const SmallModel wide = make_small_model(GetParam().options, kVocabulary, at::kDouble, 7);
+  const SmallModel narrow = make_small_model(GetParam().options, kVocabulary, at::kFloat, 7);
+  const auto cache = wide.model->make_cache();
+  for (std::int64_t prompt = 1; prompt <= kPositions; ++prompt) {
+    const at::Tensor tokens = random_tokens({kPositions}, kVocabulary, static_cast<std::uint64_t>(prompt));
+    EXPECT_LT(worst_error(wide, tokens, prompt, *cache), 1e-10) << prompt;
+    EXPECT_LT(worst_error(narrow, tokens, prompt, *narrow.model->make_cache()), 1e-5) << prompt;
+  }
+}
+
+TEST_P(DecodeVariant, StartsFromAnEmptyCacheToo) {
+  const SmallModel small = make_small_model(GetParam().options, kVocabulary, at::kDouble, 7);
+  const auto cache = small.model->make_cache();
+  const at::Tensor tokens = random_tokens({kPositions}, kVocabulary, 3);
+  const at::Tensor full = small.model->logits(tokens.unsqueeze(0))[0];
+  for (std::int64_t t = 0; t < kPositions; ++t)
+    EXPECT_LT(relative_error(small.model->decode(tokens[t].item<std::int64_t>(), *cache), full[t]), 1e-10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gmlp, DecodeVariant, ::testing::ValuesIn(gmlp_variants()),
+                         [](const auto& instance) { return instance.param.name; });
 
 TEST(Decode, CacheCountsPositionsAndStartsAgainWithEachPrompt) {
   const SmallModel small = make_small_model(decode_options(), kVocabulary, at::kDouble, 1);

@@ -19,6 +19,8 @@ ModelOptions small(std::int64_t layers) {
 /// reads.
 struct HandCount {
   std::int64_t channel = 0;
+  std::int64_t attention_out = 0;  ///< of them, between expansion and contraction
+  std::int64_t scores = 0;         ///< of tiny attention, as often again for its values
   std::int64_t spatial_causal = 0;
   std::int64_t spatial_dense = 0;
   std::int64_t head = 0;
@@ -29,9 +31,15 @@ HandCount count_by_hand(const ModelOptions& options, std::int64_t vocabulary_siz
   for (std::int64_t position = 0; position < options.seq_len; ++position) {
     for (std::int64_t layer = 0; layer < options.layers; ++layer) {
       for (std::int64_t out = 0; out < options.d_ffn; ++out) count.channel += options.d_model;
-      for (std::int64_t out = 0; out < options.d_model; ++out) count.channel += options.d_ffn / 2;
+      const std::int64_t gated = options.gate == "split" ? options.d_ffn / 2 : options.d_ffn;
+      for (std::int64_t out = 0; out < options.d_model; ++out) count.channel += gated;
+      for (std::int64_t head = 0; head < options.tiny_attention; ++head) {
+        count.channel += 3 * options.d_model + gated;
+        count.attention_out += gated;
+      }
       for (std::int64_t seen = 0; seen < options.seq_len; ++seen) {
-        for (std::int64_t channel = 0; channel < options.d_ffn / 2; ++channel) {
+        if (seen <= position || !options.causal) count.scores += options.tiny_attention;
+        for (std::int64_t channel = 0; channel < gated; ++channel) {
           count.spatial_dense += 1;
           count.spatial_causal += seen <= position ? 1 : 0;
         }
@@ -57,6 +65,29 @@ TEST(Flops, AreThoseCountedByHand) {
                      kForwardAndBoth * flops_of(hand.channel + hand.spatial_causal + hand.head));
     EXPECT_DOUBLE_EQ(count.executed_per_token * tokens,
                      kForwardAndBoth * flops_of(hand.channel + hand.spatial_dense + hand.head));
+  }
+}
+
+TEST(Flops, OfVariantsAreThoseCountedByHand) {
+  for (const bool causal : {true, false}) {
+    for (const std::string gate : {"split", "linear"}) {
+      ModelOptions options = small(3);
+      options.causal = causal, options.gate = gate, options.tiny_attention = 4, options.spatial = "toeplitz";
+      const auto tokens = static_cast<double>(options.seq_len);
+      const HandCount hand = count_by_hand(options, 11);
+      const std::int64_t spatial = causal ? hand.spatial_causal : hand.spatial_dense;
+      const FlopCount none = count_flops(options, 11);
+      EXPECT_DOUBLE_EQ(none.useful_per_token * tokens,
+                       kForwardAndBoth * flops_of(hand.channel + spatial + 2 * hand.scores + hand.head));
+      // The flash kernel computes scores again in backward, by itself.
+      EXPECT_DOUBLE_EQ(
+          none.executed_per_token * tokens,
+          kForwardAndBoth * flops_of(hand.channel + hand.spatial_dense + 2 * hand.scores + hand.head) +
+              flops_of(hand.scores));
+      const FlopCount again = count_flops(options, 11, Recompute::kGate);
+      EXPECT_DOUBLE_EQ((again.executed_per_token - none.executed_per_token) * tokens,
+                       flops_of(hand.spatial_dense + 2 * hand.scores + hand.attention_out));
+    }
   }
 }
 

@@ -66,6 +66,33 @@ TEST(Parameters, OfATransformerStandInTheOrderOfFirstUse) {
                                       "blocks.0.mlp.contract.weight", "norm.weight", "head.weight"}));
 }
 
+TEST(Parameters, OfAVariantStandInTheOrderOfFirstUse) {
+  ModelOptions options = two_layers();
+  options.layers = 1, options.tiny_attention = 3, options.gate = "additive", options.spatial = "toeplitz";
+  options.spatial_heads = 2;
+  std::vector<std::string> block;
+  for (const ParameterSpec& spec : parameter_specs(options, 7)) {
+    if (!spec.name.starts_with("blocks.0.")) continue;
+    std::string text = spec.name.substr(9);
+    for (const std::int64_t extent : spec.shape) text += " " + std::to_string(extent);
+    block.push_back(text + (spec.decay == WeightDecay::kApply ? " decays" : ""));
+  }
+  EXPECT_EQ(block, (std::vector<std::string>{"norm.weight 16", "norm.bias 16", "expand.weight 24 16 decays",
+                                             "expand.bias 24", "attention.qkv.weight 9 16 decays",
+                                             "attention.qkv.bias 9", "sgu.norm.weight 24", "sgu.norm.bias 24",
+                                             "sgu.weight 2 19 decays", "sgu.bias 2 10",
+                                             "attention.out.weight 24 3 decays", "attention.out.bias 24",
+                                             "contract.weight 16 24 decays", "contract.bias 16"}));
+  options.gate_norm = false, options.tiny_attention_qkv_bias = false, options.gate = "split";
+  options.spatial = "free";
+  const auto specs = parameter_specs(options, 7);
+  EXPECT_THROW((void)find(specs, "blocks.0.sgu.norm.weight"), std::out_of_range);
+  EXPECT_THROW((void)find(specs, "blocks.0.attention.qkv.bias"), std::out_of_range);
+  EXPECT_EQ(find(specs, "blocks.0.sgu.weight").shape, (std::vector<std::int64_t>{2, 10, 10}));
+  EXPECT_EQ(find(specs, "blocks.0.sgu.weight").reads, Reads::kLowerTriangle);
+  EXPECT_EQ(find(specs, "blocks.0.attention.out.weight").shape, (std::vector<std::int64_t>{12, 3}));
+}
+
 TEST(Parameters, DecayMatricesOnly) {
   for (const std::string kind : {"gmlp", "transformer"}) {
     ModelOptions options = two_layers();
@@ -112,6 +139,34 @@ TEST(Parameters, CountsAreThePapers) {
   EXPECT_EQ(parameter_count(parameter_specs(base, 32000)), paper_count(48, 512, 3072, 512) + 32000 * 512);
 }
 
+/// Tables 3 to 5 and figure 8, in units of 10^4, without our final norm; the un-split ones of table 3 are of
+/// d_ffn 2048.
+TEST(Parameters, CountsOfThePapersLanguageModelsAreItsPrintedOnes) {
+  struct Row {
+    std::int64_t layers, d_model, d_ffn, positions, tiny_attention;
+    std::string gate;
+    double millions;
+  };
+  for (const Row& row :
+       {Row{18, 512, 3072, 128, 0, "split", 59.00}, Row{36, 512, 3072, 128, 0, "split", 101.61},
+        Row{72, 512, 3072, 128, 0, "split", 186.83}, Row{144, 512, 3072, 128, 0, "split", 357.28},
+        Row{18, 512, 3072, 128, 64, "split", 62.57}, Row{36, 512, 3072, 128, 64, "split", 108.75},
+        Row{72, 512, 3072, 128, 64, "split", 201.11}, Row{144, 512, 3072, 128, 64, "split", 385.84},
+        Row{48, 512, 3072, 512, 0, "split", 130.07}, Row{36, 512, 3072, 512, 64, "split", 108.79},
+        Row{96, 768, 3072, 512, 0, "split", 365.27}, Row{72, 768, 3072, 512, 128, "split", 315.63},
+        Row{144, 1024, 4096, 512, 0, "split", 940.58}, Row{36, 512, 2048, 128, 0, "multiplicative", 92.17},
+        Row{36, 512, 2048, 128, 0, "additive", 92.17}, Row{36, 512, 2048, 128, 0, "linear", 92.17}}) {
+    ModelOptions options;
+    options.layers = row.layers, options.d_model = row.d_model, options.d_ffn = row.d_ffn;
+    options.seq_len = row.positions, options.tiny_attention = row.tiny_attention, options.gate = row.gate;
+    options.spatial = "toeplitz", options.causal = false;
+    const std::int64_t final_norm = 2 * row.d_model;
+    EXPECT_NEAR(static_cast<double>(parameter_count(parameter_specs(options, 32000)) - final_norm) / 1e6,
+                row.millions, 0.005)
+        << row.layers << " layers, " << row.gate << ", " << row.tiny_attention;
+  }
+}
+
 TEST(Parameters, LabmlExperimentHasItsCount) {
   ModelOptions options;  // 6 layers, d 512, f 2048, n 256, 65 characters, untied head with a bias
   options.layers = 6, options.d_model = 512, options.d_ffn = 2048, options.seq_len = 256;
@@ -122,6 +177,14 @@ TEST(Parameters, LabmlExperimentHasItsCount) {
 TEST(Parameters, RefuseWhatIsNotAModel) {
   ModelOptions options = two_layers();
   options.d_ffn = 25;
+  EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
+  options = two_layers();
+  options.d_ffn = 25, options.gate = "additive";
+  EXPECT_NO_THROW((void)parameter_specs(options, 7));
+  options.spatial_heads = 2;
+  EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
+  options = two_layers();
+  options.gate = "cubic";
   EXPECT_THROW((void)parameter_specs(options, 7), c10::Error);
   options = two_layers();
   options.kind = "mixer";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trainer/kernels/device_update.h"
@@ -30,15 +31,20 @@ std::vector<int> marks(const Replica& replica, const std::vector<optim::Range>& 
 
 /// Rows of W that begin at blocks of an update, and rows that do not.
 TEST(IdleRanges, AreTheWholeBlocksAboveTheDiagonal) {
-  for (const std::int64_t positions : {1, 7, 64, 80, 100}) {
-    const Replica replica(options_of(positions), 40, at::kFloat, ReplicaUse::kInference);
+  for (const auto& [positions, heads] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {1, 1}, {7, 1}, {64, 1}, {80, 1}, {100, 1}, {64, 3}, {100, 2}}) {
+    model::ModelOptions options = options_of(positions);
+    options.spatial_heads = heads;
+    const Replica replica(options, 40, at::kFloat, ReplicaUse::kInference);
     const std::vector<int> idle = marks(replica, replica.idle_ranges());
     const std::vector<int> decayed = marks(replica, replica.decayed_ranges());
     std::int64_t expected = 0;
     for (const auto& entry : replica.layout().entries()) {
       if (entry.name.find("sgu.weight") == std::string::npos) continue;
       for (std::int64_t at = 0; at < entry.numel; ++at) {
-        const auto above = [&](std::int64_t element) { return element % positions > element / positions; };
+        const auto above = [&](std::int64_t element) {
+          return element % positions > element / positions % positions;
+        };
         const std::int64_t first = (entry.offset + at) / kBlock * kBlock - entry.offset;
         bool all_above = first >= 0 && first + kBlock <= entry.numel;
         for (std::int64_t one = first; all_above && one < first + kBlock; ++one)
