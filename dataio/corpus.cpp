@@ -9,6 +9,7 @@
 
 #include "dataio/error.h"
 #include "dataio/shard.h"
+#include "dataio/tokenizer.h"
 
 namespace sluice::dataio {
 namespace {
@@ -29,10 +30,10 @@ class Fields {
     return value.get<std::string>();
   }
 
-  [[nodiscard]] std::int64_t count(const char* key) const {
+  [[nodiscard]] std::int64_t count(const char* key, std::int64_t least = 0) const {
     const auto& value = at(key);
-    if (!value.is_number_integer() || value.get<std::int64_t>() < 0) {
-      throw DataError(file_, name(key) + " is no whole number from 0 up");
+    if (!value.is_number_integer() || value.get<std::int64_t>() < least) {
+      throw DataError(file_, name(key) + " is no whole number from " + std::to_string(least) + " up");
     }
     return value.get<std::int64_t>();
   }
@@ -200,7 +201,7 @@ Corpus Corpus::open(const std::filesystem::path& directory) {
   const auto tokenizer = fields.object("tokenizer");
   corpus.tokenizer_kind_ = tokenizer.text("kind");
   corpus.vocabulary_size_ = tokenizer.count("vocabulary_size");
-  corpus.end_of_document_ = tokenizer.count("end_of_document");
+  corpus.end_of_document_ = tokenizer.count("end_of_document", kNoEndOfDocument);
   if (corpus.vocabulary_size_ < 1 || corpus.end_of_document_ >= corpus.vocabulary_size_) {
     throw DataError(file, "tokenizer.end_of_document " + std::to_string(corpus.end_of_document_) +
                               " is not below tokenizer.vocabulary_size " +

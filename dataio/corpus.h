@@ -60,7 +60,7 @@ class Corpus {
   [[nodiscard]] const std::string& tokenizer_kind() const { return tokenizer_kind_; }
   [[nodiscard]] std::int64_t end_of_document() const {
     return end_of_document_;
-  }  ///< the id between documents
+  }  ///< the id between documents, or kNoEndOfDocument
 
  private:
   std::filesystem::path directory_;

@@ -55,7 +55,9 @@ TokenWindow read_window(const std::filesystem::path& directory, std::string_view
   TokenWindow window;
   window.ids.resize(static_cast<std::size_t>(end - begin));
   SplitReader(layout, corpus.vocabulary_size(), {}).read(begin, window.ids);
-  window.text = load_tokenizer(directory)->decode(window.ids);
+  if (corpus.tokenizer_kind() != kExternalKind) {
+    window.text = load_tokenizer(directory)->decode(window.ids);
+  }
   return window;
 }
 

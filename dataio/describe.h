@@ -40,7 +40,7 @@ struct CorpusSummary {
 /// Opens the corpus (Corpus::open and its checks) and sums it up. Throws DataError.
 [[nodiscard]] CorpusSummary describe_corpus(const std::filesystem::path& directory);
 
-/// A stretch of a split, with the text that it stands for.
+/// A stretch of a split, with the text that it stands for; none where the tokenizer is external.
 struct TokenWindow {
   std::vector<std::int32_t> ids;
   std::string text;

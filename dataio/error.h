@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace sluice::dataio {
 
@@ -11,12 +12,14 @@ namespace sluice::dataio {
 class DataError : public std::runtime_error {
  public:
   DataError(std::filesystem::path file, const std::string& reason)
-      : std::runtime_error(file.string() + ": " + reason), file_(std::move(file)) {}
+      : std::runtime_error(file.string() + ": " + reason), file_(std::move(file)), reason_(reason) {}
 
   [[nodiscard]] const std::filesystem::path& file() const { return file_; }
+  [[nodiscard]] const std::string& reason() const { return reason_; }
 
  private:
   std::filesystem::path file_;
+  std::string reason_;
 };
 
 }  // namespace sluice::dataio

@@ -55,30 +55,12 @@ void plan_tokenizer(const std::string& spec, PreparePlan& plan, Faults& faults) 
   }
 }
 
-void plan_output(const PrepareOptions& options, PreparePlan& plan, Faults& faults) {
-  plan.out = options.out.lexically_normal();
-  if (!plan.out.has_filename()) plan.out = plan.out.parent_path();
-  std::error_code ignored;
-  const auto name = plan.out.filename();
-  if (name.empty() || name == "." || name == "..") {
-    faults.push_back({"--out", quoted(options.out.string()) + " is not the name of a new directory"});
-  } else if (std::filesystem::exists(std::filesystem::symlink_status(plan.out, ignored))) {
-    faults.push_back({plan.out, "exists already; prepare makes a new directory and overwrites nothing"});
-  }
-}
-
 void plan_numbers(const PrepareOptions& options, PreparePlan& plan, Faults& faults) {
   plan.documents = options.documents;
   plan.split = options.split;
   plan.valid_fraction = options.valid_fraction;
   plan.shard_tokens = options.shard_tokens;
-  if (!(options.valid_fraction >= 0 && options.valid_fraction < 1)) {
-    faults.push_back(
-        {"--valid-fraction", std::to_string(options.valid_fraction) + ": allowed is 0 <= F < 1"});
-  }
-  if (options.shard_tokens < 1) {
-    faults.push_back({"--shard-tokens", std::to_string(options.shard_tokens) + ": allowed are 1 and more"});
-  }
+  check_cut(options.valid_fraction, options.shard_tokens, faults);
   constexpr std::int64_t kMostJobs = 1024;
   if (options.jobs < 0 || options.jobs > kMostJobs) {
     faults.push_back({"--jobs", std::to_string(options.jobs) + ": allowed are 0 (all cores) to " +
@@ -88,15 +70,38 @@ void plan_numbers(const PrepareOptions& options, PreparePlan& plan, Faults& faul
       options.jobs > 0 ? options.jobs : std::max<std::int64_t>(1, std::thread::hardware_concurrency());
 }
 
-[[noreturn]] void report(const Faults& faults) {
+}  // namespace
+
+std::filesystem::path plan_output(const std::filesystem::path& out, Faults& faults) {
+  std::filesystem::path planned = out.lexically_normal();
+  if (!planned.has_filename()) planned = planned.parent_path();
+  std::error_code ignored;
+  const auto name = planned.filename();
+  if (name.empty() || name == "." || name == "..") {
+    faults.push_back({"--out", quoted(out.string()) + " is not the name of a new directory"});
+  } else if (std::filesystem::exists(std::filesystem::symlink_status(planned, ignored))) {
+    faults.push_back({planned, "exists already; prepare makes a new directory and overwrites nothing"});
+  }
+  return planned;
+}
+
+void check_cut(double valid_fraction, std::int64_t shard_tokens, Faults& faults) {
+  if (!(valid_fraction >= 0 && valid_fraction < 1)) {
+    faults.push_back({"--valid-fraction", std::to_string(valid_fraction) + ": allowed is 0 <= F < 1"});
+  }
+  if (shard_tokens < 1) {
+    faults.push_back({"--shard-tokens", std::to_string(shard_tokens) + ": allowed are 1 and more"});
+  }
+}
+
+void report(const Faults& faults) {
+  if (faults.empty()) return;
   std::string reason = faults.front().reason;
   for (std::size_t i = 1; i < faults.size(); ++i) {
     reason.append("\n").append(faults[i].path.string()).append(": ").append(faults[i].reason);
   }
   throw DataError(faults.front().path, reason);
 }
-
-}  // namespace
 
 PreparePlan plan_preparation(const PrepareOptions& options) {
   PreparePlan plan;
@@ -111,9 +116,9 @@ PreparePlan plan_preparation(const PrepareOptions& options) {
                                                   : "and the other inputs have no text (0 bytes)"});
   }
   plan_tokenizer(options.tokenizer, plan, faults);
-  plan_output(options, plan, faults);
+  plan.out = plan_output(options.out, faults);
   plan_numbers(options, plan, faults);
-  if (!faults.empty()) report(faults);
+  report(faults);
   return plan;
 }
 

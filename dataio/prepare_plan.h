@@ -32,6 +32,14 @@ struct PreparePlan {
 /// each.
 [[nodiscard]] PreparePlan plan_preparation(const PrepareOptions& options);
 
+/// `out` without a trailing slash, to be made; what is wrong with it goes into `faults`.
+[[nodiscard]] std::filesystem::path plan_output(const std::filesystem::path& out,
+                                                std::vector<InputFault>& faults);
+/// What is wrong with --valid-fraction and --shard-tokens.
+void check_cut(double valid_fraction, std::int64_t shard_tokens, std::vector<InputFault>& faults);
+/// Throws one DataError with all faults, a line each; nothing where there are none.
+void report(const std::vector<InputFault>& faults);
+
 enum class SplitName { kTrain, kValid };
 [[nodiscard]] const char* name_of(SplitName split);
 

@@ -52,7 +52,12 @@ std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Js
   if (kind == "bytes") return make_byte_tokenizer();
   if (kind == "chars") return make_char_tokenizer(code_points(json.at("characters").get<std::string>()));
   if (kind == "sentencepiece") return make_sentencepiece_tokenizer(load_model(directory, json));
-  throw std::invalid_argument("kind '" + kind + "': allowed are bytes, chars, sentencepiece");
+  if (kind == kExternalKind) {
+    return make_external_tokenizer(json.at("name").get<std::string>(),
+                                   json.at("vocabulary_size").get<std::int64_t>(),
+                                   json.at("end_of_document").get<std::int32_t>());
+  }
+  throw std::invalid_argument("kind '" + kind + "': allowed are bytes, chars, sentencepiece, external");
 }
 
 }  // namespace
@@ -65,6 +70,7 @@ void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tok
             {"vocabulary_size", tokenizer.vocabulary_size()},
             {"end_of_document", tokenizer.end_of_document()}};
   if (!content.characters.empty()) json["characters"] = content.characters;
+  if (!content.name.empty()) json["name"] = content.name;
   if (!content.model.empty()) {
     json["model"] = kTokenizerModelFile;
     json["model_xxh3"] = hex64(XXH3_64bits(content.model.data(), content.model.size()));

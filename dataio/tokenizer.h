@@ -11,23 +11,29 @@
 
 namespace sluice::dataio {
 
+/// In place of an id: nothing marks the end of a document.
+inline constexpr std::int32_t kNoEndOfDocument = -1;
+/// The kind of a tokenizer that is known by name alone: its corpora came as token ids.
+inline constexpr const char* kExternalKind = "external";
+
 /// Text to token ids and back. Immutable after construction, safe to use from several threads.
-/// Three kinds: bytes (256 ids + end of document), chars (one id per character of the training text),
-/// sentencepiece.
+/// Four kinds: bytes (256 ids + end of document), chars (one id per character of the training text),
+/// sentencepiece, and external, which knows no text.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// "bytes", "chars" or "sentencepiece".
+  /// "bytes", "chars", "sentencepiece" or "external".
   [[nodiscard]] virtual std::string kind() const = 0;
   /// Number of ids, the end-of-document id included; ids are 0 ... vocabulary_size() - 1.
   [[nodiscard]] virtual std::int64_t vocabulary_size() const = 0;
-  /// The id written between documents.
+  /// The id written between documents; kNoEndOfDocument where an external one has none.
   [[nodiscard]] virtual std::int32_t end_of_document() const = 0;
   /// Appends the ids of `text` to `out`, no end-of-document id. Throws std::invalid_argument naming the
-  /// character (as U+XXXX and as itself) and its byte offset where a text cannot be encoded.
+  /// character (as U+XXXX and as itself) and its byte offset where a text cannot be encoded; external:
+  /// always.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& out) const = 0;
-  /// The text of `ids`; the end-of-document id becomes nothing.
+  /// The text of `ids`; the end-of-document id becomes nothing. External: throws std::invalid_argument.
   [[nodiscard]] virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
   /// Writes tokenizer.json (and tokenizer.model for SentencePiece) into `directory`, which must exist.
   virtual void save(const std::filesystem::path& directory) const = 0;
@@ -42,6 +48,11 @@ class Tokenizer {
 /// `model`: the content of a SentencePiece .model file. Its end-of-document is the model's </s>, or an added
 /// id. Throws std::invalid_argument where it is not such a model.
 [[nodiscard]] std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model);
+/// Ids alone: encode() and decode() refuse, naming it. Throws std::invalid_argument for an empty name or an
+/// end_of_document that is neither an id nor kNoEndOfDocument.
+[[nodiscard]] std::unique_ptr<Tokenizer> make_external_tokenizer(std::string name,
+                                                                 std::int64_t vocabulary_size,
+                                                                 std::int32_t end_of_document);
 /// Trains a unigram SentencePiece model that keeps any text exactly (identity normalisation, byte fallback,
 /// spaces kept, lines with their newlines) and returns the content of its file. On one thread: the result
 /// depends on the arguments alone. Memory and time grow with the text, so callers pass a sample. Throws

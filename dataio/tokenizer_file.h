@@ -12,8 +12,9 @@ inline constexpr const char* kTokenizerModelFile = "tokenizer.model";
 
 /// What a kind needs beside its name and sizes; empty members are not written.
 struct TokenizerContent {
-  std::string characters;  ///< chars: all characters in the order of their ids, as UTF-8
-  std::string model;       ///< sentencepiece: the model, kept in its own file beside tokenizer.json
+  std::string characters{};  ///< chars: all characters in the order of their ids, as UTF-8
+  std::string model{};       ///< sentencepiece: the model, kept in its own file beside tokenizer.json
+  std::string name{};        ///< external
 };
 
 /// Writes tokenizer.json, and tokenizer.model where there is a model. Throws DataError.

@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <map>
 
 #include "dataio/prepare.h"
+#include "dataio/token_import.h"
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/terminal.h"
+#include "trainer/train/errors.h"
 
 namespace sluice::cli {
 namespace {
@@ -17,11 +20,27 @@ const std::vector<Flag> kFlags = {
     {.name = "--input",
      .value_name = "FILE|DIR",
      .help = "text to read; directories are taken recursively in sorted order",
-     .required = true,
      .many = true},
+    {.name = "--tokens",
+     .value_name = "FORMAT FILE",
+     .help = "instead of text, ids that are there already: llmc, raw, npy or megatron, and files of it",
+     .many = true},
+    {.name = "--valid",
+     .value_name = "FILE",
+     .help = "with --tokens: files of the validation part; default: the last --valid-fraction of the ids",
+     .many = true},
+    {.name = "--dtype",
+     .value_name = "TYPE",
+     .help = "with --tokens: uint16 and its like, little endian; only raw ids need it"},
+    {.name = "--vocab-size",
+     .value_name = "V",
+     .help = "with --tokens: number of ids of the tokenizer, 0 ... V - 1"},
+    {.name = "--eos",
+     .value_name = "ID",
+     .help = "with --tokens: the id that ends documents; default: none does"},
     {.name = "--tokenizer",
      .value_name = "KIND",
-     .help = "bytes, chars, sentencepiece:MODEL, or train-sentencepiece:VOCAB",
+     .help = "bytes, chars, sentencepiece:MODEL, or train-sentencepiece:VOCAB; with --tokens external:NAME",
      .default_value = "bytes"},
     {.name = "--out",
      .value_name = "DIR",
@@ -66,17 +85,72 @@ dataio::PrepareOptions options_of(const Arguments& arguments) {
   return options;
 }
 
+/// What of a call speaks of text where it gives ids, or the other way round.
+std::vector<std::string> faults_of(const Arguments& arguments) {
+  std::vector<std::string> faults;
+  const bool tokens = arguments.has("--tokens");
+  const auto refuse = [&](const std::string& flag, const char* reason) {
+    if (arguments.has(flag)) faults.push_back(flag + ": " + reason);
+  };
+  if (tokens == arguments.has("--input")) {
+    faults.emplace_back(
+        "--input: text files, or instead --tokens with ids; exactly one of the two is needed");
+  }
+  if (!tokens) {
+    for (const char* flag : {"--valid", "--dtype", "--vocab-size", "--eos"}) {
+      refuse(flag, "is for ids that are there already (--tokens)");
+    }
+    return faults;
+  }
+  for (const char* flag : {"--documents", "--split", "--jobs"}) refuse(flag, "is for text (--input)");
+  if (!arguments.has("--vocab-size")) faults.emplace_back("--vocab-size: must be given with --tokens");
+  if (arguments.has("--valid")) refuse("--valid-fraction", "the validation part is that of --valid");
+  return faults;
+}
+
+dataio::TokenImport import_of(const Arguments& arguments) {
+  constexpr std::int64_t kMostIds = std::int64_t{1} << 40;  // bounds are dataio's
+  dataio::TokenImport import;
+  auto words = arguments.list("--tokens");
+  const std::map<std::string, dataio::TokenFormat> formats = {{"llmc", dataio::TokenFormat::kLlmc},
+                                                              {"raw", dataio::TokenFormat::kRaw},
+                                                              {"npy", dataio::TokenFormat::kNpy},
+                                                              {"megatron", dataio::TokenFormat::kMegatron}};
+  const auto format = formats.find(words.front());
+  if (format == formats.end()) {
+    throw train::InputError(fmt::format(
+        "--tokens: the format '{}' is not known; allowed are llmc, raw, npy, megatron, before the "
+        "files",
+        words.front()));
+  }
+  import.format = format->second;
+  import.train.assign(words.begin() + 1, words.end());
+  for (const auto& file : arguments.list("--valid")) import.valid.emplace_back(file);
+  import.dtype = arguments.text("--dtype");
+  import.vocabulary_size = arguments.integer("--vocab-size", 0, kMostIds);
+  if (arguments.has("--eos")) import.end_of_document = arguments.integer("--eos", 0, kMostIds);
+  if (arguments.has("--tokenizer")) import.tokenizer = arguments.text("--tokenizer");
+  import.out = arguments.text("--out");
+  import.shard_tokens = arguments.integer("--shard-tokens", 1, kMostShardTokens);
+  import.valid_fraction = arguments.number("--valid-fraction", 0.0, 1.0);
+  return import;
+}
+
 int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const auto options = options_of(Arguments(kFlags, words));
+  const Arguments arguments(kFlags, words);
+  auto faults = faults_of(arguments);
+  if (!faults.empty()) throw train::InputError(std::move(faults));
   dataio::PrepareResult result;
   {
     ProgressBar bar;
-    result = dataio::prepare(options, [&](const dataio::PrepareProgress& progress) {
+    const auto show = [&](const dataio::PrepareProgress& progress) {
       bar.update(progress.phase, progress.done_bytes, progress.total_bytes);
-    });
+    };
+    result = arguments.has("--tokens") ? dataio::import_tokens(import_of(arguments), show)
+                                       : dataio::prepare(options_of(arguments), show);
   }
   fmt::print("{}: {} train and {} valid tokens of {} documents, {} bytes; vocabulary {}\n",
-             options.out.string(), full_count(result.train_tokens), full_count(result.valid_tokens),
+             arguments.text("--out"), full_count(result.train_tokens), full_count(result.valid_tokens),
              full_count(result.documents), full_count(result.input_bytes),
              full_count(result.vocabulary_size));
   return kDone;
@@ -85,11 +159,15 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
 }  // namespace
 
 Command prepare_command() {
-  return {
-      .name = "prepare",
-      .summary = "text in, corpus out: tokens in HDF5 shards with digests",
-      .help = "  sluice prepare --input FILE|DIR... --tokenizer KIND --out DIR [...]\n\n" + flag_help(kFlags),
-      .run = run};
+  return {.name = "prepare",
+          .summary = "text (or token ids) in, corpus out: tokens in HDF5 shards with digests",
+          .help =
+              "  sluice prepare --input FILE|DIR... --tokenizer KIND --out DIR [...]\n"
+              "  sluice prepare --tokens llmc|raw|npy|megatron FILE... [--valid FILE...] [--dtype TYPE] "
+              "--vocab-size V [--eos ID]\n"
+              "                 [--tokenizer external:NAME] --out DIR [...]\n\n" +
+              flag_help(kFlags),
+          .run = run};
 }
 
 }  // namespace sluice::cli

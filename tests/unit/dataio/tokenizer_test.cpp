@@ -205,6 +205,21 @@ TEST(SavedTokenizer, ComesBackTheSame) {
   }
 }
 
+TEST(ExternalTokenizer, IsKnownByNameAndRefusesText) {
+  const Scratch scratch;
+  make_external_tokenizer("gpt2", 50257, 50256)->save(scratch.path());
+  const auto loaded = load_tokenizer(scratch.path());
+  EXPECT_EQ(loaded->kind(), "external");
+  EXPECT_EQ(loaded->vocabulary_size(), 50257);
+  EXPECT_EQ(loaded->end_of_document(), 50256);
+  std::vector<std::int32_t> ids;
+  EXPECT_THROW(loaded->encode("", ids), std::invalid_argument);
+  EXPECT_THROW((void)loaded->decode(ids), std::invalid_argument);
+  EXPECT_EQ(make_external_tokenizer("none", 2, kNoEndOfDocument)->end_of_document(), -1);
+  EXPECT_THROW((void)make_external_tokenizer("", 2, 1), std::invalid_argument);
+  EXPECT_THROW((void)make_external_tokenizer("beyond", 2, 2), std::invalid_argument);
+}
+
 TEST(SavedTokenizer, FaultsNameTheFileAndTheReason) {
   const Scratch scratch;
   const auto reason = [&] {
