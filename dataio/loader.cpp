@@ -61,6 +61,7 @@ struct Loader::Impl {
   Order order;
   Slicing slicing;
   std::int64_t row_tokens;
+  RowForm form;
   std::int64_t reader_threads;
   std::shared_ptr<void> memory;
   std::vector<Slot> slots;
@@ -98,6 +99,7 @@ struct Loader::Impl {
   std::optional<Item> claim();
   void fill(const Item& item);
   void fill_rows(const Item& item) const;
+  void fill_row(std::int64_t sample, std::span<std::int32_t> out) const;
   void finish(const Item& item, std::exception_ptr error, double seconds);
   void call_thread();
   void run_thread();
@@ -107,6 +109,8 @@ struct Loader::Impl {
 
 void Loader::Impl::allocate(const LoaderOptions& options) {
   reader_threads = options.reader_threads;
+  form = options.form;
+  if (form.make) row_tokens = form.width;
   // Enough rows that slow reads keep all threads busy however small a micro-batch is, and, where rows are
   // short, that a thread which is woken has work for longer than waking it took.
   const auto row_bytes = row_tokens * static_cast<std::int64_t>(sizeof(std::int32_t));
@@ -154,12 +158,21 @@ std::optional<Item> Loader::Impl::claim() {
   return item;
 }
 
+void Loader::Impl::fill_row(std::int64_t sample, std::span<std::int32_t> out) const {
+  const Window window = order.window(sample);
+  if (!form.make) return reader->read(window.begin, out);
+  thread_local std::vector<std::int32_t> tokens;
+  tokens.resize(static_cast<std::size_t>(window.end - window.begin));
+  reader->read(window.begin, tokens);
+  form.make(sample, tokens, out);
+}
+
 void Loader::Impl::fill_rows(const Item& item) const {
   for (std::int64_t row = item.first_row; row < item.first_row + item.rows; ++row) {
     const auto out = item.slot->tokens.subspan(static_cast<std::size_t>(row * row_tokens),
                                                static_cast<std::size_t>(row_tokens));
     if (row < item.slot->samples.count) {
-      reader->read(order.window(item.slot->samples.first + row).begin, out);
+      fill_row(item.slot->samples.first + row, out);
     } else {
       std::ranges::fill(out, 0);
     }
@@ -259,6 +272,10 @@ Loader::Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing
                                 std::to_string(slicing.world_size) + ", global batch " +
                                 std::to_string(slicing.global_batch) + ", micro-batch " +
                                 std::to_string(slicing.micro_batch));
+  }
+  if (options.form.width < 0 || (options.form.width > 0) != static_cast<bool>(options.form.make)) {
+    throw std::invalid_argument("Loader: rows of width " + std::to_string(options.form.width) +
+                                (options.form.make ? "" : ", and nothing that makes them"));
   }
   if (options.ring_batches < 1 || options.reader_threads < 1 || first_step < 0) {
     throw std::invalid_argument("Loader: a ring of " + std::to_string(options.ring_batches) + ", " +

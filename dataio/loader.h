@@ -10,19 +10,29 @@
 
 namespace sluice::dataio {
 
+/// Rows that are made of windows, on the loader's threads: `make` gets a sample's global index, its window
+/// and a row of `width` to fill, from several threads at once.
+struct RowForm {
+  std::int64_t width = 0;
+  std::function<void(std::int64_t sample, std::span<const std::int32_t> window, std::span<std::int32_t> row)>
+      make;
+};
+
 struct LoaderOptions {
   /// Micro-batches prefetched at most; more where they are so small (128 KiB in all, or fewer rows than
   /// twice `reader_threads`) that threads would be woken for too little work.
   std::int64_t ring_batches = 4;
   /// Reads in flight at most. Threads are started only while reads are slow: one serves from the page cache.
   std::int64_t reader_threads = 32;
+  /// What a window becomes in the ring; of width 0: it is kept as it is, seq_len + 1 tokens.
+  RowForm form;
   /// Memory of the ring; null: ordinary memory. A GPU trainer gives pinned memory here.
   std::function<std::shared_ptr<void>(std::size_t bytes)> allocate;
 };
 
-/// One micro-batch of this rank. `tokens` is [micro_batch, seq_len + 1] int32, row-major; rows from `rows` on
-/// are padding (zeros, weight zero). Valid until the lease is destroyed, which returns the buffer to the
-/// ring.
+/// One micro-batch of this rank. `tokens` is [micro_batch, seq_len + 1 or the form's width] int32, row-major;
+/// rows from `rows` on are padding (zeros, weight zero). Valid until the lease is destroyed, which returns
+/// the buffer to the ring.
 class Batch {
  public:
   std::int64_t step = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dataio/documents.h"
+#include "dataio/tokenizer.h"
 
 namespace sluice::dataio {
 
@@ -15,6 +16,7 @@ enum class SplitKind { kContiguous, kDocuments };  ///< validation: the last fra
 struct PrepareOptions {
   std::vector<std::filesystem::path> inputs;  ///< files, or directories taken recursively in sorted order
   std::string tokenizer = "bytes";  ///< bytes | chars | sentencepiece:MODEL | train-sentencepiece:VOCAB
+  MaskToken mask_token = MaskToken::kNone;  ///< masked language models need one
   std::filesystem::path out;
   std::int64_t shard_tokens = 1 << 27;
   double valid_fraction = 0.05;

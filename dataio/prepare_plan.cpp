@@ -116,6 +116,7 @@ PreparePlan plan_preparation(const PrepareOptions& options) {
                                                   : "and the other inputs have no text (0 bytes)"});
   }
   plan_tokenizer(options.tokenizer, plan, faults);
+  plan.mask_token = options.mask_token;
   plan.out = plan_output(options.out, faults);
   plan_numbers(options, plan, faults);
   report(faults);

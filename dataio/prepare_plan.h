@@ -20,7 +20,8 @@ struct PreparePlan {
   TokenizerSource tokenizer = TokenizerSource::kBytes;
   std::filesystem::path model;  ///< kModelFile
   std::int64_t vocabulary = 0;  ///< kTrain
-  std::filesystem::path out;    ///< without a trailing slash
+  MaskToken mask_token = MaskToken::kNone;
+  std::filesystem::path out;  ///< without a trailing slash
   std::int64_t jobs = 1;
   DocumentKind documents = DocumentKind::kFiles;
   SplitKind split = SplitKind::kContiguous;

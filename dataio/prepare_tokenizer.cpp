@@ -70,7 +70,7 @@ std::unique_ptr<Tokenizer> gather_characters(const PreparePlan& plan, const Prog
   for (char32_t c = 0; c < seen.size(); ++c) {
     if (seen[c]) characters.push_back(c);
   }
-  return make_char_tokenizer(std::move(characters));
+  return make_char_tokenizer(std::move(characters), plan.mask_token);
 }
 
 /// A sample of lines of the train part, chosen by their number alone.
@@ -139,7 +139,8 @@ std::unique_ptr<Tokenizer> train(const PreparePlan& plan, const Progress& progre
   }
   progress({"training the tokenizer", 0, static_cast<std::int64_t>(sample.text().size())});
   try {
-    return make_sentencepiece_tokenizer(train_sentencepiece(sample.text(), plan.vocabulary));
+    return make_sentencepiece_tokenizer(train_sentencepiece(sample.text(), plan.vocabulary, plan.mask_token),
+                                        plan.mask_token);
   } catch (const std::invalid_argument& e) {
     throw DataError("--tokenizer",
                     "train-sentencepiece:" + std::to_string(plan.vocabulary) + ": " + e.what());
@@ -151,7 +152,7 @@ std::unique_ptr<Tokenizer> train(const PreparePlan& plan, const Progress& progre
 std::unique_ptr<Tokenizer> tokenizer_for(const PreparePlan& plan, const Progress& progress) {
   switch (plan.tokenizer) {
     case TokenizerSource::kBytes:
-      return make_byte_tokenizer();
+      return make_byte_tokenizer(plan.mask_token);
     case TokenizerSource::kChars:
       return gather_characters(plan, progress);
     case TokenizerSource::kTrain:
@@ -160,7 +161,7 @@ std::unique_ptr<Tokenizer> tokenizer_for(const PreparePlan& plan, const Progress
       break;
   }
   try {
-    return make_sentencepiece_tokenizer(read_file(plan.model));
+    return make_sentencepiece_tokenizer(read_file(plan.model), plan.mask_token);
   } catch (const std::invalid_argument& e) {
     throw DataError(plan.model, e.what());
   }

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -16,6 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "sluice-tokenizer";
+constexpr const char* kMaskToken = "mask_token";
 constexpr std::int64_t kVersion = 1;
 
 std::vector<char32_t> code_points(const std::string& text) {
@@ -49,9 +51,11 @@ std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Js
     throw std::invalid_argument("version " + std::to_string(version) + ", this program reads version 1");
   }
   const auto kind = json.at("kind").get<std::string>();
-  if (kind == "bytes") return make_byte_tokenizer();
-  if (kind == "chars") return make_char_tokenizer(code_points(json.at("characters").get<std::string>()));
-  if (kind == "sentencepiece") return make_sentencepiece_tokenizer(load_model(directory, json));
+  const MaskToken mask = json.contains(kMaskToken) ? MaskToken::kAdd : MaskToken::kNone;
+  if (kind == "bytes") return make_byte_tokenizer(mask);
+  if (kind == "chars")
+    return make_char_tokenizer(code_points(json.at("characters").get<std::string>()), mask);
+  if (kind == "sentencepiece") return make_sentencepiece_tokenizer(load_model(directory, json), mask);
   if (kind == kExternalKind) {
     return make_external_tokenizer(json.at("name").get<std::string>(),
                                    json.at("vocabulary_size").get<std::int64_t>(),
@@ -60,7 +64,23 @@ std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Js
   throw std::invalid_argument("kind '" + kind + "': allowed are bytes, chars, sentencepiece, external");
 }
 
+void check_mask_token(const Json& json, const Tokenizer& tokenizer) {
+  if (!json.contains(kMaskToken)) return;  // as before there were any
+  const auto said = json.at(kMaskToken).get<std::int64_t>();
+  if (tokenizer.mask_token() == said) return;
+  throw std::invalid_argument("mask_token " + std::to_string(said) + ", but its content has " +
+                              std::to_string(tokenizer.mask_token().value_or(-1)));
+}
+
 }  // namespace
+
+std::vector<std::int32_t> Tokenizer::special_tokens() const {
+  std::vector<std::int32_t> ids;
+  if (end_of_document() != kNoEndOfDocument) ids.push_back(end_of_document());
+  if (const auto mask = mask_token()) ids.push_back(*mask);
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
 
 void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
                     const TokenizerContent& content) {
@@ -69,6 +89,7 @@ void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tok
             {"kind", tokenizer.kind()},
             {"vocabulary_size", tokenizer.vocabulary_size()},
             {"end_of_document", tokenizer.end_of_document()}};
+  if (const auto mask = tokenizer.mask_token()) json[kMaskToken] = *mask;
   if (!content.characters.empty()) json["characters"] = content.characters;
   if (!content.name.empty()) json["name"] = content.name;
   if (!content.model.empty()) {
@@ -93,6 +114,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory
                                   std::to_string(tokenizer->vocabulary_size()) + " and " +
                                   std::to_string(tokenizer->end_of_document()));
     }
+    check_mask_token(json, *tokenizer);
     return tokenizer;
   } catch (const DataError&) {
     throw;

@@ -10,9 +10,14 @@ constexpr std::int32_t kBytes = 256;
 
 class ByteTokenizer final : public Tokenizer {
  public:
+  explicit ByteTokenizer(MaskToken mask) {
+    if (mask == MaskToken::kAdd) mask_token_ = kBytes + 1;
+  }
+
   std::string kind() const override { return "bytes"; }
-  std::int64_t vocabulary_size() const override { return kBytes + 1; }
+  std::int64_t vocabulary_size() const override { return mask_token_.value_or(kBytes) + 1; }
   std::int32_t end_of_document() const override { return kBytes; }
+  std::optional<std::int32_t> mask_token() const override { return mask_token_; }
 
   void encode(std::string_view text, std::vector<std::int32_t>& out) const override {
     const std::size_t before = out.size();
@@ -31,10 +36,15 @@ class ByteTokenizer final : public Tokenizer {
   }
 
   void save(const std::filesystem::path& directory) const override { save_tokenizer(directory, *this, {}); }
+
+ private:
+  std::optional<std::int32_t> mask_token_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
+std::unique_ptr<Tokenizer> make_byte_tokenizer(MaskToken mask) {
+  return std::make_unique<ByteTokenizer>(mask);
+}
 
 }  // namespace sluice::dataio

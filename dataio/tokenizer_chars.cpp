@@ -12,7 +12,7 @@ constexpr std::int32_t kUnknown = -1;
 
 class CharTokenizer final : public Tokenizer {
  public:
-  explicit CharTokenizer(std::vector<char32_t> characters) : characters_(std::move(characters)) {
+  CharTokenizer(std::vector<char32_t> characters, MaskToken mask) : characters_(std::move(characters)) {
     std::sort(characters_.begin(), characters_.end());
     characters_.erase(std::unique(characters_.begin(), characters_.end()), characters_.end());
     if (!characters_.empty() && characters_.back() > 0x10FFFF) {
@@ -22,11 +22,13 @@ class CharTokenizer final : public Tokenizer {
     for (std::size_t i = 0; i < characters_.size(); ++i) {
       ids_[characters_[i]] = static_cast<std::int32_t>(i);
     }
+    if (mask == MaskToken::kAdd) mask_token_ = end_of_document() + 1;
   }
 
   std::string kind() const override { return "chars"; }
-  std::int64_t vocabulary_size() const override { return end_of_document() + 1; }
+  std::int64_t vocabulary_size() const override { return mask_token_.value_or(end_of_document()) + 1; }
   std::int32_t end_of_document() const override { return static_cast<std::int32_t>(characters_.size()); }
+  std::optional<std::int32_t> mask_token() const override { return mask_token_; }
 
   void encode(std::string_view text, std::vector<std::int32_t>& out) const override {
     out.reserve(out.size() + text.size());
@@ -65,12 +67,13 @@ class CharTokenizer final : public Tokenizer {
 
   std::vector<char32_t> characters_;  ///< sorted; the index is the id
   std::vector<std::int32_t> ids_;     ///< by code point up to the largest one known
+  std::optional<std::int32_t> mask_token_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_char_tokenizer(std::vector<char32_t> characters) {
-  return std::make_unique<CharTokenizer>(std::move(characters));
+std::unique_ptr<Tokenizer> make_char_tokenizer(std::vector<char32_t> characters, MaskToken mask) {
+  return std::make_unique<CharTokenizer>(std::move(characters), mask);
 }
 
 }  // namespace sluice::dataio

@@ -22,6 +22,8 @@ namespace {
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, which stands for a space inside pieces
 constexpr char32_t kSpaceMarkCode = 0x2581;
 constexpr std::int32_t kNoId = -1;
+/// As BERT and ALBERT, and as RoBERTa name it.
+constexpr std::array<std::string_view, 2> kMaskPieces = {"[MASK]", "<mask>"};
 /// A text is encoded line by line, as the training sees it; longer lines are cut, so that memory stays
 /// bounded.
 constexpr std::int64_t kLongestLine = 1 << 16;
@@ -81,21 +83,33 @@ WordCache& cache_of_this_thread(std::uint64_t tokenizer) {
 /// to the library both ways.
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  explicit SentencePieceTokenizer(std::string model) : model_(std::move(model)) {
+  SentencePieceTokenizer(std::string model, MaskToken mask) : model_(std::move(model)) {
     const auto status = processor_.LoadFromSerializedProto(model_);
     if (model_.empty() || !status.ok()) {
       throw std::invalid_argument("not a SentencePiece model: " + std::string(status.message()));
     }
     pieces_ = processor_.GetPieceSize();
     end_of_document_ = processor_.eos_id() >= 0 ? processor_.eos_id() : pieces_;
+    mask_token_ = own_mask_token();
+    if (!mask_token_ && mask == MaskToken::kAdd) mask_token_ = std::max(pieces_, end_of_document_ + 1);
     number_ = next_number();
     tabulate();
     exact_ = keeps_text();
   }
 
   std::string kind() const override { return "sentencepiece"; }
-  std::int64_t vocabulary_size() const override { return std::max(pieces_, end_of_document_ + 1); }
+  std::int64_t vocabulary_size() const override {
+    return std::max({pieces_, end_of_document_ + 1, mask_token_.value_or(kNoId) + 1});
+  }
   std::int32_t end_of_document() const override { return end_of_document_; }
+  std::optional<std::int32_t> mask_token() const override { return mask_token_; }
+  std::vector<std::int32_t> special_tokens() const override {
+    std::vector<std::int32_t> ids;
+    for (std::int32_t id = 0; id < vocabulary_size(); ++id) {
+      if (id >= pieces_ || processor_.IsControl(id) || id == mask_token_) ids.push_back(id);
+    }
+    return ids;
+  }
 
   void encode(std::string_view text, std::vector<std::int32_t>& out) const override {
     const auto size = static_cast<std::int64_t>(text.size());
@@ -116,6 +130,15 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
  private:
+  [[nodiscard]] std::optional<std::int32_t> own_mask_token() const {
+    for (const std::string_view name : kMaskPieces) {
+      const std::int32_t id = processor_.PieceToId(name);
+      if (id < 0 || id >= pieces_ || processor_.IdToPiece(id) != name) continue;  // the unknown piece's id
+      if (processor_.IsControl(id)) return id;
+    }
+    return std::nullopt;
+  }
+
   void tabulate() {
     surfaces_.resize(static_cast<std::size_t>(pieces_));
     for (std::int32_t id = 0; id < pieces_; ++id) {
@@ -224,6 +247,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   sentencepiece::SentencePieceProcessor processor_;
   std::int32_t pieces_ = 0;
   std::int32_t end_of_document_ = 0;
+  std::optional<std::int32_t> mask_token_;
   bool exact_ = false;
   bool words_part_ = true;  ///< spaces stand only at the beginning of pieces
   std::uint64_t number_ = 0;
@@ -261,13 +285,13 @@ class Lines final : public sentencepiece::SentenceIterator {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model) {
-  return std::make_unique<SentencePieceTokenizer>(std::move(model));
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model, MaskToken mask) {
+  return std::make_unique<SentencePieceTokenizer>(std::move(model), mask);
 }
 
-std::string train_sentencepiece(std::string_view text, std::int64_t vocabulary_size) {
+std::string train_sentencepiece(std::string_view text, std::int64_t vocabulary_size, MaskToken mask) {
   constexpr std::int64_t kLongestSentence = 4000;
-  const std::unordered_map<std::string, std::string> settings{
+  std::unordered_map<std::string, std::string> settings{
       {"model_type", "unigram"},
       {"vocab_size", std::to_string(vocabulary_size)},
       {"byte_fallback", "true"},
@@ -284,6 +308,7 @@ std::string train_sentencepiece(std::string_view text, std::int64_t vocabulary_s
       {"num_threads", "1"},  // sums over threads would make the model depend on their number
       {"minloglevel", "4"},
   };
+  if (mask == MaskToken::kAdd) settings["control_symbols"] = kMaskPieces.front();
   Lines lines(text, kLongestSentence);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model);

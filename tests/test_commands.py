@@ -50,6 +50,30 @@ class Commands(unittest.TestCase):
         return json.loads(self.ok("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--json", "--threads", 1, *words,
                                   ranks=ranks))
 
+    def test_a_masked_language_model_is_prepared_for_trained_and_evaluated_but_writes_no_text(self):
+        scratch = Path(self.scratch.name)
+        text = scratch / "masked.txt"
+        text.write_text("to be, or not to be: that is the question. " * 200)
+        corpus, run = scratch / "masked-corpus", scratch / "masked-run"
+        self.ok("prepare", "--input", text, "--tokenizer", "chars", "--mask-token", "--out", corpus)
+        summary = json.loads((corpus / "tokenizer.json").read_text())
+        self.assertEqual(summary["mask_token"], summary["vocabulary_size"] - 1)
+        settings = [*SETTINGS, "--train.objective=mlm", "--model.causal=false", "--train.mask_rate=0.2", "--eval.batches=0",
+                    f"--run.dir={run}"]
+        self.assertIn("has no mask token", self.refused("train", *settings, f"--data.corpus={CORPUS}"))
+        self.ok("train", *settings, f"--data.corpus={corpus}")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        valid = [line for line in lines if line["kind"] == "valid"]
+        words = ["eval", "--checkpoint", run, "--corpus", corpus, "--json", "--threads", 1]
+        result = json.loads(self.ok(*words))
+        self.assertAlmostEqual(result["loss"], valid[-1]["loss"], places=5)
+        self.assertEqual(result["tokens"], valid[-1]["eval_tokens"])
+        self.assertEqual(result["objective"], "mlm")
+        self.assertNotIn("bits_per_byte", result)
+        self.assertEqual(json.loads(self.ok(*words, ranks=2)), result)
+        self.assertIn("no next token", self.refused("generate", "--checkpoint", run, "--tokens", 4))
+        self.assertIn("no next token", self.refused("bench", "generate", "--checkpoint", run))
+
     def test_bench_kernels_says_that_there_is_nothing_to_time_without_a_gpu(self):
         said = self.refused("bench", "kernels", "--train.device=cpu", "--train.precision=tf32", "--model.d_ffn=100")
         self.assertIn("without a GPU there is nothing to time", said)

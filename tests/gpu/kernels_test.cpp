@@ -269,6 +269,19 @@ TEST(SplitWindows, ShiftsTargetsAndIgnoresPadding) {
   }
 }
 
+TEST(SplitWindows, TakesInputsFromTheFrontAndTargetsFromTheBackOfALongRow) {
+  SLUICE_NEEDS_GPU();
+  constexpr std::int64_t kBatch = 3, kLength = 67;
+  const at::Tensor rows = at::arange(kBatch * 2 * kLength, at::kInt).view({kBatch, 2 * kLength}).to(kGpu);
+  const at::Tensor tokens = at::zeros({kBatch, kLength}, at::TensorOptions(kGpu).dtype(at::kLong));
+  const at::Tensor targets = at::zeros_like(tokens);
+  kernels::split_windows(rows, at::full({1}, 2, at::TensorOptions(kGpu).dtype(at::kInt)), tokens, targets);
+  EXPECT_TRUE(at::equal(tokens, rows.narrow(1, 0, kLength).to(at::kLong)));
+  const at::Tensor expected = rows.narrow(1, kLength, kLength).to(at::kLong).clone();
+  expected.narrow(0, 2, 1).fill_(kernels::kIgnoredTarget);
+  EXPECT_TRUE(at::equal(targets, expected));
+}
+
 void expect_close(const HeadResult& actual, const HeadResult& expected, double loss_bound, double bound,
                   const HeadCase& c) {
   EXPECT_LE(relative_error(actual.loss, expected.loss, 1.0), loss_bound) << c;

@@ -30,8 +30,12 @@ const std::vector<Flag> kFlags = {
 
 std::unique_ptr<train::Replica> make_replica(const Arguments& arguments, const train::RunOptions& options,
                                              parallel::Communicator& world) {
-  if (arguments.has("--checkpoint"))
-    return train::load_replica(open_checkpoint(arguments.text("--checkpoint"), world), at::kFloat);
+  if (arguments.has("--checkpoint")) {
+    const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
+    check_generates(checkpoint.model, checkpoint.directory.string());
+    return train::load_replica(checkpoint, at::kFloat);
+  }
+  check_generates(options.model, "sluice bench generate");
   auto replica =
       std::make_unique<train::Replica>(options.model, arguments.integer("--vocabulary", 2, 1 << 24),
                                        at::kFloat, train::ReplicaUse::kInference);

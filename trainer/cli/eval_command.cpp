@@ -10,8 +10,10 @@
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
+#include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
 #include "trainer/train/device_group.h"
+#include "trainer/train/errors.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/threads.h"
@@ -56,6 +58,8 @@ nlohmann::ordered_json summary(const train::CheckpointInfo& checkpoint, const da
                                 {"tokens", result.tokens},
                                 {"loss", result.loss},
                                 {"perplexity", std::exp(result.loss)}};
+  out["objective"] = checkpoint.model.causal ? "causal" : "mlm";
+  if (!checkpoint.model.causal) return out;  // the text that few tokens stand for is not counted
   if (split.text_bytes > 0) out["bits_per_byte"] = bits_per(result.loss_sum, split.text_bytes);
   if (split.text_characters > 0) out["bits_per_character"] = bits_per(result.loss_sum, split.text_characters);
   return out;
@@ -73,11 +77,30 @@ void print_lines(const nlohmann::ordered_json& values) {
   line("checkpoint", "checkpoint", "");
   line("step", "step", "");
   line("split", "split", "");
+  line("objective", "objective", "");
   line("tokens", "tokens predicted", "");
   line("loss", "loss", " nats per token");
   line("perplexity", "perplexity", " per token");
   line("bits_per_byte", "bits per byte", "");
   line("bits_per_character", "bits per character", "");
+}
+
+/// As the run that wrote the checkpoint evaluated; none for a causal model. Throws train::InputError where
+/// the tokenizer has no mask token.
+std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint) {
+  if (checkpoint.model.causal) return std::nullopt;
+  const auto ids = train::mask_ids_of(*dataio::load_tokenizer(checkpoint.directory));
+  if (!ids) {
+    throw train::InputError(
+        fmt::format("{}: a model that is not causal is evaluated as a masked language model, and its "
+                    "tokenizer has no mask "
+                    "token",
+                    checkpoint.directory.string()));
+  }
+  const std::string& ini = checkpoint.resolved_ini;
+  const auto trained =
+      ini.empty() ? train::RunOptions{} : parse_run_options_text(ini, "the checkpoint's run");
+  return train::evaluation_masking(trained.train, *ids);
 }
 
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
@@ -100,7 +123,8 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
                                       {.seq_len = checkpoint.model.seq_len,
                                        .micro_batch = micro_batch,
                                        .batches = 0,
-                                       .device = group.device()},
+                                       .device = group.device(),
+                                       .masking = masking_of(checkpoint)},
                                       world);
   if (world.rank() != 0) return kDone;
   const auto values = summary(checkpoint, corpus, reader->split(), result);
@@ -119,7 +143,10 @@ Command eval_command() {
               "Under mpirun\n"
               "the ranks share the split; the result does not depend on how many they are. Bits per byte and "
               "per character\n"
-              "count the text that the split was made from; end-of-document tokens are predicted too.\n\n" +
+              "count the text that the split was made from; end-of-document tokens are predicted too. A "
+              "masked language model "
+              "predicts the tokens that its\n"
+              "objective hides; these are the same in every evaluation.\n\n" +
               flag_help(kFlags),
           .run = run,
           .ranks = Ranks::kMany};

@@ -81,6 +81,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const std::int64_t count = arguments.integer("--tokens", 0, kMost);
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
+  check_generates(checkpoint.model, checkpoint.directory.string());
   const std::int64_t seq_len = checkpoint.model.seq_len;
   const std::int64_t slide =
       arguments.has("--slide") ? arguments.integer("--slide", 1, seq_len) : train::default_slide(seq_len);

@@ -142,11 +142,13 @@ Json run_summary(const fs::path& path) {
 
 Json tokenizer_summary(const fs::path& path) {
   const auto tokenizer = dataio::load_tokenizer(path);
-  return {{"kind", "tokenizer"},
-          {"path", path.string()},
-          {"tokenizer", tokenizer->kind()},
-          {"vocabulary_size", tokenizer->vocabulary_size()},
-          {"end_of_document", tokenizer->end_of_document()}};
+  Json out = {{"kind", "tokenizer"},
+              {"path", path.string()},
+              {"tokenizer", tokenizer->kind()},
+              {"vocabulary_size", tokenizer->vocabulary_size()},
+              {"end_of_document", tokenizer->end_of_document()}};
+  if (const auto mask = tokenizer->mask_token()) out["mask_token"] = *mask;
+  return out;
 }
 
 Json summary_of(const fs::path& path) {

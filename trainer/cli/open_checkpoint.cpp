@@ -67,4 +67,12 @@ void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio:
                   ours == theirs ? ", of other content" : ""));
 }
 
+void check_generates(const model::ModelOptions& model, const std::string& what) {
+  if (model.causal) return;
+  throw train::InputError(fmt::format(
+      "{}: the model is not causal (model.causal = false, a masked language model): each position sees the "
+      "text after it, so there is no next token to go on with",
+      what));
+}
+
 }  // namespace sluice::cli

@@ -24,4 +24,7 @@ namespace sluice::cli {
 /// learned with.
 void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus);
 
+/// Throws train::InputError that begins with `what` where a model cannot go on from a text.
+void check_generates(const model::ModelOptions& model, const std::string& what);
+
 }  // namespace sluice::cli

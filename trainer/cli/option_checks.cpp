@@ -150,11 +150,36 @@ void check_model(const train::RunOptions& o, Faults& faults) {
         {{"model.positions", "model.d_model"},
          fmt::format("model.positions = sinusoidal needs an even model.d_model, which is {}", m.d_model)});
   }
-  if (!m.causal) {
+}
+
+void check_objective(const train::RunOptions& o, Faults& faults) {
+  const auto& t = o.train;
+  if (t.objective == "causal" && !o.model.causal) {
+    faults.push_back({{"model.causal", "train.objective"},
+                      "model.causal = false: must be true under train.objective = causal, which predicts the "
+                      "next token: a position would see its own target (train.objective = mlm takes it)"});
+  }
+  if (t.objective == "mlm" && o.model.causal) {
     faults.push_back(
         {{"model.causal", "train.objective"},
-         "model.causal = false: must be true, since the objective is to predict the next token, and "
-         "without the mask a position would see its own target"});
+         "model.causal = true: must be false under train.objective = mlm, which predicts a masked "
+         "token from both sides"});
+  }
+  const train::TrainOptions none;
+  if (t.objective == "causal" &&
+      (t.mask_rate != none.mask_rate || t.mask_token_share != none.mask_token_share ||
+       t.mask_random_share != none.mask_random_share)) {
+    faults.push_back(
+        {{"train.mask_rate", "train.mask_token_share", "train.mask_random_share", "train.objective"},
+         "train.mask_rate, train.mask_token_share, train.mask_random_share: are of train.objective = mlm "
+         "alone, causal masks nothing"});
+  }
+  if (t.mask_token_share + t.mask_random_share > 1) {
+    faults.push_back(
+        {{"train.mask_token_share", "train.mask_random_share"},
+         fmt::format("train.mask_token_share = {} and train.mask_random_share = {}: are shares of "
+                     "the same tokens, at most 1 together",
+                     t.mask_token_share, t.mask_random_share)});
   }
 }
 
@@ -240,6 +265,7 @@ std::vector<CombinationFault> check_combinations(const train::RunOptions& option
   Faults faults;
   check_given(options, faults);
   check_model(options, faults);
+  check_objective(options, faults);
   check_steps(options, faults);
   check_schedule(options, faults);
   return faults;

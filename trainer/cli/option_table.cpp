@@ -15,6 +15,7 @@ constexpr double kInfinite = std::numeric_limits<double>::infinity();
 constexpr Bounds kPositive{0, kInfinite, Edge::kExcluded, Edge::kIncluded};
 constexpr Bounds kNotNegative{0, kInfinite, Edge::kIncluded, Edge::kIncluded};
 constexpr Bounds kFraction{0, 1};
+constexpr Bounds kPositiveFraction{0, 1, Edge::kExcluded, Edge::kIncluded};
 constexpr Bounds kBelowOne{0, 1, Edge::kIncluded, Edge::kExcluded};
 constexpr Bounds kCadence{0, 1e9};
 
@@ -40,7 +41,8 @@ std::vector<OptionRow> data_rows() {
              {"", "how samples are cut: each token once an epoch, or windows moved by a random offset",
               kRefuse, ""}),
       seed("data.seed", &R::data, &S::seed,
-           {"", "seed of the order in which samples are read", kRefuse, "run.seed"}),
+           {"", "seed of the order in which samples are read, and of what mlm masks in them", kRefuse,
+            "run.seed"}),
       integer("data.reader_threads", &R::data, &S::reader_threads, {1, 256},
               {"threads", "reads in flight on each rank", kFree, ""}),
   };
@@ -188,6 +190,20 @@ std::vector<OptionRow> train_rows() {
       integer("train.micro_batch", &R::train, &S::micro_batch, {1, 1e6},
               {"sequences", "sequences that a rank computes at once; gradients accumulate over the rest",
                kFree, ""}),
+      choice(
+          "train.objective", &R::train, &S::objective, {"causal", "mlm"},
+          {"",
+           "causal: every position predicts the next token; mlm: masked ones predict their own (BERT), needs "
+           "model.causal = false and a tokenizer with a mask token",
+           kRefuse, ""}),
+      number("train.mask_rate", &R::train, &S::mask_rate, kPositiveFraction,
+             {"share of tokens", "mlm: predicted of each window, rounded, at least one; never special tokens",
+              kRefuse, ""}),
+      number("train.mask_token_share", &R::train, &S::mask_token_share, kFraction,
+             {"share of predicted tokens", "mlm: shown as the mask token", kRefuse, ""}),
+      number("train.mask_random_share", &R::train, &S::mask_random_share, kFraction,
+             {"share of predicted tokens", "mlm: shown as a random token; what is left is shown as it is",
+              kRefuse, ""}),
       choice("train.device", &R::train, &S::device, {"auto", "cpu", "cuda"},
              {"", "what computes: auto takes GPUs where every rank has one; also as --device", kFree, ""}),
       choice(

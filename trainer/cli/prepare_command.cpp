@@ -42,6 +42,9 @@ const std::vector<Flag> kFlags = {
      .value_name = "KIND",
      .help = "bytes, chars, sentencepiece:MODEL, or train-sentencepiece:VOCAB; with --tokens external:NAME",
      .default_value = "bytes"},
+    {.name = "--mask-token",
+     .help = "the tokenizer has a mask token, for train.objective = mlm: one more id where it has none; "
+             "train-sentencepiece: one of VOCAB"},
     {.name = "--out",
      .value_name = "DIR",
      .help = "corpus directory to make; must not exist",
@@ -71,6 +74,7 @@ dataio::PrepareOptions options_of(const Arguments& arguments) {
   dataio::PrepareOptions options;
   for (const auto& input : arguments.list("--input")) options.inputs.emplace_back(input);
   options.tokenizer = arguments.text("--tokenizer");
+  if (arguments.has("--mask-token")) options.mask_token = dataio::MaskToken::kAdd;
   options.out = arguments.text("--out");
   options.shard_tokens = arguments.integer("--shard-tokens", 1, kMostShardTokens);
   options.valid_fraction = arguments.number("--valid-fraction", 0.0, 1.0);
@@ -102,7 +106,7 @@ std::vector<std::string> faults_of(const Arguments& arguments) {
     }
     return faults;
   }
-  for (const char* flag : {"--documents", "--split", "--jobs"}) refuse(flag, "is for text (--input)");
+  for (const char* flag : {"--documents", "--split", "--jobs", "--mask-token"}) refuse(flag, "is for text (--input)");
   if (!arguments.has("--vocab-size")) faults.emplace_back("--vocab-size: must be given with --tokens");
   if (arguments.has("--valid")) refuse("--valid-fraction", "the validation part is that of --valid");
   return faults;

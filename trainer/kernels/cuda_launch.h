@@ -41,8 +41,8 @@ struct AdamwArguments {
 void adamw_update(const AdamwArguments& arguments, cudaStream_t stream);
 
 void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,
-                   std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t ignored,
-                   cudaStream_t stream);
+                   std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t width,
+                   std::int64_t ignored, cudaStream_t stream);
 
 enum class RowGradient { kNone, kSame, kBf16 };  ///< of the logits' own type, or bfloat16
 struct RowArguments {

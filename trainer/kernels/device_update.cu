@@ -178,13 +178,13 @@ __global__ void __launch_bounds__(kThreads) adamw(AdamwArguments a) {
 __global__ void __launch_bounds__(kThreads)
     split(const std::int32_t* __restrict__ windows, const std::int32_t* __restrict__ rows,
           std::int64_t* __restrict__ tokens, std::int64_t* __restrict__ targets, std::int64_t batch,
-          std::int64_t length, std::int64_t ignored) {
+          std::int64_t length, std::int64_t width, std::int64_t ignored) {
   const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= batch * length) return;
   const std::int64_t row = at / length;
-  const std::int32_t* const window = windows + row * (length + 1) + at % length;
+  const std::int32_t* const window = windows + row * width + at % length;
   tokens[at] = window[0];
-  targets[at] = row < rows[0] ? window[1] : ignored;
+  targets[at] = row < rows[0] ? window[width - length] : ignored;
 }
 
 unsigned int blocks_for(std::int64_t count, std::int64_t per_block) {
@@ -218,11 +218,11 @@ void adamw_update(const AdamwArguments& arguments, cudaStream_t stream) {
 }
 
 void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,
-                   std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t ignored,
-                   cudaStream_t stream) {
+                   std::int64_t* targets, std::int64_t batch, std::int64_t length, std::int64_t width,
+                   std::int64_t ignored, cudaStream_t stream) {
   if (batch * length == 0) return;
   split<<<blocks_for(batch * length, kThreads), kThreads, 0, stream>>>(windows, rows, tokens, targets, batch,
-                                                                       length, ignored);
+                                                                       length, width, ignored);
   check_launch("split_windows");
 }
 

@@ -98,7 +98,7 @@ inline constexpr std::int64_t kDecayBlock = 32;
 /// the same bits as on the CPU). Writes nothing at all if decision.go is 0.
 void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const at::Tensor& decision_f64);
 
-/// windows_i32 [B, n + 1] -> tokens_i64 [B, n] (its first n columns), targets_i64 [B, n] (its last n).
+/// windows_i32 [B, w] -> tokens_i64 [B, n] (its first n columns), targets_i64 [B, n] (its last n), w > n.
 /// Targets of rows at or after rows_i32[0] are kIgnoredTarget; their tokens are copied like all others.
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,
                    const at::Tensor& targets_i64);

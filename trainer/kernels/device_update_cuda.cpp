@@ -112,9 +112,10 @@ void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const
 
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,
                    const at::Tensor& targets_i64) {
-  TORCH_CHECK(windows_i32.dim() == 2 && windows_i32.size(1) >= 1, "windows of shape ", windows_i32.sizes());
+  TORCH_CHECK(windows_i32.dim() == 2 && tokens_i64.dim() == 2 && windows_i32.size(1) > tokens_i64.size(1),
+              "windows of shape ", windows_i32.sizes(), " for tokens of shape ", tokens_i64.sizes());
   const std::int64_t batch = windows_i32.size(0);
-  const std::int64_t length = windows_i32.size(1) - 1;
+  const std::int64_t length = tokens_i64.size(1);
   check(windows_i32, "windows", at::kInt, 0);
   check(rows_i32, "the number of rows", at::kInt, 1);
   check(tokens_i64, "tokens", at::kLong, batch * length);
@@ -122,8 +123,8 @@ void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, co
   const c10::cuda::CUDAGuard guard(windows_i32.device());
   launch::split_windows(windows_i32.const_data_ptr<std::int32_t>(), rows_i32.const_data_ptr<std::int32_t>(),
                         tokens_i64.mutable_data_ptr<std::int64_t>(),
-                        targets_i64.mutable_data_ptr<std::int64_t>(), batch, length, kIgnoredTarget,
-                        stream_of(windows_i32));
+                        targets_i64.mutable_data_ptr<std::int64_t>(), batch, length, windows_i32.size(1),
+                        kIgnoredTarget, stream_of(windows_i32));
 }
 
 }  // namespace sluice::kernels

@@ -55,7 +55,8 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
 
 }  // namespace
 
-FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute) {
+FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute,
+                      double predicted) {
   const auto layers = static_cast<double>(options.layers);
   const BlockFlops block =
       family_of(options) == Family::kGmlp ? gmlp_block_flops(options) : transformer_block_flops(options);
@@ -64,7 +65,8 @@ FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
   if (recompute == Recompute::kGate) again += block.positions_run + block.gate_channel;
   if (recompute == Recompute::kBlock) again += block.channel + block.positions_run;
   constexpr double kForwardAndBackward = 3;
-  return {.useful_per_token = kForwardAndBackward * (layers * (block.channel + block.positions) + head),
+  return {.useful_per_token =
+              kForwardAndBackward * (layers * (block.channel + block.positions) + predicted * head),
           .executed_per_token =
               kForwardAndBackward * (layers * (block.channel + block.positions_run) + head) + layers * again};
 }

@@ -12,16 +12,18 @@ using kernels::Recompute;
 /// FLOPs (2 x multiply-adds) of forward and backward for one token, of matrix products alone; backward counts
 /// twice forward. The formulas are in README under "How the figures are defined".
 struct FlopCount {
-  /// What the model asks for: causal position i mixes i + 1 positions, n (n + 1) / 2 for a sequence.
+  /// What the model asks for: logits of the predicted positions, and causal position i mixes i + 1 positions,
+  /// n (n + 1) / 2 for a sequence.
   double useful_per_token = 0;
-  /// What the program runs: dense n x n spatial products, and those products that `recompute` runs again. Of
-  /// attention the flash kernel's, which skips what is masked (tiles on the diagonal counted by their used
-  /// half), and computes the scores a second time in backward; with
-  /// dropout the dense products.
+  /// What the program runs: logits of every position, dense n x n spatial products, and those products that
+  /// `recompute` runs again. Of attention the flash kernel's, which skips what is masked (tiles on the
+  /// diagonal counted by their used half), and computes the scores a second time in backward; with dropout
+  /// the dense products.
   double executed_per_token = 0;
 };
+/// `predicted`: share of the positions whose logits the objective asks for.
 [[nodiscard]] FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
-                                    Recompute recompute = Recompute::kNone);
+                                    Recompute recompute = Recompute::kNone, double predicted = 1);
 
 /// Share of `peak_flops` (FLOP/s of one device) that tokens_per_s of one device at `flops_per_token` are: MFU
 /// from useful, HFU from executed FLOPs. Throws c10::Error for a peak that is not above zero.

@@ -24,7 +24,7 @@ class DecodeCache {
   [[nodiscard]] virtual std::int64_t length() const = 0;
 };
 
-/// A causal language model over parameters that live elsewhere (views into the arena). Stateless apart from
+/// A language model over parameters that live elsewhere (views into the arena). Stateless apart from
 /// them; one thread.
 class LanguageModel {
  public:

@@ -38,9 +38,11 @@ dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicat
           .rank = world.rank()};
 }
 
-dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device) {
+dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device,
+                                     const std::optional<Masking>& masking) {
   dataio::LoaderOptions loader;
   loader.reader_threads = options.data.reader_threads;
+  if (masking) loader.form = masked_rows(*masking, options.model.seq_len);
   if (device.is_cuda()) loader.allocate = parallel::pinned_bytes;
   return loader;
 }

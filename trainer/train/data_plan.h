@@ -9,6 +9,7 @@
 #include "dataio/loader.h"
 #include "dataio/order.h"
 #include "parallel/communicator.h"
+#include "trainer/train/masking.h"
 #include "trainer/train/options.h"
 
 // How a run's settings cut a split into windows, put them in order, and deal them out to ranks.
@@ -25,7 +26,9 @@ namespace sluice::train {
 void check_global_batch(const RunOptions& options, const parallel::Communicator& world);
 [[nodiscard]] dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicator& world);
 
-/// Batches that `device` takes are in page-locked memory where it is a GPU.
-[[nodiscard]] dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device);
+/// Batches that `device` takes are in page-locked memory where it is a GPU. `masking`: none for the causal
+/// objective; rows are as sample_form says.
+[[nodiscard]] dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device,
+                                                   const std::optional<Masking>& masking);
 
 }  // namespace sluice::train

@@ -85,7 +85,8 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
       gather_(replica.layout(), replica.computed_with(), communicator),
       slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
                   replica.parameters().device()),
-      update_slices_(slices_to_update(replica, optimizer_)) {
+      update_slices_(slices_to_update(replica, optimizer_)),
+      form_(plan.samples.value_or(causal_form(replica.options().seq_len))) {
   const auto owner = replica.owner();
   TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator.rank()), "rank ",
               communicator.rank(), " has the parameters of ", owner.value_or(-1), " alone");
@@ -102,7 +103,7 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
   sums_ = on_device({static_cast<std::int64_t>(replica.layout().slices().size())}, at::kDouble);
   decision_ = on_device({kernels::kDecision}, at::kDouble);
   rows_ = on_device({1}, at::kInt);
-  windows_ = on_device({rows, length + 1}, at::kInt);
+  windows_ = on_device({rows, form_.row_tokens}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
   if (model::draws_in_training(replica.options())) {
@@ -110,7 +111,7 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
     row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
     samples_B_ = on_device({rows}, at::kLong);
   }
-  gradient_scale_ = at::full({}, 1.0 / static_cast<double>(plan.slicing.global_batch * length),
+  gradient_scale_ = at::full({}, 1.0 / static_cast<double>(plan.slicing.global_batch * form_.targets),
                              at::TensorOptions().dtype(at::kFloat).device(device));
   const std::int64_t micro_batches = plan.slicing.micro_batches();
   for (Flight& flight : flights_) {
@@ -284,8 +285,7 @@ StepResult DeviceStep::read(const Flight& flight) const {
   kernels::Decision decision;
   std::memcpy(static_cast<void*>(&decision), flight.decision.const_data_ptr<double>(), sizeof decision);
   StepResult result;
-  result.loss =
-      decision.loss_sum / static_cast<double>(plan_.slicing.global_batch * replica_.options().seq_len);
+  result.loss = decision.loss_sum / static_cast<double>(plan_.slicing.global_batch * form_.targets);
   result.lr = flight.lr;
   result.grad_norm = decision.norm;
   result.skipped = decision.go == 0;

@@ -89,6 +89,7 @@ class DeviceStep final : public TrainStep {
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   kernels::SliceSums slice_sums_;
   std::vector<kernels::UpdateSlice> update_slices_;
+  SampleForm form_;
 
   at::Tensor inputs_;  ///< float64, on the device like all below
   at::Tensor scalars_;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,14 +26,17 @@ struct EvaluationBatch {
   [[nodiscard]] std::int64_t tokens() const { return rows * length; }
 };
 
+/// Targets that are the inputs shifted need one token more.
+std::int64_t shift_of(const EvaluationPlan& plan) { return plan.masking ? 0 : 1; }
+
 std::vector<EvaluationBatch> cut_split(std::int64_t split_tokens, const EvaluationPlan& plan) {
-  const std::int64_t predicted = split_tokens - 1;
-  const std::int64_t windows = predicted / plan.seq_len;
+  const std::int64_t inputs = split_tokens - shift_of(plan);
+  const std::int64_t windows = inputs / plan.seq_len;
   std::vector<EvaluationBatch> batches;
   for (std::int64_t first = 0; first < windows; first += plan.micro_batch) {
     batches.push_back({first * plan.seq_len, std::min(plan.micro_batch, windows - first), plan.seq_len});
   }
-  const std::int64_t tail = predicted - windows * plan.seq_len;
+  const std::int64_t tail = inputs - windows * plan.seq_len;
   if (tail > 0) batches.push_back({windows * plan.seq_len, 1, tail});
   const auto total = static_cast<std::int64_t>(batches.size());
   if (plan.batches <= 0 || plan.batches >= total) return batches;
@@ -43,26 +47,54 @@ std::vector<EvaluationBatch> cut_split(std::int64_t split_tokens, const Evaluati
   return chosen;
 }
 
-double batch_loss(const model::LanguageModel& model, dataio::SplitReader& reader,
-                  const EvaluationBatch& batch, at::Device device) {
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(batch.tokens() + 1));
+/// Of one batch, in nats.
+struct BatchLoss {
+  double sum = 0;
+  std::int64_t targets = 0;
+};
+
+/// Each row keyed by its place in the split.
+void mask_rows(const Masking& masking, const EvaluationBatch& batch, std::span<const std::int32_t> ids,
+               std::span<std::int64_t> tokens, std::span<std::int64_t> targets) {
+  const auto length = static_cast<std::size_t>(batch.length);
+  std::vector<std::int32_t> shown(length);
+  std::vector<std::int32_t> hidden(length);
+  for (std::size_t row = 0; row < static_cast<std::size_t>(batch.rows); ++row) {
+    const std::size_t at = row * length;
+    mask_window(masking, batch.begin + static_cast<std::int64_t>(at), ids.subspan(at, length), shown, hidden);
+    std::ranges::copy(shown, tokens.begin() + static_cast<std::ptrdiff_t>(at));
+    std::ranges::copy(hidden, targets.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+}
+
+BatchLoss batch_loss(const model::LanguageModel& model, dataio::SplitReader& reader,
+                     const EvaluationBatch& batch, const EvaluationPlan& plan) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(batch.tokens() + shift_of(plan)));
   reader.read(batch.begin, ids);
   at::Tensor tokens_BT = at::empty({batch.rows, batch.length}, at::kLong);
   at::Tensor targets_BT = at::empty({batch.rows, batch.length}, at::kLong);
-  std::copy(ids.begin(), ids.end() - 1, tokens_BT.mutable_data_ptr<std::int64_t>());
-  std::copy(ids.begin() + 1, ids.end(), targets_BT.mutable_data_ptr<std::int64_t>());
-  return model.loss_sum(tokens_BT.to(device), targets_BT.to(device)).item().toDouble();
+  const auto count = static_cast<std::size_t>(batch.tokens());
+  const std::span tokens(tokens_BT.mutable_data_ptr<std::int64_t>(), count);
+  const std::span targets(targets_BT.mutable_data_ptr<std::int64_t>(), count);
+  if (plan.masking) {
+    mask_rows(*plan.masking, batch, ids, tokens, targets);
+  } else {
+    std::copy(ids.begin(), ids.end() - 1, tokens.begin());
+    std::copy(ids.begin() + 1, ids.end(), targets.begin());
+  }
+  return {.sum = model.loss_sum(tokens_BT.to(plan.device), targets_BT.to(plan.device)).item().toDouble(),
+          .targets = std::ssize(targets) - std::ranges::count(targets, model::kIgnore)};
 }
 
 /// This rank's sums, one for each of its batches, as bytes.
 std::string own_sums(const model::LanguageModel& model, dataio::SplitReader& reader,
-                     const std::vector<EvaluationBatch>& batches, at::Device device,
+                     const std::vector<EvaluationBatch>& batches, const EvaluationPlan& plan,
                      const parallel::Communicator& communicator) {
   std::string bytes;
   const auto stride = static_cast<std::size_t>(communicator.size());
   for (auto i = static_cast<std::size_t>(communicator.rank()); i < batches.size(); i += stride) {
-    const double sum = batch_loss(model, reader, batches[i], device);
-    bytes.append(reinterpret_cast<const char*>(&sum), sizeof sum);
+    const BatchLoss loss = batch_loss(model, reader, batches[i], plan);
+    bytes.append(reinterpret_cast<const char*>(&loss), sizeof loss);
   }
   return bytes;
 }
@@ -79,14 +111,17 @@ EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader
   const at::NoGradGuard no_grad;
   const std::vector<EvaluationBatch> batches = cut_split(split.tokens, plan);
   const std::vector<std::string> gathered =
-      communicator.all_gather(own_sums(model, reader, batches, plan.device, communicator));
+      communicator.all_gather(own_sums(model, reader, batches, plan, communicator));
   EvaluationResult result;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     const std::string& owner = gathered[i % gathered.size()];
-    double sum = 0;
-    std::memcpy(&sum, owner.data() + i / gathered.size() * sizeof sum, sizeof sum);
-    result.loss_sum += sum;
-    result.tokens += batches[i].tokens();
+    BatchLoss loss;
+    std::memcpy(&loss, owner.data() + i / gathered.size() * sizeof loss, sizeof loss);
+    result.loss_sum += loss.sum;
+    result.tokens += loss.targets;
+  }
+  if (result.tokens == 0) {
+    throw InputError(fmt::format("split {} has nothing to predict: special tokens alone", split.name));
   }
   result.batches = static_cast<std::int64_t>(batches.size());
   result.loss = result.loss_sum / static_cast<double>(result.tokens);

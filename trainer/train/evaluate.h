@@ -7,6 +7,7 @@
 #include "dataio/corpus.h"
 #include "parallel/communicator.h"
 #include "trainer/model/language_model.h"
+#include "trainer/train/masking.h"
 
 namespace sluice::train {
 
@@ -16,21 +17,24 @@ struct EvaluationPlan {
   std::int64_t micro_batch = 8;  ///< windows at once
   std::int64_t batches =
       0;  ///< at most, all ranks together, spread evenly over the split; 0: the whole split
-  at::Device device = at::kCPU;  ///< the model's
+  at::Device device = at::kCPU;      ///< the model's
+  std::optional<Masking> masking{};  ///< of a masked language model
 };
 
 struct EvaluationResult {
-  double loss = 0;          ///< nats per token
-  double loss_sum = 0;      ///< nats
-  std::int64_t tokens = 0;  ///< predicted tokens; over a whole split all but its first
+  double loss = 0;      ///< nats per predicted token
+  double loss_sum = 0;  ///< nats
+  std::int64_t tokens =
+      0;  ///< predicted; of a whole split all but its first, or those that the masking hides
   std::int64_t batches = 0;
 };
 
 /// Mean loss over a split. Windows lie side by side and the last one is short, so each token but the first is
-/// predicted exactly once. Ranks take batches in turn; each batch's sum is kept in float64 and the sums are
+/// predicted exactly once; with masking each hidden token is, and which are hidden is a function of the
+/// window's place alone. Ranks take batches in turn; each batch's sum is kept in float64 and the sums are
 /// added in the order of the batches, so that every world size gives the same bits (at the same number of
 /// threads). All ranks call it with the same plan, all get the result. Throws DataError, and InputError for a
-/// split of fewer than 2 tokens.
+/// split of fewer than 2 tokens, or with nothing to predict.
 [[nodiscard]] EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader& reader,
                                         const EvaluationPlan& plan, parallel::Communicator& communicator);
 

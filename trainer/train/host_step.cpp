@@ -37,7 +37,8 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),
-      gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * replica.options().seq_len)) {
+      form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
+      gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * form_.targets)) {
   replica_.on_gradient_ready([this](std::int64_t entry) {
     if (reducing_) reducer_.mark_ready(entry);
   });
@@ -89,18 +90,19 @@ StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
 }
 
 void HostStep::fill_tokens(const dataio::Batch& batch) {
-  const std::int64_t length = tokens_BT_.size(1);
+  const auto length = static_cast<std::size_t>(tokens_BT_.size(1));
+  const auto width = static_cast<std::size_t>(form_.row_tokens);
   auto* const tokens = tokens_BT_.mutable_data_ptr<std::int64_t>();
   auto* const targets = targets_BT_.mutable_data_ptr<std::int64_t>();
   for (std::int64_t row = 0; row < tokens_BT_.size(0); ++row) {
-    const auto ids = batch.tokens.subspan(static_cast<std::size_t>(row * (length + 1)),
-                                          static_cast<std::size_t>(length + 1));
-    std::copy(ids.begin(), ids.end() - 1, tokens + row * length);
+    const auto ids = batch.tokens.subspan(static_cast<std::size_t>(row) * width, width);
+    std::ranges::copy(ids.first(length), tokens + row * tokens_BT_.size(1));
     samples_B_.mutable_data_ptr<std::int64_t>()[row] = batch.samples.first + row;
+    auto* const row_targets = targets + row * tokens_BT_.size(1);
     if (row < batch.rows) {
-      std::copy(ids.begin() + 1, ids.end(), targets + row * length);
+      std::ranges::copy(ids.last(length), row_targets);
     } else {
-      std::fill_n(targets + row * length, length, model::kIgnore);
+      std::fill_n(row_targets, length, model::kIgnore);
     }
   }
 }

@@ -46,7 +46,8 @@ class HostStep final : public TrainStep {
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
   at::Tensor samples_B_;
-  double gradient_scale_;  ///< 1 / tokens of the global batch
+  SampleForm form_;
+  double gradient_scale_;  ///< 1 / targets of the global batch
   bool reducing_ = false;
   std::optional<StepResult> result_;  ///< of the step begun
 };

@@ -4,12 +4,15 @@
 
 #include "parallel/device_memory.h"
 #include "parallel/gpu_tools.h"
+#include "trainer/train/masking.h"
 #include "trainer/train/replica.h"
 
 namespace sluice::train {
 
 Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size, std::int64_t world_size) {
-  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train)),
+  const double predicted =
+      static_cast<double>(sample_form(options).targets) / static_cast<double>(options.model.seq_len);
+  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train), predicted),
           .step_tokens = options.train.global_batch * options.model.seq_len,
           .world_size = world_size};
 }

@@ -26,6 +26,10 @@ struct TrainOptions {
   std::int64_t tokens = 0;
   std::int64_t global_batch = 32;     ///< sequences a step, all ranks together
   std::int64_t micro_batch = 8;       ///< sequences at once on a rank
+  std::string objective = "causal";   ///< causal | mlm
+  double mask_rate = 0.15;            ///< mlm: share of a window's tokens that is predicted
+  double mask_token_share = 0.8;      ///< of these, shown as the mask token
+  double mask_random_share = 0.1;     ///< of these, shown as a token drawn at random
   std::string device = "auto";        ///< auto | cpu | cuda
   std::string precision = "fp32";     ///< fp32 | tf32 | bf16 | fp64
   std::string reduce_dtype = "fp32";  ///< of gradients between ranks: fp32 | bf16

@@ -24,8 +24,16 @@ namespace {
 constexpr const char* kBucketElements = "bucket_elements";
 
 /// What a corpus must have for this run, all faults at once.
-void check_corpus(const RunOptions& options, const dataio::Corpus& corpus) {
+void check_corpus(const RunOptions& options, const dataio::Corpus& corpus,
+                  const dataio::Tokenizer& tokenizer) {
   std::vector<std::string> faults;
+  if (objective_of(options.train) == Objective::kMasked && !tokenizer.mask_token()) {
+    faults.push_back(
+        fmt::format("train.objective = mlm: the tokenizer of {} ({}) has no mask token to hide tokens "
+                    "behind; prepare the "
+                    "corpus with sluice prepare --mask-token",
+                    corpus.directory().string(), tokenizer.kind()));
+  }
   const auto fault = window_fault(window_plan(options, corpus.split("train")),
                                   fmt::format("the train split of {}", corpus.directory().string()));
   if (fault) faults.push_back("data.corpus: " + *fault);
@@ -63,8 +71,8 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 void Session::open_on_rank_zero() {
   check_global_batch(options_, world_);
   corpus_ = dataio::Corpus::open(options_.data.corpus);
-  check_corpus(options_, *corpus_);
   tokenizer_ = dataio::load_tokenizer(corpus_->directory());
+  check_corpus(options_, *corpus_, *tokenizer_);
   OpenedRun run = open_run(options_, context_.texts, *corpus_, context_.compare);
   for (const std::string& warning : run.warnings) context_.sink->warned(warning);
   if (run.checkpoint) {
@@ -87,6 +95,21 @@ void Session::share_opening() {
   last_evaluated_ = shared[3];
   last_checkpointed_ = shared[4];
   last_good_ = state_;
+  if (objective_of(options_.train) == Objective::kMasked) share_mask_ids();
+}
+
+void Session::share_mask_ids() {
+  std::vector<std::int32_t> ids;  // the mask token, then the special ones
+  if (is_rank_zero()) {
+    mask_ids_ = mask_ids_of(*tokenizer_);
+    ids = mask_ids_->special_tokens;
+    ids.insert(ids.begin(), mask_ids_->mask_token);
+  }
+  ids =
+      nlohmann::json::parse(world_.broadcast(nlohmann::json(ids).dump(), 0)).get<std::vector<std::int32_t>>();
+  mask_ids_ = {.mask_token = ids.front(),
+               .special_tokens = {ids.begin() + 1, ids.end()},
+               .vocabulary_size = corpus_->vocabulary_size()};
 }
 
 /// What the checkpoint's run had measured, where this one computes on the same. Collective.
@@ -127,8 +150,9 @@ void Session::build() {
     valid_reader_ =
         std::make_unique<dataio::SplitReader>(corpus_->split("valid"), vocabulary, dataio::ReaderOptions{});
   }
-  loader_ = std::make_unique<dataio::Loader>(train_reader_, make_order(), slicing,
-                                             loader_options(options_, device_.device()), state_.step);
+  const auto masking = mask_ids_ ? std::optional(training_masking(options_, *mask_ids_)) : std::nullopt;
+  loader_ = std::make_unique<dataio::Loader>(
+      train_reader_, make_order(), slicing, loader_options(options_, device_.device(), masking), state_.step);
 }
 
 StateBuffers Session::live_state() const {
@@ -309,12 +333,12 @@ bool Session::checkpoint_due(std::int64_t steps) const {
 }
 
 void Session::evaluate_now() {
-  const EvaluationResult result = evaluate(replica_->model(), *valid_reader_,
-                                           {.seq_len = options_.model.seq_len,
-                                            .micro_batch = options_.train.micro_batch,
-                                            .batches = options_.eval.batches,
-                                            .device = device_.device()},
-                                           world_);
+  EvaluationPlan plan{.seq_len = options_.model.seq_len,
+                      .micro_batch = options_.train.micro_batch,
+                      .batches = options_.eval.batches,
+                      .device = device_.device()};
+  if (mask_ids_) plan.masking = evaluation_masking(options_.train, *mask_ids_);
+  const EvaluationResult result = evaluate(replica_->model(), *valid_reader_, plan, world_);
   last_evaluated_ = state_.step;
   if (!is_rank_zero()) return;
   records_->valid(state_.step, state_.tokens, result);

@@ -81,6 +81,7 @@ class Session {
   [[nodiscard]] bool check_due(std::int64_t steps) const;
   [[nodiscard]] bool evaluation_due(std::int64_t steps) const;
   [[nodiscard]] bool checkpoint_due(std::int64_t steps) const;
+  void share_mask_ids();
   [[nodiscard]] bool is_rank_zero() const { return world_.rank() == 0; }
   [[nodiscard]] dataio::Order make_order() const;
 
@@ -92,6 +93,7 @@ class Session {
   std::optional<dataio::Corpus> corpus_;
   std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone
   std::unique_ptr<dataio::Tokenizer> tokenizer_;  ///< rank 0 alone
+  std::optional<MaskIds> mask_ids_;               ///< under train.objective = mlm
   std::unique_ptr<RunRecords> records_;           ///< rank 0 alone
   std::unique_ptr<DirectoryLock> lock_;           ///< rank 0 alone
   TrainingState state_;

@@ -17,6 +17,7 @@ std::optional<std::int64_t> parameter_owner(Sharding sharding, const Placement& 
 
 StepPlan step_plan(const RunOptions& options, const dataio::Slicing& slicing) {
   return {.slicing = slicing,
+          .samples = sample_form(options),
           .optim = options.optim,
           .total_steps = options.train.steps,
           .graphs = options.train.cuda_graph == "on" ? Graphs::kOn : Graphs::kOff,

@@ -11,6 +11,7 @@
 #include "parallel/gradient_reducer.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/options.h"
+#include "trainer/train/masking.h"
 #include "trainer/train/options.h"
 #include "trainer/train/replica.h"
 
@@ -30,6 +31,7 @@ enum class Sharding { kNone, kState };
 /// What does not change from step to step.
 struct StepPlan {
   dataio::Slicing slicing;
+  std::optional<SampleForm> samples{};  ///< of the loader's rows; none: causal_form
   optim::OptimOptions optim;
   std::int64_t total_steps = 0;
   Graphs graphs = Graphs::kOn;
@@ -44,7 +46,7 @@ enum class StopWish { kGoOn, kStop };
 
 /// One step as this rank saw it. Seconds are wall time; loss, norm and wish are agreed by all ranks.
 struct StepResult {
-  double loss = 0;  ///< nats per token, mean over the global batch, before the update
+  double loss = 0;  ///< nats per predicted token, mean over the global batch, before the update
   double lr = 0;
   double grad_norm = 0;  ///< before clipping
   double data_wait_s = 0;
@@ -64,8 +66,8 @@ struct StepResult {
 
 /// The training step of one data-parallel rank: forward and backward of its micro-batches, reduction of the
 /// gradients over ranks while the last backward runs, clip, AdamW. The loss is the sum over all ranks divided
-/// by the global token count. Steps are begun and finished apart, so that a device need never wait for the
-/// host: lag() steps may be in flight while another one is begun.
+/// by the number of targets of the global batch. Steps are begun and finished apart, so that a device need
+/// never wait for the host: lag() steps may be in flight while another one is begun.
 class TrainStep {
  public:
   virtual ~TrainStep() = default;

@@ -79,6 +79,14 @@ class EnergyWatch {
   std::chrono::steady_clock::time_point started_;
 };
 
+/// The last id stands for the mask token: what tokens mean changes no time.
+std::optional<Masking> benchmark_masking(const RunOptions& options, std::int64_t vocabulary_size) {
+  if (objective_of(options.train) == Objective::kCausal) return std::nullopt;
+  const auto last = static_cast<std::int32_t>(vocabulary_size - 1);
+  return training_masking(options,
+                          {.mask_token = last, .special_tokens = {last}, .vocabulary_size = vocabulary_size});
+}
+
 /// As a run does: rank 0 draws, the others get theirs from it.
 void initialise_on_ranks(Replica& replica, std::uint64_t seed, parallel::Communicator& exchange) {
   at::Tensor whole;
@@ -106,7 +114,8 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   const Placement placement = placement_for(options.train.precision, group.device());
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
-      sample_order(options, split), slicing, loader_options(options, group.device()), 0);
+      sample_order(options, split), slicing,
+      loader_options(options, group.device(), benchmark_masking(options, vocabulary_size)), 0);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
                   parameter_owner(sharding_of(options), placement, world.rank()));

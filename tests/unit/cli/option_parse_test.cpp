@@ -173,6 +173,13 @@ TEST(OptionParse, Combinations) {
       {{"--model.d_ffn=7"}, "model.d_ffn = 7: must be even"},
       {{"--model.positions=sinusoidal", "--model.d_model=5"}, "needs an even model.d_model, which is 5"},
       {{"--model.causal=false"}, "see its own target"},
+      {{"--train.objective=mlm"}, "model.causal = true: must be false under train.objective = mlm"},
+      {{"--train.objective=mlm", "--model.causal=false", "--train.mask_rate=0.3"}, ""},
+      {{"--train.mask_rate=0.2"}, "are of train.objective = mlm alone"},
+      {{"--train.objective=mlm", "--model.causal=false", "--train.mask_token_share=0.95"},
+       "train.mask_token_share = 0.95 and train.mask_random_share = 0.1: are shares of the same tokens"},
+      {{"--train.objective=mlm", "--model.causal=false", "--train.mask_rate=0"},
+       "train.mask_rate = 0: must be"},
       {{"--model.heads=4"}, "model.heads = 4: is of model.kind = transformer alone"},
       {{"--model.dropout=0.1"}, ""},
       {{"--model.gelu=tanh"}, ""},
@@ -228,7 +235,7 @@ TEST(OptionParse, AllFaultsOfAModelAtOnce) {
       parse_faults(valid_words({"--model.kind=transformer", "--model.heads=3", "--model.spatial_init=0.5",
                                 "--model.causal=false", "--train.recompute=gate"})),
       ElementsAre(HasSubstr("model.spatial_init"), HasSubstr("model.heads"), HasSubstr("train.recompute"),
-                  HasSubstr("model.causal")));
+                  HasSubstr("model.causal = false")));
 }
 
 TEST(OptionParse, EdgesOfCombinations) {

@@ -117,6 +117,35 @@ TEST(Loader, ALeaseKeepsItsBatchWhateverElseHappens) {
   EXPECT_TRUE(is_right(held[1], order, slicing, 2, 0));
 }
 
+TEST(Loader, RowsAreMadeOfWindowsWhereAFormSaysSo) {
+  const Scratch dir;
+  const auto split = write_split(dir.path(), {5000}, kVocabulary);
+  const auto order = order_of(split, 16);
+  const Slicing slicing{7, 3, 1, 0};
+  LoaderOptions options;
+  options.form = {.width = 3,
+                  .make = [](std::int64_t sample, std::span<const std::int32_t> window, auto row) {
+                    row[0] = static_cast<std::int32_t>(sample);
+                    row[1] = window.front();
+                    row[2] = window.back();
+                  }};
+  Loader loader(reader_of(split), order, slicing, options, 0);
+  for (std::int64_t micro = 0; micro < 3; ++micro) {
+    const Batch batch = loader.next();
+    ASSERT_EQ(batch.tokens.size(), 9U);
+    for (std::int64_t row = 0; row < 3; ++row) {
+      const std::int64_t sample = batch.samples.first + row;
+      const auto window = tokens_from(order.window(sample).begin, 17, kVocabulary);
+      const auto right = row < batch.rows ? std::vector<std::int32_t>{static_cast<std::int32_t>(sample),
+                                                                      window.front(), window.back()}
+                                          : std::vector<std::int32_t>{0, 0, 0};
+      EXPECT_TRUE(std::ranges::equal(batch.tokens.subspan(static_cast<std::size_t>(3 * row), 3), right));
+    }
+  }
+  options.form.make = nullptr;
+  EXPECT_THROW(Loader(reader_of(split), order, slicing, options, 0), std::invalid_argument);
+}
+
 TEST(Loader, TheRingIsOnePieceOfGivenMemory) {
   const Scratch dir;
   const auto split = write_split(dir.path(), {50'000}, kVocabulary);

@@ -220,6 +220,63 @@ TEST(ExternalTokenizer, IsKnownByNameAndRefusesText) {
   EXPECT_THROW((void)make_external_tokenizer("beyond", 2, 2), std::invalid_argument);
 }
 
+TEST(MaskToken, IsAnIdOfItsOwnThatNoTextHas) {
+  const auto bytes = make_byte_tokenizer(MaskToken::kAdd);
+  const auto chars = make_char_tokenizer({U'b', U'a'}, MaskToken::kAdd);
+  const auto added = [] {
+    const Scratch scratch;
+    trained().save(scratch.path());
+    std::ifstream file(scratch.path() / "tokenizer.model", std::ios::binary);
+    std::ostringstream model;
+    model << file.rdbuf();
+    return make_sentencepiece_tokenizer(model.str(), MaskToken::kAdd);
+  }();
+  EXPECT_EQ(bytes->mask_token(), 257);
+  EXPECT_EQ(chars->mask_token(), 3);
+  EXPECT_EQ(added->mask_token(), 400) << "behind the 400 pieces of a model that has none";
+  for (const Tokenizer* tokenizer : {bytes.get(), chars.get(), added.get()}) {
+    const std::int32_t mask = tokenizer->mask_token().value();
+    EXPECT_EQ(tokenizer->vocabulary_size(), mask + 1);
+    EXPECT_THAT(tokenizer->special_tokens(), testing::IsSupersetOf({tokenizer->end_of_document(), mask}));
+    std::vector<std::int32_t> ids = ids_of(*tokenizer, "ab");
+    ids.push_back(mask);
+    EXPECT_EQ(tokenizer->decode(ids), "ab");
+    const Scratch scratch;
+    tokenizer->save(scratch.path());
+    const auto loaded = load_tokenizer(scratch.path());
+    EXPECT_EQ(loaded->mask_token(), mask);
+    EXPECT_EQ(loaded->special_tokens(), tokenizer->special_tokens());
+  }
+  EXPECT_THAT(bytes->special_tokens(), ElementsAre(256, 257));
+  EXPECT_EQ(make_byte_tokenizer()->mask_token(), std::nullopt);
+  EXPECT_EQ(trained().mask_token(), std::nullopt);
+  EXPECT_THAT(trained().special_tokens(), ElementsAre(1)) << "the unknown piece and bytes are text";
+}
+
+TEST(MaskToken, IsOneOfTheTrainedPieces) {
+  const auto tokenizer =
+      make_sentencepiece_tokenizer(train_sentencepiece(sample_text(), 400, MaskToken::kAdd));
+  EXPECT_EQ(tokenizer->vocabulary_size(), 400);
+  const std::int32_t mask = tokenizer->mask_token().value();
+  EXPECT_THAT(tokenizer->special_tokens(), testing::UnorderedElementsAre(1, mask));
+  EXPECT_EQ(tokenizer->decode(std::vector<std::int32_t>{mask}), "");
+  const auto ids = ids_of(*tokenizer, "the text [MASK] is text");
+  EXPECT_EQ(std::ranges::count(ids, mask), 0);
+  EXPECT_EQ(tokenizer->decode(ids), "the text [MASK] is text");
+}
+
+TEST(MaskToken, AFileThatNamesAnotherIdIsRefused) {
+  const Scratch scratch;
+  std::ofstream(scratch.path() / "tokenizer.json")
+      << R"({"format":"sluice-tokenizer","version":1,"kind":"bytes","vocabulary_size":258,"end_of_document":256,"mask_token":256})";
+  try {
+    (void)load_tokenizer(scratch.path());
+    FAIL() << "loaded";
+  } catch (const DataError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("mask_token 256, but its content has 257"));
+  }
+}
+
 TEST(SavedTokenizer, FaultsNameTheFileAndTheReason) {
   const Scratch scratch;
   const auto reason = [&] {

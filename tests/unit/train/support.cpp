@@ -11,9 +11,9 @@
 
 namespace sluice::train {
 
-void make_corpus(const std::filesystem::path& directory) {
+void make_corpus(const std::filesystem::path& directory, dataio::MaskToken mask) {
   std::filesystem::create_directories(directory);
-  const auto tokenizer = dataio::make_byte_tokenizer();
+  const auto tokenizer = dataio::make_byte_tokenizer(mask);
   dataio::testing::write_corpus(directory, {{"train", {350, 250}}, {"valid", {77}}},
                                 tokenizer->vocabulary_size());
   tokenizer->save(directory);

@@ -17,7 +17,7 @@ namespace sluice::train {
 using TemporaryDirectory = dataio::Scratch;
 
 /// A corpus of 600 training tokens in two shards and 77 validation tokens, ids of the byte tokenizer.
-void make_corpus(const std::filesystem::path& directory);
+void make_corpus(const std::filesystem::path& directory, dataio::MaskToken mask = dataio::MaskToken::kNone);
 
 /// A small model on that corpus: 20 steps of 8 windows of 8 tokens, so that a run crosses epochs.
 [[nodiscard]] RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem::path& run);
