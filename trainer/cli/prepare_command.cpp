@@ -106,7 +106,8 @@ std::vector<std::string> faults_of(const Arguments& arguments) {
     }
     return faults;
   }
-  for (const char* flag : {"--documents", "--split", "--jobs", "--mask-token"}) refuse(flag, "is for text (--input)");
+  for (const char* flag : {"--documents", "--split", "--jobs", "--mask-token"})
+    refuse(flag, "is for text (--input)");
   if (!arguments.has("--vocab-size")) faults.emplace_back("--vocab-size: must be given with --tokens");
   if (arguments.has("--valid")) refuse("--valid-fraction", "the validation part is that of --valid");
   return faults;
