@@ -22,7 +22,7 @@ DEFAULTS = {"kind": "gmlp", "layers": "2", "d_model": "24", "d_ffn": "40", "seq_
             "positions": "none", "scale_embedding": "false", "head_bias": "false", "norm_eps": "1e-5", "heads": "8",
             "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true", "rotary_base": "10000", "causal": "true",
             "gate": "split", "spatial": "free", "spatial_heads": "1", "gate_activation": "none", "gate_norm": "true",
-            "tiny_attention": "0", "tiny_attention_qkv_bias": "true", "token_shift": "0"}
+            "tiny_attention": "0", "tiny_attention_qkv_bias": "true", "token_shift": "0", "attention": "full", "d_spatial": "5"}
 GPT2 = {"kind": "transformer", "heads": "4", "positions": "learned", "gelu": "tanh"}
 LLAMA = {"kind": "transformer", "heads": "3", "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": "false",
          "tied": "false"}
@@ -63,6 +63,26 @@ for variant, changes in GMLP_VARIANTS.items():
             CASES[name], CASES[name + "_"] = both, both
 
 
+BERT = {"kind": "transformer", "heads": "4"}
+RELATIVE = {**BERT, "positions": "relative"}
+ENCODERS = {
+    "learned": {**BERT, "positions": "learned"}, "relative": RELATIVE,
+    "relative_far": {**RELATIVE, "seq_len": "150", "layers": "1", "d_model": "8", "heads": "2"},
+    "relative_llama": {**LLAMA, "positions": "relative"}, "minus_attn": {**RELATIVE, "attention": "positions_only"},
+    "minus_attn_no_bias": {**RELATIVE, "attention": "positions_only", "bias": "false", "heads": "1"},
+}
+MIXERS = {"mixer": {"kind": "mixer", "causal": "false"},
+          "mixer_learned": {"kind": "mixer", "causal": "false", "d_spatial": "9", "positions": "learned", "gelu": "tanh"},
+          "mixer_sinusoidal": {"kind": "mixer", "causal": "false", "positions": "sinusoidal", "scale_embedding": "true",
+                               "head_bias": "true"}}
+for variant, changes in [*ENCODERS.items(), *MIXERS.items()]:
+    for causal in ("true", "false") if variant in ENCODERS else ("false",):
+        for tied in ("true", "false"):
+            name = f"{variant}_{'causal' if causal == 'true' else 'both_ways'}_{'tied' if tied == 'true' else 'untied'}"
+            both = {**changes, "causal": causal, "tied": tied}
+            CASES[name], CASES[name + "_"] = both, both
+
+
 def read_safetensors(file):
     data = file.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
@@ -76,9 +96,10 @@ def read_safetensors(file):
     return tensors
 
 
-def error(ours, expected):
+def error(ours, expected, zero=0.0):
+    """Relative to the expected norm; to one if that is `zero` at most."""
     norm = expected.norm().item()
-    return (ours - expected).norm().item() / (norm or 1.0)
+    return (ours - expected).norm().item() / (norm if norm > zero else 1.0)
 
 
 def compare(settings, ours):
@@ -89,8 +110,11 @@ def compare(settings, ours):
     loss.backward()
     errors = {"logits": error(ours["logits"], plain_models.logits(tokens, p, settings).detach()),
               "loss": error(ours["loss"], loss.detach().reshape(1))}
+    # A mixer's token.contract.bias adds one number to all channels of a position, which every norm takes off: its gradient
+    # is zero but for roundings.
+    roundings = 1e-12 * max(parameter.grad.norm().item() for parameter in p.values())
     for name, parameter in p.items():
-        errors[name] = error(ours["gradient." + name], parameter.grad)
+        errors[name] = error(ours["gradient." + name], parameter.grad, roundings)
     return errors
 
 
@@ -100,6 +124,7 @@ def main():
         for name, changes in CASES.items():
             lines = [f"{key} = {value}" for key, value in changes.items()]
             sizes = [f"{key} = {DEFAULTS[key]}" for key in ("layers", "d_model", "d_ffn", "seq_len") if key not in changes]
+            sizes += [f"d_spatial = {DEFAULTS['d_spatial']}"] if changes.get("kind") == "mixer" and "d_spatial" not in changes else []
             pathlib.Path(folder, name + ".ini").write_text("\n".join(["[model]", *lines, *sizes]) + "\n")
         subprocess.run([sys.argv[1], folder], check=True)
         for name, changes in CASES.items():

@@ -43,19 +43,38 @@ def rotary(x, base):
     return torch.cat([turned.real, turned.imag], -1)
 
 
+def relative_bucket(distance, o):
+    """Raffel et al. 2020, 2.1: 32 buckets, of which half are for later positions where those are read; half of the others
+    for one distance each, the rest for distances that grow by one factor up to 128."""
+    buckets, first = (16, 16 if distance > 0 else 0) if o["causal"] == "false" else (32, 0)
+    reach = abs(distance) if o["causal"] == "false" else max(-distance, 0)
+    exact = buckets // 2
+    if reach < exact:
+        return first + reach
+    borders = [exact * (128 / exact) ** (step / (buckets - exact)) for step in range(buckets - exact)]
+    return first + exact + sum(reach >= border - 1e-9 for border in borders) - 1
+
+
+def relative_bias(table, length, o):
+    """[t, s] of one head's biases [32]."""
+    return torch.stack([torch.stack([table[relative_bucket(s - t, o)] for s in range(length)]) for t in range(length)])
+
+
 def attention(x, p, name, o):
     d = x.shape[-1]
     heads = int(o["heads"])
     k = d // heads
-    qkv = linear(x, p, name + ".qkv")
-    future = torch.arange(x.shape[1])[None, :] > torch.arange(x.shape[1])[:, None]
+    by_content = o["attention"] == "full"
+    qkv = linear(x, p, name + ".qkv") if by_content else torch.cat([x, x, linear(x, p, name + ".value")], -1)
     mixed = []
     for head in range(heads):
         query, key, value = (qkv[..., part * d + head * k: part * d + (head + 1) * k] for part in range(3))
         if o["positions"] == "rotary":
             query, key = rotary(query, float(o["rotary_base"])), rotary(key, float(o["rotary_base"]))
-        scores = torch.einsum("btc,bsc->bts", query, key) / math.sqrt(k)
-        scores = torch.where(future, torch.full_like(scores, -math.inf), scores)
+        scores = torch.einsum("btc,bsc->bts", query, key) / math.sqrt(k) * by_content
+        if o["positions"] == "relative":
+            scores = scores + relative_bias(p[name + ".relative.weight"][head], x.shape[1], o)
+        scores = torch.where(seen(x.shape[1], o), scores, -math.inf)
         weights = torch.exp(scores - scores.max(-1, keepdim=True).values)
         weights = weights / weights.sum(-1, keepdim=True)
         mixed.append(torch.einsum("bts,bsc->btc", weights, value))
@@ -140,7 +159,17 @@ def gmlp_block(x, p, name, o):
     return x + linear(gated, p, name + "contract")
 
 
-BLOCKS = {"gmlp": gmlp_block, "transformer": transformer_block}
+def mixer_block(x, p, name, o):
+    """Tolstikhin et al. 2021, equation 1, over the first positions of a shorter sequence."""
+    length = x.shape[1]
+    y = norm(x, p, name + "token.norm", o)
+    hidden = torch.einsum("st,btc->bsc", p[name + "token.expand.weight"][:, :length], y) + p[name + "token.expand.bias"][:, None]
+    x = x + torch.einsum("ts,bsc->btc", p[name + "token.contract.weight"][:length], gelu(hidden, o["gelu"])) \
+        + p[name + "token.contract.bias"][:length, None]
+    return x + mlp(norm(x, p, name + "mlp.norm", o), p, name + "mlp", o)
+
+
+BLOCKS = {"gmlp": gmlp_block, "transformer": transformer_block, "mixer": mixer_block}
 
 
 def logits(tokens, p, o):

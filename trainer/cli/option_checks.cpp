@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "trainer/cli/option_table.h"
 #include "trainer/optim/schedule.h"
@@ -33,153 +34,6 @@ void check_given(const train::RunOptions& o, Faults& faults) {
   if (o.train.steps == 0 && o.train.tokens == 0) {
     faults.push_back(
         {{"train.steps", "train.tokens"}, "train.steps or train.tokens: one must be given, and above 0"});
-  }
-}
-
-/// What only one family has, set for the other.
-void check_family_keys(const train::RunOptions& o, Faults& faults) {
-  struct FamilyKey {
-    const char* key;
-    const char* kind;
-  };
-  static constexpr FamilyKey kKeys[] = {{"model.heads", "transformer"},
-                                        {"model.norm", "transformer"},
-                                        {"model.mlp", "transformer"},
-                                        {"model.bias", "transformer"},
-                                        {"model.rotary_base", "transformer"},
-                                        {"model.gate", "gmlp"},
-                                        {"model.spatial", "gmlp"},
-                                        {"model.spatial_heads", "gmlp"},
-                                        {"model.gate_activation", "gmlp"},
-                                        {"model.gate_norm", "gmlp"},
-                                        {"model.tiny_attention", "gmlp"},
-                                        {"model.tiny_attention_qkv_bias", "gmlp"},
-                                        {"model.token_shift", "gmlp"},
-                                        {"model.stochastic_depth", "gmlp"},
-                                        {"model.spatial_init", "gmlp"},
-                                        {"model.spatial_init_per_position", "gmlp"}};
-  for (const auto& [key, kind] : kKeys) {
-    if (o.model.kind == kind) continue;
-    const auto row = std::find_if(option_table().begin(), option_table().end(),
-                                  [key = key](const OptionRow& one) { return one.key == key; });
-    if (row->get(o) == row->default_text) continue;
-    faults.push_back({{key, "model.kind"},
-                      fmt::format("{} = {}: is of model.kind = {} alone, a {} has nothing of the kind", key,
-                                  row->get(o), kind, o.model.kind)});
-  }
-}
-
-void check_gmlp(const model::ModelOptions& m, Faults& faults) {
-  if (m.gate == "split" && m.d_ffn % 2 != 0) {
-    faults.push_back({{"model.d_ffn", "model.gate", "model.kind"},
-                      fmt::format("model.d_ffn = {}: must be even, the gate takes one half of it", m.d_ffn)});
-  } else if (const std::int64_t channels = model::gate_channels(m); channels % m.spatial_heads != 0) {
-    faults.push_back(
-        {{"model.spatial_heads", "model.d_ffn", "model.gate", "model.kind"},
-         fmt::format("model.spatial_heads = {}: must divide the gate's {} channels (model.d_ffn = {}, "
-                     "model.gate = {}), each head takes an equal part",
-                     m.spatial_heads, channels, m.d_ffn, m.gate)});
-  }
-  if (m.tiny_attention == 0 && !m.tiny_attention_qkv_bias) {
-    faults.push_back({{"model.tiny_attention_qkv_bias", "model.tiny_attention", "model.kind"},
-                      "model.tiny_attention_qkv_bias = false: model.tiny_attention = 0 has no queries, keys "
-                      "and values"});
-  }
-  if (m.token_shift >= m.seq_len) {
-    faults.push_back(
-        {{"model.token_shift", "model.seq_len", "model.kind"},
-         fmt::format("model.token_shift = {}: must be below model.seq_len = {}, else it moves in "
-                     "zeros alone",
-                     m.token_shift, m.seq_len)});
-  } else if (const std::int64_t groups = m.causal ? m.token_shift + 1 : 2 * m.token_shift + 1;
-             groups > m.d_model) {
-    faults.push_back({{"model.token_shift", "model.d_model", "model.causal", "model.kind"},
-                      fmt::format("model.token_shift = {}: makes {} groups of model.d_model = {} channels",
-                                  m.token_shift, groups, m.d_model)});
-  }
-  if (m.positions == "learned" || m.positions == "rotary") {
-    faults.push_back({{"model.positions", "model.kind"},
-                      fmt::format("model.positions = {}: is of model.kind = transformer; a gmlp learns of "
-                                  "positions by its spatial weights, or takes sinusoidal",
-                                  m.positions)});
-  }
-}
-
-void check_transformer(const train::RunOptions& o, Faults& faults) {
-  const auto& m = o.model;
-  if (m.d_model % m.heads != 0) {
-    faults.push_back(
-        {{"model.heads", "model.d_model", "model.kind"},
-         fmt::format("model.heads = {}: must divide model.d_model = {}, each head takes an equal part",
-                     m.heads, m.d_model)});
-  } else if (m.positions == "rotary" && m.d_model / m.heads % 2 != 0) {
-    faults.push_back(
-        {{"model.positions", "model.heads", "model.d_model", "model.kind"},
-         fmt::format("model.positions = rotary: turns pairs of channels, and a head has {} (model.d_model "
-                     "= {} / model.heads = {})",
-                     m.d_model / m.heads, m.d_model, m.heads)});
-  }
-  if (m.mlp == "swiglu" && m.gelu != model::ModelOptions{}.gelu) {
-    faults.push_back({{"model.gelu", "model.mlp"},
-                      fmt::format("model.gelu = {}: model.mlp = swiglu has no GELU", m.gelu)});
-  }
-  if (m.positions != "rotary" && m.rotary_base != model::ModelOptions{}.rotary_base) {
-    faults.push_back({{"model.rotary_base", "model.positions"},
-                      fmt::format("model.rotary_base = {}: model.positions = {} turns nothing", m.rotary_base,
-                                  m.positions)});
-  }
-  if (o.train.recompute == "gate") {
-    faults.push_back({{"train.recompute", "model.kind"},
-                      "train.recompute = gate: a transformer has no gate; allowed are none and block"});
-  }
-}
-
-void check_model(const train::RunOptions& o, Faults& faults) {
-  const auto& m = o.model;
-  check_family_keys(o, faults);
-  switch (model::family_of(m)) {
-    case model::Family::kGmlp:
-      check_gmlp(m, faults);
-      break;
-    case model::Family::kTransformer:
-      check_transformer(o, faults);
-      break;
-  }
-  if (m.positions == "sinusoidal" && m.d_model % 2 != 0) {
-    faults.push_back(
-        {{"model.positions", "model.d_model"},
-         fmt::format("model.positions = sinusoidal needs an even model.d_model, which is {}", m.d_model)});
-  }
-}
-
-void check_objective(const train::RunOptions& o, Faults& faults) {
-  const auto& t = o.train;
-  if (t.objective == "causal" && !o.model.causal) {
-    faults.push_back({{"model.causal", "train.objective"},
-                      "model.causal = false: must be true under train.objective = causal, which predicts the "
-                      "next token: a position would see its own target (train.objective = mlm takes it)"});
-  }
-  if (t.objective == "mlm" && o.model.causal) {
-    faults.push_back(
-        {{"model.causal", "train.objective"},
-         "model.causal = true: must be false under train.objective = mlm, which predicts a masked "
-         "token from both sides"});
-  }
-  const train::TrainOptions none;
-  if (t.objective == "causal" &&
-      (t.mask_rate != none.mask_rate || t.mask_token_share != none.mask_token_share ||
-       t.mask_random_share != none.mask_random_share)) {
-    faults.push_back(
-        {{"train.mask_rate", "train.mask_token_share", "train.mask_random_share", "train.objective"},
-         "train.mask_rate, train.mask_token_share, train.mask_random_share: are of train.objective = mlm "
-         "alone, causal masks nothing"});
-  }
-  if (t.mask_token_share + t.mask_random_share > 1) {
-    faults.push_back(
-        {{"train.mask_token_share", "train.mask_random_share"},
-         fmt::format("train.mask_token_share = {} and train.mask_random_share = {}: are shares of "
-                     "the same tokens, at most 1 together",
-                     t.mask_token_share, t.mask_random_share)});
   }
 }
 
@@ -264,8 +118,7 @@ std::int64_t steps_for_tokens(const train::RunOptions& options) {
 std::vector<CombinationFault> check_combinations(const train::RunOptions& options) {
   Faults faults;
   check_given(options, faults);
-  check_model(options, faults);
-  check_objective(options, faults);
+  for (auto& fault : check_model(options)) faults.push_back(std::move(fault));
   check_steps(options, faults);
   check_schedule(options, faults);
   return faults;

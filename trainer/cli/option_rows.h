@@ -5,15 +5,27 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "trainer/cli/option_table.h"
 
-// Builders of rows, one for each type of a setting. Included by option_table.cpp alone.
+// Builders of rows, one for each type of a setting. Included by option_table*.cpp alone.
 
 namespace sluice::cli::rows {
+
+inline constexpr double kInfinite = std::numeric_limits<double>::infinity();
+inline constexpr Bounds kPositive{0, kInfinite, Edge::kExcluded, Edge::kIncluded};
+inline constexpr Bounds kNotNegative{0, kInfinite, Edge::kIncluded, Edge::kIncluded};
+inline constexpr Bounds kFraction{0, 1};
+inline constexpr Bounds kPositiveFraction{0, 1, Edge::kExcluded, Edge::kIncluded};
+inline constexpr Bounds kBelowOne{0, 1, Edge::kIncluded, Edge::kExcluded};
+inline constexpr Bounds kCadence{0, 1e9};
+
+/// Those of [model].
+[[nodiscard]] std::vector<OptionRow> model_rows();
 
 struct About {
   std::string unit;

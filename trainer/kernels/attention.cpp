@@ -13,6 +13,7 @@
 #include <cmath>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "trainer/kernels/deterministic.h"
 
@@ -80,25 +81,39 @@ class Rotate : public torch::autograd::Function<Rotate> {
   }
 };
 
+/// scores [B or 1, H, T, S].
+at::Tensor mix_by_softmax(at::Tensor scores, const at::Tensor& v_BHSk, Mixing mixing,
+                          const Dropout& weights_dropout) {
+  const at::ScalarType type = v_BHSk.scalar_type();
+  if (mixing == Mixing::kCausal) {
+    const at::Tensor later =
+        at::ones({scores.size(-2), scores.size(-1)}, scores.options().dtype(at::kBool)).triu_(1);
+    scores = scores.masked_fill(later, -INFINITY);
+  }
+  const at::Tensor weights = at::softmax(scores, -1, type == at::kDouble ? at::kDouble : at::kFloat).to(type);
+  return at::matmul(dropout(weights, weights_dropout), v_BHSk);
+}
+
 }  // namespace
 
 at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk, const at::Tensor& v_BHSk,
-                     Mixing mixing, const Dropout& weights_dropout) {
+                     Mixing mixing, const Dropout& weights_dropout, const at::Tensor& bias_HTS) {
   const bool causal = mixing == Mixing::kCausal;
   TORCH_CHECK(!causal || q_BHTk.size(2) == k_BHSk.size(2), "causal attention of ", q_BHTk.size(2),
               " queries over ", k_BHSk.size(2), " keys");
-  if (has_flash_kernel(q_BHTk) && !weights_dropout.active())
+  if (has_flash_kernel(q_BHTk) && !weights_dropout.active() && !bias_HTS.defined())
     return FlashAttention::apply(q_BHTk, k_BHSk, v_BHSk, causal);
-  const at::ScalarType type = q_BHTk.scalar_type();
   const double scale = 1.0 / std::sqrt(static_cast<double>(q_BHTk.size(3)));
-  at::Tensor scores = at::matmul(q_BHTk.mul(scale), k_BHSk.transpose(2, 3));
-  if (causal) {
-    const at::Tensor later =
-        at::ones({scores.size(2), scores.size(3)}, scores.options().dtype(at::kBool)).triu_(1);
-    scores = scores.masked_fill(later, -INFINITY);
-  }
-  const at::Tensor weights = at::softmax(scores, -1, type == at::kDouble ? at::kDouble : at::kFloat);
-  return at::matmul(dropout(weights.to(type), weights_dropout), v_BHSk);
+  const at::Tensor scores = at::matmul(q_BHTk.mul(scale), k_BHSk.transpose(2, 3));
+  return mix_by_softmax(bias_HTS.defined() ? scores.add(bias_HTS) : scores, v_BHSk, mixing, weights_dropout);
+}
+
+at::Tensor attention_by_position(const at::Tensor& bias_HTS, const at::Tensor& v_BHSk, Mixing mixing,
+                                 const Dropout& weights_dropout) {
+  if (!weights_dropout.active())
+    return mix_by_softmax(bias_HTS.unsqueeze(0), v_BHSk, mixing, weights_dropout);
+  const std::vector<std::int64_t> each{v_BHSk.size(0), bias_HTS.size(0), bias_HTS.size(1), bias_HTS.size(2)};
+  return mix_by_softmax(bias_HTS.expand(each), v_BHSk, mixing, weights_dropout);
 }
 
 RotaryTable rotary_table(std::int64_t positions, std::int64_t channels, double base,

@@ -9,14 +9,18 @@
 // differentiable. Shape suffixes: B batch, H heads, T positions, S positions seen, k channels of a head.
 namespace sluice::kernels {
 
-/// softmax(q k' / sqrt(channels of a head)) v: [B, H, T, k] in q's type. bfloat16 on a GPU runs ATen's flash
-/// kernel, whose backward is made deterministic here: the same bits on every run. Elsewhere, or where a head
-/// has no multiple of 8 channels up to 256, scores are held, and their softmax is taken in float32 at least.
-/// kCausal: T = S, query i sees the keys j <= i. An active `weights_dropout` drops of the softmax; scores are
-/// held then, too.
+/// softmax(q k' / sqrt(channels of a head) + bias) v: [B, H, T, k] in q's type. bfloat16 on a GPU runs ATen's
+/// flash kernel, whose backward is made deterministic here: the same bits on every run. Elsewhere, or where a
+/// head has no multiple of 8 channels up to 256, scores are held, and their softmax is taken in float32 at
+/// least. kCausal: T = S, query i sees the keys j <= i. An active `weights_dropout` drops of the softmax.
+/// Scores are held then, too, and with a bias_HTS of float32 at least (undefined: none).
 [[nodiscard]] at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk,
                                    const at::Tensor& v_BHSk, Mixing mixing,
-                                   const Dropout& weights_dropout = {});
+                                   const Dropout& weights_dropout = {}, const at::Tensor& bias_HTS = {});
+
+/// softmax(bias) v, what is left of attention without queries and keys: the same mixing for every sample.
+[[nodiscard]] at::Tensor attention_by_position(const at::Tensor& bias_HTS, const at::Tensor& v_BHSk,
+                                               Mixing mixing, const Dropout& weights_dropout = {});
 
 /// Cosines and sines of position x frequency, [positions, channels / 2] each.
 struct RotaryTable {

@@ -1,10 +1,7 @@
 #include "trainer/kernels/transformer_block.h"
 
-#include <ATen/ops/addmm.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/rms_norm.h>
-#include <ATen/ops/silu.h>
 #include <c10/util/Exception.h>
 
 #include <vector>
@@ -14,11 +11,6 @@
 
 namespace sluice::kernels {
 namespace {
-
-at::Tensor apply(const Linear& linear, const at::Tensor& input_Ti) {
-  return linear.bias.defined() ? at::addmm(linear.bias, input_Ti, linear.weight.t())
-                               : at::mm(input_Ti, linear.weight.t());
-}
 
 /// The residual stream with a projection onto it added, and its norm: the one place where the two meet.
 NormedStream add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& input_Ti, const Linear& linear,
@@ -30,28 +22,13 @@ NormedStream add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& input_
   return normalise(sum, norm);
 }
 
-at::Tensor activate(const at::Tensor& expanded_Tf, Activation activation) {
-  switch (activation) {
-    case Activation::kGelu:
-      return at::gelu(expanded_Tf);
-    case Activation::kGeluTanh:
-      return at::gelu(expanded_Tf, "tanh");
-    case Activation::kSwiGlu: {
-      const auto halves = expanded_Tf.split(expanded_Tf.size(1) / 2, 1);
-      return at::silu(halves[0]).mul(halves[1]);
-    }
-  }
-  TORCH_CHECK(false, "an activation of value ", static_cast<int>(activation));
-}
-
 /// Of a block's places.
 enum Site : std::int64_t { kSoftmax, kAttentionBranch, kMlpBranch };
 static_assert(kMlpBranch + 1 == kDropoutSites);
 
 at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block, const Dropout& rates) {
   const Heads heads = project_heads(x_BTd, block, 0);
-  const at::Tensor attended =
-      attention(heads.q, heads.k, heads.v, block.mixing, rates.at(block.first_site + kSoftmax));
+  const at::Tensor attended = attend(heads, block, rates);
   return finish_block(heads.x_BTd, attended, block, rates);
 }
 
@@ -67,9 +44,12 @@ NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm) {
 Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first) {
   const std::int64_t width = x_BTd.size(2);
   const NormedStream stream = normalise(x_BTd, block.attention_norm);
-  const auto parts = apply(block.qkv, stream.y_Td)
-                         .view({x_BTd.size(0), x_BTd.size(1), 3, block.heads, width / block.heads})
-                         .unbind(2);
+  const bool values_only = block.attention == AttentionKind::kPositionsOnly;
+  const auto parts =
+      apply(block.qkv, stream.y_Td)
+          .view({x_BTd.size(0), x_BTd.size(1), values_only ? 1 : 3, block.heads, width / block.heads})
+          .unbind(2);
+  if (values_only) return {{}, {}, parts[0].transpose(1, 2), stream.sum_BTd};
   const auto placed = [&](const at::Tensor& part_BTHk) {
     if (!block.rotary.cos.defined()) return part_BTHk.transpose(1, 2);
     const std::int64_t count = x_BTd.size(1);
@@ -78,6 +58,19 @@ Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std:
         .transpose(1, 2);
   };
   return {placed(parts[0]), placed(parts[1]), parts[2].transpose(1, 2), stream.sum_BTd};
+}
+
+at::Tensor attend(const Heads& heads, const TransformerBlock& block, const Dropout& rates) {
+  const std::int64_t seen = heads.v.size(2);
+  const bool newest = heads.x_BTd.size(1) < seen;  // it sees all that are there
+  const Mixing mixing = newest ? Mixing::kFull : block.mixing;
+  const Dropout dropped = rates.at(block.first_site + kSoftmax);
+  at::Tensor bias;
+  if (block.relative.defined())
+    bias = newest ? relative_bias_row(block.relative, seen - 1) : relative_bias(block.relative, seen);
+  if (block.attention == AttentionKind::kPositionsOnly)
+    return attention_by_position(bias, heads.v, mixing, dropped);
+  return attention(heads.q, heads.k, heads.v, mixing, dropped, bias);
 }
 
 at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,

@@ -6,10 +6,12 @@
 
 #include "trainer/kernels/attention.h"
 #include "trainer/kernels/dropout.h"
+#include "trainer/kernels/linear.h"
 #include "trainer/kernels/recompute.h"
+#include "trainer/kernels/relative_bias.h"
 #include "trainer/kernels/residual_norm.h"
 
-// A pre-norm Transformer decoder's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
+// A pre-norm Transformer's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
 // Touvron et al. 2023) by ATen operators that record autograd. Shape suffixes: B batch, T positions of this
 // call, S positions seen, d d_model, H heads, k = d / H channels of a head, f d_ffn.
 namespace sluice::kernels {
@@ -28,28 +30,24 @@ struct Norm {
 /// weight's type; the stream's value is x.
 [[nodiscard]] NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm);
 
-/// bias [out] is undefined where there is none.
-struct Linear {
-  at::Tensor weight;  ///< [out, in]
-  at::Tensor bias;
-};
-
-enum class Activation {
-  kGelu,      ///< by the error function
-  kGeluTanh,  ///< its approximation by tanh, as GPT-2 has it
-  kSwiGlu,    ///< silu(first half) * second half (Shazeer 2020)
+enum class AttentionKind {
+  kFull,
+  kPositionsOnly,  ///< softmax of the relative bias alone (arXiv 2105.08050, table 3: "- attn")
 };
 
 /// One block's parameters, all of one dtype and device.
 struct TransformerBlock {
   Norm attention_norm;
-  Linear qkv;  ///< [3 d, d]: queries, keys, values, each of all heads one after another
+  Linear qkv;  ///< [3 d, d]: queries, keys, values, each of all heads one after another; kPositionsOnly: [d,
+               ///< d], the values
   Linear out;  ///< [d, d]
   Norm mlp_norm;
   Linear expand;    ///< [f, d]; [2 f, d] for kSwiGlu
   Linear contract;  ///< [d, f]
   std::int64_t heads = 1;
-  RotaryTable rotary;  ///< of n positions; undefined without rotary positions
+  AttentionKind attention = AttentionKind::kFull;
+  RotaryTable rotary;     ///< of n positions; undefined without rotary positions
+  RelativeBias relative;  ///< undefined without relative positions
   Activation activation = Activation::kGelu;
   Mixing mixing = Mixing::kCausal;
   Recompute recompute = Recompute::kNone;  ///< kNone or kBlock
@@ -67,7 +65,7 @@ inline constexpr std::int64_t kDropoutSites = 3;
 // The block's stages, for those who keep keys and values.
 
 struct Heads {
-  at::Tensor q;  ///< [B, H, T, k]
+  at::Tensor q;  ///< [B, H, T, k]; undefined, like k, for kPositionsOnly
   at::Tensor k;
   at::Tensor v;
   at::Tensor x_BTd;  ///< the stream to go on with: by way of the norm, where its gradients meet
@@ -75,7 +73,11 @@ struct Heads {
 /// Norm, projection, and rotation by the positions first, first + 1, ...
 [[nodiscard]] Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first);
 
-/// x + out(attended), then + mlp of its norm; attended_BHTk as attention() returns it.
+/// What each position takes of those it sees: [B, H, T, k]. `heads` hold all positions, or the newest one's
+/// query and the keys and values of all.
+[[nodiscard]] at::Tensor attend(const Heads& heads, const TransformerBlock& block, const Dropout& rates = {});
+
+/// x + out(attended), then + mlp of its norm; attended_BHTk as attend() returns it.
 [[nodiscard]] at::Tensor finish_block(const at::Tensor& x_BTd, const at::Tensor& attended_BHTk,
                                       const TransformerBlock& block, const Dropout& rates = {});
 

@@ -45,12 +45,38 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
   const double mlp_products = options.mlp == "swiglu" ? 3 : 2;
   const double dense_scores = 2 * static_cast<double>(options.seq_len) * width;
   const double scores = dense_scores * used_pairs(options);
-  const bool flash = options.dropout == 0;
-  return {.channel = 2 * width * (4 * width) + mlp_products * 2 * width * hidden,
-          .positions = 2 * scores,
-          .positions_run = 2 * (flash ? scores : dense_scores),
+  const bool flash = options.dropout == 0 && options.positions != "relative";
+  // Queries and keys, or values alone, whose mixing is the bias's softmax.
+  const bool values_only = options.attention == "positions_only";
+  const double projections = values_only ? 2 : 4;
+  const double products = values_only ? 1 : 2;
+  return {.channel = 2 * width * (projections * width) + mlp_products * 2 * width * hidden,
+          .positions = products * scores,
+          .positions_run = products * (flash ? scores : dense_scores),
           .positions_again = flash ? scores : 0,
           .gate_channel = 0};
+}
+
+BlockFlops mixer_block_flops(const ModelOptions& options) {
+  const auto width = static_cast<double>(options.d_model);
+  const double positions = 2 * 2 * static_cast<double>(options.d_spatial) * width;
+  return {.channel = 2 * 2 * width * static_cast<double>(options.d_ffn),
+          .positions = positions,
+          .positions_run = positions,
+          .positions_again = 0,
+          .gate_channel = 0};
+}
+
+BlockFlops block_flops(const ModelOptions& options) {
+  switch (family_of(options)) {
+    case Family::kGmlp:
+      return gmlp_block_flops(options);
+    case Family::kTransformer:
+      return transformer_block_flops(options);
+    case Family::kMixer:
+      return mixer_block_flops(options);
+  }
+  return {};
 }
 
 }  // namespace
@@ -58,8 +84,7 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
 FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute,
                       double predicted) {
   const auto layers = static_cast<double>(options.layers);
-  const BlockFlops block =
-      family_of(options) == Family::kGmlp ? gmlp_block_flops(options) : transformer_block_flops(options);
+  const BlockFlops block = block_flops(options);
   const double head = 2 * static_cast<double>(options.d_model) * static_cast<double>(vocabulary_size);
   double again = block.positions_again;
   if (recompute == Recompute::kGate) again += block.positions_run + block.gate_channel;

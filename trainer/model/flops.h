@@ -17,8 +17,8 @@ struct FlopCount {
   double useful_per_token = 0;
   /// What the program runs: logits of every position, dense n x n spatial products, and those products that
   /// `recompute` runs again. Of attention the flash kernel's, which skips what is masked (tiles on the
-  /// diagonal counted by their used half), and computes the scores a second time in backward; with dropout
-  /// the dense products.
+  /// diagonal counted by their used half), and computes the scores a second time in backward; with dropout or
+  /// relative positions the dense products.
   double executed_per_token = 0;
 };
 /// `predicted`: share of the positions whose logits the objective asks for.

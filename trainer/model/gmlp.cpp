@@ -16,8 +16,6 @@
 namespace sluice::model {
 namespace {
 
-constexpr std::int64_t kEmbeddingSite = 0;
-
 kernels::GateKind gate_of(const ModelOptions& options) {
   if (options.gate == "split") return kernels::GateKind::kSplit;
   if (options.gate == "multiplicative") return kernels::GateKind::kMultiplicative;

@@ -59,6 +59,7 @@ class LanguageModel {
 };
 
 inline constexpr std::int64_t kIgnore = -100;
+inline constexpr std::int64_t kEmbeddingSite = 0;  ///< of draws for the embeddings; those of blocks follow
 
 using kernels::Recompute;
 

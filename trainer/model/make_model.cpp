@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "trainer/model/gmlp.h"
+#include "trainer/model/mixer.h"
 #include "trainer/model/transformer.h"
 
 namespace sluice::model {
@@ -14,6 +15,8 @@ std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int6
       return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), recompute);
     case Family::kTransformer:
       return std::make_unique<Transformer>(options, vocabulary_size, std::move(parameters), recompute);
+    case Family::kMixer:
+      return std::make_unique<Mixer>(options, vocabulary_size, std::move(parameters), recompute);
   }
   TORCH_CHECK(false, "a family of value ", static_cast<int>(family_of(options)));
 }

@@ -6,9 +6,10 @@ namespace sluice::model {
 
 Family family_of(const ModelOptions& options) {
   if (options.kind == "gmlp") return Family::kGmlp;
-  TORCH_CHECK(options.kind == "transformer", "model.kind is ", options.kind,
-              ", allowed are gmlp and transformer");
-  return Family::kTransformer;
+  if (options.kind == "transformer") return Family::kTransformer;
+  TORCH_CHECK(options.kind == "mixer", "model.kind is ", options.kind,
+              ", allowed are gmlp, transformer and mixer");
+  return Family::kMixer;
 }
 
 std::int64_t gate_channels(const ModelOptions& options) {

@@ -8,15 +8,16 @@ namespace sluice::model {
 /// [model] of a run. Allowed values and ranges: the option table (trainer/cli/option_table.cpp) and
 /// docs/reference.md.
 struct ModelOptions {
-  std::string kind = "gmlp";  ///< gmlp | transformer
+  std::string kind = "gmlp";  ///< gmlp | transformer | mixer
   std::int64_t layers = 6;
   std::int64_t d_model = 256;
-  /// gMLP: channels after expansion, of which a split gate takes one half (paper: 6 d_model). Transformer:
+  /// gMLP: channels after expansion, of which a split gate takes one half (paper: 6 d_model). Others:
   /// channels that the MLP's second product reads.
   std::int64_t d_ffn = 1536;
-  std::int64_t seq_len = 256;      ///< n: positions of W and b; shorter sequences use W[:m, :m]
-  bool tied = true;                ///< output projection shares the embedding's weights
-  std::string positions = "none";  ///< none | sinusoidal (paper: none); Transformer: learned | rotary too
+  std::int64_t seq_len = 256;  ///< n: positions of W and b; shorter sequences use W[:m, :m]
+  bool tied = true;            ///< output projection shares the embedding's weights
+  std::string positions =
+      "none";  ///< none | sinusoidal (paper: none); Mixer: learned too; Transformer: rotary | relative, too
   bool causal = true;
   bool scale_embedding = false;  ///< embeddings times sqrt(d_model), as labml does
   bool head_bias = false;
@@ -49,14 +50,18 @@ struct ModelOptions {
   double stochastic_depth = 0.0;
 
   // Of a Transformer alone.
-  std::int64_t heads = 8;        ///< divides d_model
-  std::string norm = "layer";    ///< layer | rms
-  std::string mlp = "gelu";      ///< gelu | swiglu
-  bool bias = true;              ///< of products and layer norms
-  double rotary_base = 10000.0;  ///< angles of rotary positions: t base^(-2c / channels of a head)
+  std::int64_t heads = 8;          ///< divides d_model
+  std::string attention = "full";  ///< full | positions_only: softmax of the relative positions' bias alone
+  std::string norm = "layer";      ///< layer | rms
+  std::string mlp = "gelu";        ///< gelu | swiglu
+  bool bias = true;                ///< of products and layer norms
+  double rotary_base = 10000.0;    ///< angles of rotary positions: t base^(-2c / channels of a head)
+
+  // Of an MLP-Mixer alone.
+  std::int64_t d_spatial = 384;  ///< width of the MLP over positions
 };
 
-enum class Family { kGmlp, kTransformer };
+enum class Family { kGmlp, kTransformer, kMixer };
 /// Of options.kind; throws c10::Error for another one.
 [[nodiscard]] Family family_of(const ModelOptions& options);
 

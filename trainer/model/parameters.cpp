@@ -7,6 +7,8 @@
 #include <initializer_list>
 #include <utility>
 
+#include "trainer/kernels/relative_bias.h"
+
 namespace sluice::model {
 namespace {
 
@@ -110,11 +112,40 @@ void add_transformer_block(SpecList& list, const ModelOptions& options) {
   const std::int64_t expanded = options.mlp == "swiglu" ? 2 * options.d_ffn : options.d_ffn;
   const double residual_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(options.layers));
   list.add_norm("attention.norm", width);
-  list.add_linear("attention.qkv", 3 * width, width);
+  if (options.attention == "positions_only") {
+    list.add_linear("attention.value", width, width);
+  } else {
+    list.add_linear("attention.qkv", 3 * width, width);
+  }
+  if (options.positions == "relative") {
+    list.add("attention.relative.weight", {options.heads, kernels::kRelativeBuckets}, WeightDecay::kNone,
+             Kind::kNormal, options.embedding_std);
+  }
   list.add_linear("attention.out", width, width, residual_scale);
   list.add_norm("mlp.norm", width);
   list.add_linear("mlp.expand", expanded, width);
   list.add_linear("mlp.contract", width, options.d_ffn, residual_scale);
+}
+
+/// MLPs over positions and over channels.
+void add_mixer_block(SpecList& list, const ModelOptions& options) {
+  list.add_norm("token.norm", options.d_model);
+  list.add_linear("token.expand", options.d_spatial, options.seq_len);
+  list.add_linear("token.contract", options.seq_len, options.d_spatial);
+  list.add_norm("mlp.norm", options.d_model);
+  list.add_linear("mlp.expand", options.d_ffn, options.d_model);
+  list.add_linear("mlp.contract", options.d_model, options.d_ffn);
+}
+
+void add_block(SpecList& list, const ModelOptions& options) {
+  switch (family_of(options)) {
+    case Family::kGmlp:
+      return add_gmlp_block(list, options);
+    case Family::kTransformer:
+      return add_transformer_block(list, options);
+    case Family::kMixer:
+      return add_mixer_block(list, options);
+  }
 }
 
 void check_gmlp_shape(const ModelOptions& options) {
@@ -134,12 +165,33 @@ void check_gmlp_shape(const ModelOptions& options) {
   TORCH_CHECK(options.bias && options.norm == "layer", "a gMLP has layer norms and biases");
 }
 
+void check_transformer_shape(const ModelOptions& options) {
+  TORCH_CHECK(options.attention == "full" ||
+                  (options.attention == "positions_only" && options.positions == "relative"),
+              "model.attention is ", options.attention, " with model.positions = ", options.positions);
+  TORCH_CHECK(options.heads > 0 && options.d_model % options.heads == 0, "model.heads is ", options.heads,
+              ", but divides model.d_model, ", options.d_model);
+}
+
+void check_mixer_shape(const ModelOptions& options) {
+  TORCH_CHECK(!options.causal, "an MLP-Mixer mixes all positions, and is not causal");
+  TORCH_CHECK(options.d_spatial > 0, "model.d_spatial is ", options.d_spatial);
+  TORCH_CHECK(options.bias && options.norm == "layer", "an MLP-Mixer has layer norms and biases");
+  TORCH_CHECK(options.positions != "rotary" && options.positions != "relative", "model.positions is ",
+              options.positions, ", but an MLP-Mixer has no attention");
+}
+
 void check_shape(const ModelOptions& options) {
-  if (family_of(options) == Family::kGmlp) {
-    check_gmlp_shape(options);
-  } else {
-    TORCH_CHECK(options.heads > 0 && options.d_model % options.heads == 0, "model.heads is ", options.heads,
-                ", but divides model.d_model, ", options.d_model);
+  switch (family_of(options)) {
+    case Family::kGmlp:
+      check_gmlp_shape(options);
+      break;
+    case Family::kTransformer:
+      check_transformer_shape(options);
+      break;
+    case Family::kMixer:
+      check_mixer_shape(options);
+      break;
   }
 }
 
@@ -147,7 +199,6 @@ void check_shape(const ModelOptions& options) {
 
 std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size) {
   check_shape(options);
-  const auto add_block = family_of(options) == Family::kGmlp ? add_gmlp_block : add_transformer_block;
   SpecList list(options);
   list.add("embed.weight", {vocabulary_size, options.d_model}, WeightDecay::kApply, Kind::kNormal,
            options.embedding_std);

@@ -35,15 +35,19 @@ struct ParameterSpec {
 };
 
 /// Every parameter of the model, in the order in which forward first uses them.
-/// Both families: embed.weight [V, d] first; at the end norm.{weight,bias} [d]; head.weight [V, d] if untied;
+/// All families: embed.weight [V, d] first; at the end norm.{weight,bias} [d]; head.weight [V, d] if untied;
 /// head.bias [V]. A gMLP's blocks, of c = gate_channels: blocks.{i}.norm.{weight,bias} [d]; .expand.weight
 /// [f, d], .bias [f]; .attention.qkv.weight [3 a, d], .bias [3 a]; .sgu.norm.{weight,bias} [c] with
 /// gate_norm; .sgu.weight [n, n] or Toeplitz [2 n - 1], .sgu.bias [n], of several heads [h, ...] each;
 /// .attention.out.weight [c, a], .bias [c]; .contract.weight [d, c], .bias [d].
 /// A Transformer: positions.weight [n, d] if learned; blocks.{i}.attention.norm.{weight,bias} [d];
-/// .attention.qkv.weight [3 d, d], .bias [3 d]; .attention.out.weight [d, d], .bias [d];
-/// .mlp.norm.{weight,bias} [d]; .mlp.expand.weight [f, d] ([2 f, d] with swiglu), .bias; .mlp.contract.weight
-/// [d, f], .bias [d]; no norm has a bias with norm = rms, nothing in or after the blocks with bias = false.
+/// .attention.qkv.weight [3 d, d], .bias [3 d] (attention = positions_only: .attention.value [d, d] instead);
+/// .attention.relative.weight [heads, kernels::kRelativeBuckets] with relative positions;
+/// .attention.out.weight [d, d], .bias [d]; .mlp.norm.{weight,bias} [d]; .mlp.expand.weight [f, d] ([2 f, d]
+/// with swiglu), .bias; .mlp.contract.weight [d, f], .bias [d]; no norm has a bias with norm = rms, nothing
+/// in or after the blocks with bias = false.
+/// An MLP-Mixer: positions.weight as there; blocks.{i}.token.norm.{weight,bias} [d]; .token.expand.weight [s,
+/// n], .bias [s]; .token.contract.weight [n, s], .bias [n], of s = d_spatial; .mlp as a Transformer's.
 [[nodiscard]] std::vector<ParameterSpec> parameter_specs(const ModelOptions& options,
                                                          std::int64_t vocabulary_size);
 

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <cmath>
@@ -10,50 +9,17 @@
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
 #include "trainer/kernels/gmlp_block.h"
+#include "trainer/model/parameter_list.h"
 #include "trainer/model/parameters.h"
 #include "trainer/model/positions.h"
 
 namespace sluice::model {
 namespace {
 
-constexpr std::int64_t kEmbeddingSite = 0;
-
 kernels::Activation activation_of(const ModelOptions& options) {
   if (options.mlp == "swiglu") return kernels::Activation::kSwiGlu;
   return options.gelu == "tanh" ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu;
 }
-
-/// Hands out parameters in the order of parameter_specs.
-class ParameterList {
- public:
-  ParameterList(const ModelOptions& options, std::vector<at::Tensor> parameters)
-      : options_(options), parameters_(std::move(parameters)) {}
-
-  at::Tensor next() { return std::move(parameters_[index_++]); }
-
-  kernels::Norm next_norm() {
-    kernels::Norm norm{.kind = options_.norm == "rms" ? kernels::NormKind::kRms : kernels::NormKind::kLayer,
-                       .weight = next(),
-                       .bias = {},
-                       .eps = options_.norm_eps};
-    if (norm.kind == kernels::NormKind::kRms) return norm;
-    norm.bias =
-        options_.bias ? next() : at::zeros(norm.weight.sizes(), norm.weight.options().requires_grad(false));
-    return norm;
-  }
-  kernels::Linear next_linear() {
-    at::Tensor weight = next();
-    return {std::move(weight), options_.bias ? next() : at::Tensor()};
-  }
-
-  /// How many have been handed out.
-  [[nodiscard]] std::int64_t count() const { return static_cast<std::int64_t>(index_); }
-
- private:
-  const ModelOptions& options_;
-  std::vector<at::Tensor> parameters_;
-  std::size_t index_ = 0;
-};
 
 }  // namespace
 
@@ -73,18 +39,25 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
   if (options.positions == "rotary")
     rotary =
         kernels::rotary_table(options.seq_len, options.d_model / options.heads, options.rotary_base, wide);
+  const bool relative = options.positions == "relative";
+  const auto mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
+  at::Tensor buckets;
+  if (relative) buckets = kernels::relative_buckets(options.seq_len, mixing, wide);
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
     kernels::TransformerBlock block;
     block.attention_norm = list.next_norm();
     block.qkv = list.next_linear();
+    if (relative) block.relative = {list.next(), buckets};
     block.out = list.next_linear();
     block.mlp_norm = list.next_norm();
     block.expand = list.next_linear();
     block.contract = list.next_linear();
     block.heads = options.heads;
+    block.attention = options.attention == "positions_only" ? kernels::AttentionKind::kPositionsOnly
+                                                            : kernels::AttentionKind::kFull;
     block.rotary = rotary;
     block.activation = activation_of(options);
-    block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
+    block.mixing = mixing;
     block.recompute = recompute;
     block.first_site = kEmbeddingSite + 1 + layer * kernels::kDropoutSites;
     blocks_.push_back(std::move(block));

@@ -13,9 +13,10 @@
 
 namespace sluice::model {
 
-/// Pre-norm Transformer decoder, of bfloat16 parameters with a residual stream and norms in float32:
-/// embedding (with learned, sinusoidal or rotary positions), blocks, final norm, head (tied or not). Every
-/// call throws c10::Error for more than n positions; prefill and decode also for a model that is not causal.
+/// Pre-norm Transformer, a decoder or, not causal, an encoder, of bfloat16 parameters with a residual stream
+/// and norms in float32: embedding (with learned, sinusoidal, rotary or relative positions), blocks, final
+/// norm, head (tied or not). Every call throws c10::Error for more than n positions; prefill and decode also
+/// for a model that is not causal.
 class Transformer final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.

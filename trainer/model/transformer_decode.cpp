@@ -23,11 +23,13 @@ class TransformerCache final : public DecodeCache {
   /// Stores keys and values of the positions first, first + 1, ...; returns those of all from 0 to the last
   /// stored, with the queries given.
   kernels::Heads store(std::size_t layer, std::int64_t first, const kernels::Heads& heads) {
-    const std::int64_t count = heads.k.size(2);
-    keys_[layer].narrow(2, first, count).copy_(heads.k);
-    values_[layer].narrow(2, first, count).copy_(heads.v);
-    return {heads.q, keys_[layer].narrow(2, 0, first + count), values_[layer].narrow(2, 0, first + count),
-            heads.x_BTd};
+    const std::int64_t count = heads.v.size(2);
+    const auto all = [&](const at::Tensor& kept, const at::Tensor& added) {
+      kept.narrow(2, first, count).copy_(added);
+      return kept.narrow(2, 0, first + count);
+    };
+    return {heads.q, heads.k.defined() ? all(keys_[layer], heads.k) : at::Tensor(),
+            all(values_[layer], heads.v), heads.x_BTd};
   }
 
  private:
@@ -60,8 +62,7 @@ at::Tensor Transformer::prefill(const at::Tensor& tokens_T, DecodeCache& cache) 
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const kernels::Heads heads = kernels::project_heads(x_BTd, blocks_[layer], 0);
     (void)kept.store(layer, 0, heads);
-    x_BTd = kernels::finish_block(
-        x_BTd, kernels::attention(heads.q, heads.k, heads.v, kernels::Mixing::kCausal), blocks_[layer]);
+    x_BTd = kernels::finish_block(x_BTd, kernels::attend(heads, blocks_[layer]), blocks_[layer]);
   }
   kept.set_length(tokens_T.size(0));
   return head(x_BTd.select(1, tokens_T.size(0) - 1)).squeeze(0);
@@ -77,9 +78,7 @@ at::Tensor Transformer::decode(std::int64_t token, DecodeCache& cache) const {
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const kernels::Heads seen =
         kept.store(layer, position, kernels::project_heads(x_BTd, blocks_[layer], position));
-    // The newest position sees all that are there.
-    x_BTd = kernels::finish_block(x_BTd, kernels::attention(seen.q, seen.k, seen.v, kernels::Mixing::kFull),
-                                  blocks_[layer]);
+    x_BTd = kernels::finish_block(x_BTd, kernels::attend(seen, blocks_[layer]), blocks_[layer]);
   }
   kept.set_length(position + 1);
   return head(x_BTd.select(1, 0)).squeeze(0);

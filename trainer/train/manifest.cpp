@@ -8,13 +8,11 @@
 #include "trainer/train/files.h"
 
 namespace sluice::model {
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ModelOptions, kind, layers, d_model, d_ffn, seq_len, tied,
-                                                positions, causal, scale_embedding, head_bias,
-                                                identical_layers, init, init_std, embedding_std, spatial_init,
-                                                spatial_init_per_position, norm_eps, seed, heads, norm, mlp,
-                                                gelu, bias, dropout, rotary_base, gate, spatial,
-                                                spatial_heads, gate_activation, gate_norm, tiny_attention,
-                                                tiny_attention_qkv_bias, token_shift, stochastic_depth)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(
+    ModelOptions, kind, layers, d_model, d_ffn, seq_len, tied, positions, causal, scale_embedding, head_bias,
+    identical_layers, init, init_std, embedding_std, spatial_init, spatial_init_per_position, norm_eps, seed,
+    heads, norm, mlp, gelu, bias, dropout, rotary_base, attention, d_spatial, gate, spatial, spatial_heads,
+    gate_activation, gate_norm, tiny_attention, tiny_attention_qkv_bias, token_shift, stochastic_depth)
 }  // namespace sluice::model
 
 namespace sluice::train {

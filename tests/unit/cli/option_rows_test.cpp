@@ -62,7 +62,7 @@ train::RunOptions random_options() {
   o.model.embedding_std = positive();
   o.model.norm_eps = positive();
   o.model.seed = *rc::gen::arbitrary<std::uint64_t>();
-  o.model.kind = *rc::gen::element<std::string>("gmlp", "transformer");
+  o.model.kind = *rc::gen::element<std::string>("gmlp", "transformer", "mixer");
   if (o.model.kind == "gmlp") {
     o.model.gate = *rc::gen::element<std::string>("split", "multiplicative", "additive", "linear");
     o.model.spatial = *rc::gen::element<std::string>("free", "toeplitz");
@@ -77,15 +77,30 @@ train::RunOptions random_options() {
     o.model.dropout = share();
     o.model.spatial_init = positive();
     o.model.spatial_init_per_position = *rc::gen::arbitrary<bool>();
+  } else if (o.model.kind == "mixer") {
+    o.model.causal = false;
+    o.model.d_spatial = whole(1, 1000);
+    o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
+    o.model.dropout = share();
+    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned");
   } else {
+    o.model.causal = *rc::gen::arbitrary<bool>();
     o.model.heads = *rc::gen::elementOf(std::vector<std::int64_t>{1, o.model.d_model / 2});
     o.model.norm = *rc::gen::element<std::string>("layer", "rms");
     o.model.mlp = *rc::gen::element<std::string>("gelu", "swiglu");
     if (o.model.mlp == "gelu") o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
     o.model.dropout = share();
     o.model.bias = *rc::gen::arbitrary<bool>();
-    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary");
+    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary", "relative");
+    if (o.model.positions == "relative")
+      o.model.attention = *rc::gen::element<std::string>("full", "positions_only");
     if (o.model.positions == "rotary") o.model.rotary_base = positive();
+  }
+  if (!o.model.causal) {
+    o.train.objective = "mlm";
+    o.train.mask_rate = share() / 2 + 0.1;
+    o.train.mask_token_share = share();
+    o.train.mask_random_share = (1 - o.train.mask_token_share) * share();
   }
   o.train.global_batch = whole(1, 1000);
   o.train.micro_batch = whole(1, o.train.global_batch);

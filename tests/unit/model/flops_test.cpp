@@ -139,6 +139,63 @@ TEST(Flops, OfATransformerAreThoseCountedByHand) {
   }
 }
 
+/// With relative positions scores are held, so all of them run; without queries and keys the values alone are
+/// projected and mixed.
+TEST(Flops, OfRelativePositionsAreThoseCountedByHand) {
+  for (const bool causal : {true, false}) {
+    for (const std::string attention : {"full", "positions_only"}) {
+      ModelOptions options = small(3);
+      options.kind = "transformer", options.heads = 2, options.positions = "relative";
+      options.attention = attention, options.causal = causal;
+      const std::int64_t products = attention == "full" ? 2 : 1;
+      std::int64_t channel = 0, seen = 0, all = 0, head = 0;
+      for (std::int64_t position = 0; position < options.seq_len; ++position) {
+        for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+          channel += options.d_model * options.d_model * (attention == "full" ? 4 : 2);
+          channel += 2 * options.d_model * options.d_ffn;
+          seen += products * options.d_model * (causal ? position + 1 : options.seq_len);
+          all += products * options.d_model * options.seq_len;
+        }
+        head += 11 * options.d_model;
+      }
+      const auto tokens = static_cast<double>(options.seq_len);
+      const FlopCount count = count_flops(options, 11);
+      EXPECT_DOUBLE_EQ(count.useful_per_token * tokens, kForwardAndBoth * flops_of(channel + seen + head));
+      EXPECT_DOUBLE_EQ(count.executed_per_token * tokens, kForwardAndBoth * flops_of(channel + all + head));
+    }
+  }
+}
+
+TEST(Flops, OfAMixerAreThoseCountedByHand) {
+  ModelOptions options = small(3);
+  options.kind = "mixer", options.causal = false, options.d_spatial = 5;
+  std::int64_t count_of_blocks = 0, head = 0;
+  for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+    for (std::int64_t channel = 0; channel < options.d_model; ++channel)
+      count_of_blocks += options.seq_len * options.d_spatial + options.d_spatial * options.seq_len;
+    for (std::int64_t position = 0; position < options.seq_len; ++position)
+      count_of_blocks += options.d_model * options.d_ffn + options.d_ffn * options.d_model;
+  }
+  for (std::int64_t position = 0; position < options.seq_len; ++position) head += 11 * options.d_model;
+  const auto tokens = static_cast<double>(options.seq_len);
+  const FlopCount count = count_flops(options, 11);
+  EXPECT_DOUBLE_EQ(count.useful_per_token * tokens, kForwardAndBoth * flops_of(count_of_blocks + head));
+  EXPECT_DOUBLE_EQ(count.executed_per_token, count.useful_per_token);
+  const FlopCount block = count_flops(options, 11, Recompute::kBlock);
+  EXPECT_DOUBLE_EQ((block.executed_per_token - count.executed_per_token) * tokens, flops_of(count_of_blocks));
+}
+
+/// Two of seven positions are asked for; logits of all run.
+TEST(Flops, OfAMaskedObjectiveCountTheLogitsThatItAsksFor) {
+  ModelOptions options = small(3);
+  options.causal = false;
+  const FlopCount all = count_flops(options, 11);
+  const FlopCount masked = count_flops(options, 11, Recompute::kNone, 2.0 / 7);
+  EXPECT_DOUBLE_EQ(masked.executed_per_token, all.executed_per_token);
+  EXPECT_NEAR((all.useful_per_token - masked.useful_per_token) * 7,
+              kForwardAndBoth * flops_of(5 * 11 * options.d_model), 1e-9);
+}
+
 TEST(FlopUtilisation, IsTheShareOfThePeak) {
   // 2 GFLOP a token, 100 thousand tokens a second: 200 TFLOP/s of 400.
   EXPECT_DOUBLE_EQ(flop_utilisation(2e9, 1e5, 4e14), 0.5);

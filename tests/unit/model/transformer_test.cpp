@@ -42,7 +42,43 @@ model::ModelOptions llama_like() {
   return options;
 }
 
-std::vector<model::ModelOptions> both() { return {gpt2_like(), llama_like()}; }
+/// A decoder with T5's positions, and one that knows nothing else of where to look.
+model::ModelOptions relative() {
+  model::ModelOptions options = gpt2_like();
+  options.positions = "relative";
+  return options;
+}
+
+model::ModelOptions positions_only() {
+  model::ModelOptions options = relative();
+  options.attention = "positions_only";
+  return options;
+}
+
+model::ModelOptions encoder() {
+  model::ModelOptions options = relative();
+  options.causal = false;
+  return options;
+}
+
+model::ModelOptions mixer() {
+  model::ModelOptions options = encoder();
+  options.kind = "mixer";
+  options.positions = "learned";
+  options.d_spatial = 7;
+  return options;
+}
+
+std::vector<model::ModelOptions> decoders() {
+  return {gpt2_like(), llama_like(), relative(), positions_only()};
+}
+std::vector<model::ModelOptions> families() {
+  return {gpt2_like(), llama_like(), relative(), positions_only(), encoder(), mixer()};
+}
+
+std::string name_of(const model::ModelOptions& o) {
+  return o.kind + " " + o.positions + " " + o.attention + (o.causal ? "" : " not causal");
+}
 
 struct Trained {
   double loss = 0;
@@ -67,9 +103,9 @@ Trained train(const model::ModelOptions& options, at::ScalarType dtype, model::R
 }
 
 TEST(Transformer, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
-  for (const model::ModelOptions& options : both()) {
+  for (const model::ModelOptions& options : families()) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
-      SCOPED_TRACE(options.positions + " " + c10::toString(dtype));
+      SCOPED_TRACE(name_of(options) + " " + c10::toString(dtype));
       const Trained kept = train(options, dtype, model::Recompute::kNone);
       const Trained again = train(options, dtype, model::Recompute::kBlock);
       EXPECT_EQ(again.loss, kept.loss);
@@ -81,21 +117,21 @@ TEST(Transformer, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
 }
 
 TEST(Transformer, BFloat16IsNearFloat64) {
-  for (const model::ModelOptions& options : both()) {
+  for (const model::ModelOptions& options : families()) {
     const SmallModel narrow = make_small_model(options, kVocabulary, at::kBFloat16, 5);
     const SmallModel wide = make_small_model(options, kVocabulary, at::kDouble, 5);
     const at::Tensor tokens = random_tokens({3, kPositions}, kVocabulary, 1);
     const at::Tensor targets = random_tokens({3, kPositions}, kVocabulary, 2);
     const at::Tensor loss = narrow.model->loss_sum(tokens, targets);
     ASSERT_EQ(loss.scalar_type(), at::kFloat);
-    EXPECT_LT(relative_error(loss, wide.model->loss_sum(tokens, targets)), 0.02) << options.positions;
+    EXPECT_LT(relative_error(loss, wide.model->loss_sum(tokens, targets)), 0.02) << name_of(options);
     EXPECT_LT(relative_error(narrow.model->logits(tokens), wide.model->logits(tokens)), 0.04)
-        << options.positions;
+        << name_of(options);
   }
 }
 
 TEST(Transformer, TrainsOnMicroBatchesAsOnTheWholeBatch) {
-  for (const model::ModelOptions& options : both()) {
+  for (const model::ModelOptions& options : families()) {
     const at::Tensor tokens = random_tokens({5, kPositions}, kVocabulary, 3);
     const at::Tensor targets = random_tokens({5, kPositions}, kVocabulary, 4);
     const SmallModel whole = make_small_model(options, kVocabulary, at::kDouble, 5);
@@ -108,7 +144,7 @@ TEST(Transformer, TrainsOnMicroBatchesAsOnTheWholeBatch) {
 }
 
 TEST(Transformer, AnnouncesParametersInTheirOrderBeforeItUsesThem) {
-  for (const model::ModelOptions& options : both()) {
+  for (const model::ModelOptions& options : families()) {
     const SmallModel small = make_small_model(options, kVocabulary, at::kFloat, 5);
     std::vector<std::int64_t> announced;
     small.model->on_parameter_use([&](std::int64_t last) { announced.push_back(last); });
@@ -127,8 +163,8 @@ TEST(Transformer, AnnouncesParametersInTheirOrderBeforeItUsesThem) {
   }
 }
 
-RC_GTEST_PROP(Transformer, LaterTokensNeverChangeEarlierLogits, (std::uint64_t seed, bool llama)) {
-  const model::ModelOptions options = llama ? llama_like() : gpt2_like();
+RC_GTEST_PROP(Transformer, LaterTokensNeverChangeEarlierLogits, (std::uint64_t seed)) {
+  const model::ModelOptions options = *rc::gen::elementOf(decoders());
   const auto length = *rc::gen::inRange<std::int64_t>(2, kPositions + 1);
   const auto changed = *rc::gen::inRange<std::int64_t>(1, length);
   const SmallModel small = make_small_model(options, kVocabulary, at::kFloat, seed);
@@ -143,7 +179,7 @@ RC_GTEST_PROP(Transformer, LaterTokensNeverChangeEarlierLogits, (std::uint64_t s
 /// Logits of attention without any position encoding do not change when the tokens before the last one are
 /// put in another order; with any of the encodings they do.
 TEST(Transformer, PositionsMatterJustWhereTheyAreEncoded) {
-  for (const std::string positions : {"none", "sinusoidal", "learned", "rotary"}) {
+  for (const std::string positions : {"none", "sinusoidal", "learned", "rotary", "relative"}) {
     model::ModelOptions options = gpt2_like();
     options.positions = positions;
     options.layers = 1;  // a second one would see which tokens the first one's positions saw
@@ -173,6 +209,20 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   model::ModelOptions uneven = gpt2_like();
   uneven.heads = 5;
   EXPECT_THROW((void)model::parameter_specs(uneven, kVocabulary), c10::Error);
+  model::ModelOptions blind = positions_only();
+  blind.positions = "learned";
+  EXPECT_THROW((void)model::parameter_specs(blind, kVocabulary), c10::Error);
+}
+
+TEST(Mixer, RefusesToBeCausalToDecodeAndToReadMoreThanItsPositions) {
+  model::ModelOptions causal = mixer();
+  causal.causal = true;
+  EXPECT_THROW((void)model::parameter_specs(causal, kVocabulary), c10::Error);
+  const SmallModel small = make_small_model(mixer(), kVocabulary, at::kFloat, 5);
+  EXPECT_THROW((void)small.model->make_cache(), c10::Error);
+  EXPECT_THROW((void)small.model->logits(random_tokens({1, kPositions + 1}, kVocabulary, 1)), c10::Error);
+  EXPECT_THROW((void)model::make_model(small.options, kVocabulary, small.leaves, model::Recompute::kGate),
+               c10::Error);
 }
 
 /// Prefills `prompt` tokens, decodes the others one by one; the largest relative error of any row of logits.
@@ -187,8 +237,8 @@ double worst_error(const SmallModel& small, const at::Tensor& tokens_T, std::int
   return worst;
 }
 
-RC_GTEST_PROP(TransformerDecode, EqualsFullForward, (std::uint64_t seed, bool llama)) {
-  model::ModelOptions options = llama ? llama_like() : gpt2_like();
+RC_GTEST_PROP(TransformerDecode, EqualsFullForward, (std::uint64_t seed)) {
+  model::ModelOptions options = *rc::gen::elementOf(decoders());
   options.layers = 3;
   const auto length = *rc::gen::inRange<std::int64_t>(1, kPositions + 1);
   const auto prompt = *rc::gen::inRange<std::int64_t>(1, length + 1);
