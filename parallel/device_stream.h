@@ -36,6 +36,9 @@ class DeviceEvent {
   DeviceEvent& operator=(DeviceEvent&&) noexcept;
 
   void record();
+  /// The current stream goes on once the device has come past what was recorded last; at once if nothing
+  /// was. Captured in a graph, that holds for every replay: of what was recorded before it.
+  void block_stream();
   /// True when the device has come past it, or it was never recorded.
   [[nodiscard]] bool done() const;
   /// Seconds of the device between two events that are done.

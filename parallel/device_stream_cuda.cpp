@@ -78,6 +78,14 @@ DeviceEvent& DeviceEvent::operator=(DeviceEvent&&) noexcept = default;
 
 void DeviceEvent::record() { C10_CUDA_CHECK(cudaEventRecord(impl_->event, current_stream())); }
 
+void DeviceEvent::block_stream() {
+  cudaStreamCaptureStatus status{};
+  C10_CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &status));
+  const bool captures = status == cudaStreamCaptureStatusActive;
+  C10_CUDA_CHECK(cudaStreamWaitEvent(current_stream(), impl_->event,
+                                     captures ? cudaEventWaitExternal : cudaEventWaitDefault));
+}
+
 bool DeviceEvent::done() const {
   const cudaError_t state = cudaEventQuery(impl_->event);
   if (state == cudaErrorNotReady) {

@@ -156,6 +156,38 @@ TEST_F(DeviceStepTest, StoppedAnywhereAndResumedIsBitExact) {
   }
 }
 
+/// The copy takes longer than the step beside which it runs: 200 MB, and hardly anything to compute.
+TEST_F(DeviceStepTest, ACheckpointIsOfItsStepWhileTheNextOneRuns) {
+  SLUICE_NEEDS_GPU();
+  for (const std::string graphs : {"on", "off"}) {
+    RunOptions run = options("cuda", "bf16");
+    run.model.d_model = 1024;
+    run.model.d_ffn = 4096;
+    run.train.micro_batch = run.train.global_batch;
+    run.train.steps = 6;
+    run.train.cuda_graph = graphs;
+    run.parallel.bucket_mb = 16;
+    run.parallel.check_replicas_every = 0;
+    run.eval.every = 0;
+    run.checkpoint.every = 1;
+    run.checkpoint.keep = 10;
+    const RanksResult straight = train(run);
+    for (const int step : {1, 3, 5}) {
+      RunOptions resumed = run;
+      resumed.run.dir = fmt::format("{}-from-{}", run.run.dir, step);
+      resumed.train.ledger.clear();
+      std::filesystem::copy(run.run.dir, resumed.run.dir, kWholeTree);
+      for (int later = step + 1; later <= run.train.steps; ++later)
+        std::filesystem::remove_all(resumed.run.dir + fmt::format("/checkpoints/step-{:06}", later));
+      const RanksResult again = train(resumed);
+      SCOPED_TRACE(fmt::format("graphs {}, from step {}", graphs, step));
+      EXPECT_EQ(std::ssize(again.told.losses), run.train.steps - step);
+      EXPECT_TRUE(at::equal(again.parameters, straight.parameters));
+      EXPECT_TRUE(at::equal(again.second_moment, straight.second_moment));
+    }
+  }
+}
+
 /// Whatever timing says on each start.
 TEST_F(DeviceStepTest, ATunedRunKeepsItsAlgorithms) {
   SLUICE_NEEDS_GPU();

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/uniform.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -74,7 +75,10 @@ CheckpointBenchmark benchmark_checkpoints(const RunOptions& options, std::int64_
   result.setup_s = setup.lap();
   for (std::int64_t step = 1; step <= repeats; ++step) {
     world.barrier();
-    const auto gather = [&](const StateBuffers& host) { gather_state(layout, live, host, group.exchange()); };
+    const auto gather = [&](const StateBuffers& host) {
+      gather_state_now(layout, live, host, group.exchange());
+      return std::function<void()>();
+    };
     CheckpointInfo info;
     info.state.step = step;
     info.model = options.model;

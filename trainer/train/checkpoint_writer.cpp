@@ -72,14 +72,16 @@ CheckpointWriter::CheckpointWriter(fs::path run_directory, const parallel::Arena
       retention_(retention),
       host_(allocate(layout, dtype, device)) {}
 
-void CheckpointWriter::snapshot(CheckpointInfo info,
-                                const std::function<void(const StateBuffers& host)>& copy) {
+void CheckpointWriter::snapshot(CheckpointInfo info, const Copy& copy) {
   Stopwatch watch;
   finish();
-  copy(host_);
+  auto wait_for_copy = copy(host_);
   const double stall_s = watch.lap();
   running_ = std::async(std::launch::async,
-                        [this, info = std::move(info), stall_s] { return write(info, stall_s); });
+                        [this, info = std::move(info), stall_s, wait_for_copy = std::move(wait_for_copy)] {
+                          if (wait_for_copy) wait_for_copy();
+                          return write(info, stall_s);
+                        });
 }
 
 void CheckpointWriter::finish() {

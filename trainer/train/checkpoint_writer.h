@@ -20,7 +20,9 @@ namespace sluice::train {
 struct WrittenCheckpoint {
   std::int64_t step = 0;
   std::filesystem::path directory;
-  double stall_s = 0;      ///< that training stood still: for the checkpoint before, and for the copy
+  /// That the training loop stood still: for the checkpoint before, and for as much of the copy as its caller
+  /// waited for.
+  double stall_s = 0;
   double write_s = 0;      ///< of digests and writing, beside training
   std::int64_t bytes = 0;  ///< of all its files
 };
@@ -41,9 +43,12 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  /// Waits for the checkpoint before, lets `copy` fill the buffers, and begins to write them. Throws what
-  /// stopped the checkpoint before.
-  void snapshot(CheckpointInfo info, const std::function<void(const StateBuffers& host)>& copy);
+  /// Fills the host's buffers, or begins to: what it returns, unless empty, waits until they are full.
+  using Copy = std::function<std::function<void()>(const StateBuffers& host)>;
+
+  /// Waits for the checkpoint before, lets `copy` fill the buffers, and begins to write them once they are
+  /// full. Throws what stopped the checkpoint before.
+  void snapshot(CheckpointInfo info, const Copy& copy);
   /// Waits until none is being written. Throws what stopped it.
   void finish();
   /// Those that reached the disk since the last call, in their order; waits for none. Throws what stopped

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "parallel/trace_range.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/stopwatch.h"
+#include "trainer/train/update_slices.h"
 
 namespace sluice::train {
 
@@ -30,45 +32,6 @@ std::vector<kernels::Slice> slices_with_index(const std::vector<optim::Range>& r
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     if (ranges[i].numel() > 0)
       slices.push_back({ranges[i].begin, ranges[i].end, static_cast<std::int64_t>(i)});
-  }
-  return slices;
-}
-
-/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so none is
-/// mixed.
-at::Tensor block_updates(const Replica& replica) {
-  constexpr std::int64_t kBlock = kernels::kDecayBlock;
-  const at::Tensor flags = at::zeros({replica.layout().size() / kBlock}, at::kByte);
-  const auto mark = [&](const optim::Range& range, kernels::BlockUpdate how) {
-    auto* const bytes = flags.mutable_data_ptr<std::uint8_t>();
-    std::fill(bytes + range.begin / kBlock, bytes + (range.end + kBlock - 1) / kBlock,
-              static_cast<std::uint8_t>(how));
-  };
-  for (const optim::DecayRange& range : replica.decayed_ranges()) mark(range, kernels::BlockUpdate::kDecay);
-  for (const optim::Range& range : replica.idle_ranges()) mark(range, kernels::BlockUpdate::kNone);
-  return flags.to(replica.parameters().device());
-}
-
-/// What this rank updates: gradients lie in the arena, moments one after another, parameters as the replica
-/// has them.
-std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
-  const at::Tensor flags = block_updates(replica);
-  std::vector<kernels::UpdateSlice> slices;
-  std::int64_t offset = 0;
-  for (const optim::Range& range : optimizer.owned()) {
-    const std::int64_t count = range.numel();
-    const auto of_arena = [&](const at::Tensor& flat) {
-      return flat.defined() ? flat.narrow(0, range.begin, count) : flat;
-    };
-    slices.push_back(
-        {.parameters =
-             replica.owner() ? replica.parameters().narrow(0, offset, count) : of_arena(replica.parameters()),
-         .gradients = of_arena(replica.gradients()),
-         .first = optimizer.first_moment().narrow(0, offset, count),
-         .second = optimizer.second_moment().narrow(0, offset, count),
-         .compute = of_arena(replica.rounded()),
-         .blocks = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
-    offset += count;
   }
   return slices;
 }
@@ -86,7 +49,8 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
       slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
                   replica.parameters().device()),
       update_slices_(slices_to_update(replica, optimizer_)),
-      form_(plan.samples.value_or(causal_form(replica.options().seq_len))) {
+      form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
+      reading_(replica.parameters().device()) {
   const auto owner = replica.owner();
   TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator.rank()), "rank ",
               communicator.rank(), " has the parameters of ", owner.value_or(-1), " alone");
@@ -263,6 +227,7 @@ void DeviceStep::update() {
   slice_sums_.run(replica_.gradients(), sums_);
   if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
   kernels::decide_update(sums_, agreed_, scalars_, decision_);
+  state_read_.block_stream();
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
 }
 
@@ -271,6 +236,25 @@ void DeviceStep::settle() {
   parallel::BucketGather gather(replica_.layout(), replica_.computed_with(), communicator_);
   gather.start();
   gather.finish();
+}
+
+/// Slices are put together by exchanges, which keep one order with those of the steps: in the step's stream,
+/// and the host waits, since a peer may be gone.
+std::function<void()> DeviceStep::read_state(const std::function<void()>& copy) {
+  if (plan_.sharding == Sharding::kState) {
+    copy();
+    state_read_.record();
+    parallel::wait_for_event(state_read_, communicator_, "copy of the state from the GPU");
+    return [] {};
+  }
+  reading_.run([&] {
+    copy();
+    state_read_.record();
+  });
+  return [this] {
+    constexpr std::chrono::microseconds kPause{200};
+    while (!state_read_.done()) std::this_thread::sleep_for(kPause);
+  };
 }
 
 StepResult DeviceStep::finish() {

@@ -13,6 +13,7 @@
 #include "parallel/bucket_gather.h"
 #include "parallel/device_stream.h"
 #include "parallel/gradient_reducer.h"
+#include "parallel/side_stream.h"
 #include "trainer/kernels/device_update.h"
 #include "trainer/train/step.h"
 
@@ -30,6 +31,7 @@ class DeviceStep final : public TrainStep {
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
   void settle() override;
+  [[nodiscard]] std::function<void()> read_state(const std::function<void()>& copy) override;
   [[nodiscard]] std::int64_t lag() const override { return 1; }
   [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
 
@@ -108,6 +110,9 @@ class DeviceStep final : public TrainStep {
   at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
   bool gathering_ = false;
+
+  parallel::SideStream reading_;      ///< of copies of the state
+  parallel::DeviceEvent state_read_;  ///< their end: an update comes after it
 
   std::array<CapturedPart, kParts> parts_;
   std::array<Flight, 3>

@@ -49,6 +49,11 @@ void HostStep::begin(std::int64_t step, dataio::Loader& loader, const std::funct
   result_ = compute(step, loader, wish);
 }
 
+std::function<void()> HostStep::read_state(const std::function<void()>& copy) {
+  copy();
+  return [] {};
+}
+
 StepResult HostStep::finish() {
   TORCH_CHECK(result_, "HostStep: finish() without begin()");
   return *std::exchange(result_, std::nullopt);

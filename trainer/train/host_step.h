@@ -21,6 +21,7 @@ class HostStep final : public TrainStep {
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
   void settle() override {}
+  [[nodiscard]] std::function<void()> read_state(const std::function<void()>& copy) override;
   [[nodiscard]] std::int64_t lag() const override { return 0; }
   [[nodiscard]] const optim::AdamW& optimizer() const override { return optimizer_; }
 

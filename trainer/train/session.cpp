@@ -362,10 +362,11 @@ CheckpointInfo Session::describe() const {
 void Session::checkpoint_now() {
   last_checkpointed_ = state_.step;
   const auto gather = [this](const StateBuffers& host) {
-    gather_state(replica_->layout(), live_state(), host, device_.exchange());
+    return step_->read_state(
+        [&] { gather_state(replica_->layout(), live_state(), host, device_.exchange()); });
   };
   if (!is_rank_zero()) {
-    gather({});
+    gather({})();
     return;
   }
   records_->sync();

@@ -110,6 +110,11 @@ void gather_state(const parallel::ArenaLayout& layout, const StateBuffers& live,
   gather(layout, live.parameters, host.parameters, communicator);
   gather(layout, live.first_moment, host.first_moment, communicator);
   gather(layout, live.second_moment, host.second_moment, communicator);
+}
+
+void gather_state_now(const parallel::ArenaLayout& layout, const StateBuffers& live, const StateBuffers& host,
+                      parallel::Communicator& communicator) {
+  gather_state(layout, live, host, communicator);
   if (!live.parameters.is_cuda()) return;
   parallel::DeviceEvent done;
   done.record();

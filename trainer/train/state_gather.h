@@ -26,10 +26,13 @@ void share_buffer(const parallel::ArenaLayout& layout, const at::Tensor& whole, 
 void share_state(const parallel::ArenaLayout& layout, const StateBuffers& whole, const StateBuffers& live,
                  parallel::Communicator& communicator);
 
-/// Collective, blocking. Copies the state into `host`, whole buffers in the host's memory on rank 0
-/// (page-locked ones where `live` is on a GPU); not looked at elsewhere. Parameters held whole must be rank
-/// 0's own to the last slice.
+/// Collective. Copies the state into `host`, whole buffers in the host's memory on rank 0 (page-locked ones
+/// where `live` is on a GPU: there it is only enqueued on the current stream); not looked at elsewhere.
+/// Parameters held whole must be rank 0's own to the last slice.
 void gather_state(const parallel::ArenaLayout& layout, const StateBuffers& live, const StateBuffers& host,
                   parallel::Communicator& communicator);
+/// The same, and waits for it.
+void gather_state_now(const parallel::ArenaLayout& layout, const StateBuffers& live, const StateBuffers& host,
+                      parallel::Communicator& communicator);
 
 }  // namespace sluice::train

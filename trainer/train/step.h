@@ -82,6 +82,10 @@ class TrainStep {
   /// Collective, with no step unfinished: brings all that the replica computes with up to date on every rank,
   /// as evaluation needs it.
   virtual void settle() = 0;
+  /// Collective, with no step unfinished. `copy` copies parameters and moments elsewhere. On a GPU, where it
+  /// only enqueues, that may go on beside the next step, whose update waits for it. What is returned waits
+  /// until the copy is whole: for any thread, as long as the step lives.
+  [[nodiscard]] virtual std::function<void()> read_state(const std::function<void()>& copy) = 0;
   /// How many unfinished steps there may be when one is begun.
   [[nodiscard]] virtual std::int64_t lag() const = 0;
   /// The moments belong to the step as long as any is unfinished, as do the replica's parameters.

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <future>
+#include <stdexcept>
 
 #include "dataio/tokenizer.h"
 #include "tests/unit/dataio/scratch.h"
@@ -29,11 +31,16 @@ CheckpointInfo info(std::int64_t step) {
 }
 
 /// Fills the host's buffers as a copy of a state would.
-std::function<void(const StateBuffers&)> values(double base) {
+void fill(const StateBuffers& host, double base) {
+  host.parameters.fill_(base);
+  host.first_moment.fill_(base + 0.25);
+  host.second_moment.fill_(base + 0.5);
+}
+
+CheckpointWriter::Copy values(double base) {
   return [base](const StateBuffers& host) {
-    host.parameters.fill_(base);
-    host.first_moment.fill_(base + 0.25);
-    host.second_moment.fill_(base + 0.5);
+    fill(host, base);
+    return std::function<void()>();
   };
 }
 
@@ -121,6 +128,36 @@ TEST_F(CheckpointWriterTest, TheNextOneWaitsAndOverwritesNothing) {
   }
 }
 
+TEST_F(CheckpointWriterTest, NothingIsWrittenBeforeTheCopyIsWhole) {
+  const auto tokenizer = dataio::make_byte_tokenizer();
+  CheckpointWriter writer = make(*tokenizer);
+  std::promise<void> gate;
+  StateBuffers filled;
+  writer.snapshot(info(2), [&](const StateBuffers& host) {
+    filled = host;
+    return [&, may = gate.get_future().share()] {
+      may.wait();
+      fill(filled, 2);
+    };
+  });
+  EXPECT_THAT(writer.take_written(), testing::IsEmpty()) << "and the caller is here already";
+  EXPECT_FALSE(fs::exists(run() / "checkpoints" / "latest"));
+  gate.set_value();
+  writer.finish();
+  EXPECT_EQ(writer.take_written().size(), 1U);
+  expect_stored(2, 2);
+}
+
+TEST_F(CheckpointWriterTest, AFaultOfTheCopyIsThrownToo) {
+  const auto tokenizer = dataio::make_byte_tokenizer();
+  CheckpointWriter writer = make(*tokenizer);
+  writer.snapshot(info(1), [](const StateBuffers& /*host*/) {
+    return [] { throw std::runtime_error("the device is gone"); };
+  });
+  EXPECT_THROW(writer.finish(), std::runtime_error);
+  EXPECT_THAT(writer.take_written(), testing::IsEmpty());
+}
+
 TEST_F(CheckpointWriterTest, ItsEndWaitsForWhatItBegan) {
   const auto tokenizer = dataio::make_byte_tokenizer();
   {
@@ -136,7 +173,11 @@ TEST_F(CheckpointWriterTest, AFaultOfTheThreadIsThrownToItsCaller) {
   CheckpointWriter writer = make(*tokenizer);
   writer.snapshot(info(1), values(1));
   bool copied = false;
-  EXPECT_THROW(writer.snapshot(info(2), [&](const StateBuffers& /*host*/) { copied = true; }),
+  EXPECT_THROW(writer.snapshot(info(2),
+                               [&](const StateBuffers& /*host*/) {
+                                 copied = true;
+                                 return std::function<void()>();
+                               }),
                std::exception);
   EXPECT_FALSE(copied) << "before anything else is begun";
   writer.finish();

@@ -79,7 +79,7 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
     };
     const StateBuffers whole{
         .parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
-    gather_state(layout, session.live_state(), whole, world);
+    gather_state_now(layout, session.live_state(), whole, world);
     if (world.rank() == 0) {
       whole_of_rank_0 = in_one_bucket(layout, session.replica().whole_parameters());
       result.parameters = in_one_bucket(layout, whole.parameters);

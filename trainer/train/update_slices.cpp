@@ -1,0 +1,51 @@
+#include "trainer/train/update_slices.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace sluice::train {
+
+namespace {
+
+/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so none is
+/// mixed.
+at::Tensor block_updates(const Replica& replica) {
+  constexpr std::int64_t kBlock = kernels::kDecayBlock;
+  const at::Tensor flags = at::zeros({replica.layout().size() / kBlock}, at::kByte);
+  const auto mark = [&](const optim::Range& range, kernels::BlockUpdate how) {
+    auto* const bytes = flags.mutable_data_ptr<std::uint8_t>();
+    std::fill(bytes + range.begin / kBlock, bytes + (range.end + kBlock - 1) / kBlock,
+              static_cast<std::uint8_t>(how));
+  };
+  for (const optim::DecayRange& range : replica.decayed_ranges()) mark(range, kernels::BlockUpdate::kDecay);
+  for (const optim::Range& range : replica.idle_ranges()) mark(range, kernels::BlockUpdate::kNone);
+  return flags.to(replica.parameters().device());
+}
+
+}  // namespace
+
+std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
+  const at::Tensor flags = block_updates(replica);
+  std::vector<kernels::UpdateSlice> slices;
+  std::int64_t offset = 0;
+  for (const optim::Range& range : optimizer.owned()) {
+    const std::int64_t count = range.numel();
+    const auto of_arena = [&](const at::Tensor& flat) {
+      return flat.defined() ? flat.narrow(0, range.begin, count) : flat;
+    };
+    slices.push_back(
+        {.parameters =
+             replica.owner() ? replica.parameters().narrow(0, offset, count) : of_arena(replica.parameters()),
+         .gradients = of_arena(replica.gradients()),
+         .first = optimizer.first_moment().narrow(0, offset, count),
+         .second = optimizer.second_moment().narrow(0, offset, count),
+         .compute = of_arena(replica.rounded()),
+         .blocks = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
+    offset += count;
+  }
+  return slices;
+}
+
+}  // namespace sluice::train
