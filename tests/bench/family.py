@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 
-from side_by_side import ROOT, Clock, Job, end_children_when_told_to, find_sluice, last_words, number, run, sluice_command
+from side_by_side import ROOT, Clock, Gpus, Job, end_children_when_told_to, find_sluice, last_words, number, run, sluice_command
 
 FAMILIES = {"gmlp": "gMLP", "amlp": "aMLP", "transformer": "Transformer"}
 SIZES = ("small", "large")
@@ -40,6 +40,7 @@ def parse_arguments():
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="runs side by side")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="of this host, that the runs are dealt out to")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="cpu: in fp32")
     parser.add_argument("--steps", type=int, metavar="N", help="instead of the config's")
     parser.add_argument("--tune", action="store_true", help="find each family's learning rate first")
@@ -185,6 +186,7 @@ class Runner:
         self.own, self.known, self.clock = own, known, clock
         self.began = time.monotonic()
         self.faults = {}
+        self.gpus = Gpus(own.gpus)
         # A sweep of several families at once still shares the machine evenly.
         self.environment = {"SLUICE_PROGRESS": "lines"}
         if "OMP_NUM_THREADS" not in os.environ:
@@ -197,16 +199,20 @@ class Runner:
                 while todo and len(running) < self.own.jobs and self.clock.left() > 0:
                     one = todo.pop(0)
                     log = f"{directory_of(self.own, self.known, one)}.log"
-                    running[one] = Job(train_command(self.own, self.known, one), log, self.environment)
+                    running[one] = Job(train_command(self.own, self.known, one), log,
+                                       {**self.environment, **self.gpus.take(one)})
                 time.sleep(0.1)
                 for one, job in list(running.items()):
-                    if job.running() and self.clock.left() <= 0:
+                    late = self.clock.left() <= 0
+                    if job.running() and not late:
+                        continue
+                    if job.running():
                         job.end()
                         self.tell(one, "not done in time")
-                        del running[one]
-                    elif not job.running():
+                    else:
                         self.finish(one, job, sweep)
-                        del running[one]
+                    self.gpus.give_back(one)
+                    del running[one]
         finally:
             for job in running.values():
                 job.end()

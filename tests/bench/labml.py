@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from side_by_side import ROOT, Clock, Job, end_children_when_told_to, find_sluice, table
+from side_by_side import ROOT, Clock, Gpus, Job, end_children_when_told_to, find_sluice, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ def parse_arguments():
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--ranks", type=int, default=1, help="of each run; the global batch stays")
     parser.add_argument("--at-once", type=int, metavar="N", help="runs side by side; default all with one rank, else one")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="of this host, that runs of one rank are dealt out to")
     parser.add_argument("--dir", type=pathlib.Path, help="where corpus and runs go; default runs/EXPERIMENT")
     parser.add_argument("--limit", type=float, default=3600, metavar="S", help="seconds for everything")
     own, own.words = parser.parse_known_args()
@@ -85,12 +86,14 @@ def train_all(own, corpus, clock):
     environment = {"SLUICE_PROGRESS": "lines"}
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (own.at_once * own.ranks)))
+    gpus = Gpus(own.gpus if own.ranks == 1 else 1)
     todo, running, seconds, faults = list(own.seeds), {}, {}, {}
     try:
         while todo or running:
             while todo and len(running) < own.at_once:
                 seed = todo.pop(0)
-                running[seed] = Job(train_command(own, corpus, seed), own.dir / f"seed-{seed}.log", environment)
+                running[seed] = Job(train_command(own, corpus, seed), own.dir / f"seed-{seed}.log",
+                                    {**environment, **gpus.take(seed)})
             time.sleep(0.2)
             for seed, job in list(running.items()):
                 if job.running() and clock.left() > 0:
@@ -100,6 +103,7 @@ def train_all(own, corpus, clock):
                     faults[seed] = "not done in time"
                 elif job.process.returncode != 0:
                     faults[seed] = f"exit code {job.process.returncode}, {job.log}:\n{job.log.read_text(errors='replace')[-600:]}"
+                gpus.give_back(seed)
                 seconds[seed] = time.monotonic() - job.began
                 del running[seed]
                 print(f"seed {seed}: {seconds[seed]:.0f} s {faults.get(seed, '')}", flush=True)

@@ -123,6 +123,25 @@ class Job:
         return {"failed": f"exit code {self.process.returncode}: {last_words(lines)}", "log": str(self.log)}
 
 
+class Gpus:
+    """The GPUs of this host that runs of one rank are dealt out to: each goes where the fewest are."""
+
+    def __init__(self, count):
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self.names = (seen.split(",") if seen else [str(index) for index in range(count)])[:count]
+        self.running = {name: set() for name in self.names}
+
+    def take(self, run):
+        """What the run's environment needs to see its GPU alone; nothing where there is one for all."""
+        name = min(self.names, key=lambda name: len(self.running[name]))
+        self.running[name].add(run)
+        return {"CUDA_VISIBLE_DEVICES": name} if len(self.names) > 1 else {}
+
+    def give_back(self, run):
+        for runs in self.running.values():
+            runs.discard(run)
+
+
 def last_words(lines):
     """The line that says what went wrong: the last one that speaks of an error or of sluice, else the last with letters."""
     spoken = [line.strip()[:200] for line in lines if re.search(r"[a-z]", line)]

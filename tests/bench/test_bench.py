@@ -7,10 +7,22 @@ import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 import family
 import settings
 import side_by_side
+
+
+class Gpus(unittest.TestCase):
+    def test_each_run_goes_where_the_fewest_are(self):
+        with mock.patch.dict("os.environ", {"CUDA_VISIBLE_DEVICES": "4,7,9"}):
+            gpus = side_by_side.Gpus(2)
+        self.assertEqual([gpus.take(run)["CUDA_VISIBLE_DEVICES"] for run in "abc"], ["4", "7", "4"])
+        gpus.give_back("a")
+        gpus.give_back("c")
+        self.assertEqual(gpus.take("d"), {"CUDA_VISIBLE_DEVICES": "4"})
+        self.assertEqual(side_by_side.Gpus(1).take("a"), {}, "one GPU is seen as it is")
 
 
 class Settings(unittest.TestCase):
