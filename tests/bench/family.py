@@ -1,7 +1,7 @@
 """family.sh: gMLP, aMLP and Transformer, trained on the same tokens at two sizes with matched parameters, several seeds each.
 
-CORPUS is what family_corpus.sh made (its folder `corpus`). Every run is configs/experiments/family.ini with one of the files
-family_FAMILY_SIZE.ini beside it. With --tune the learning rates are tried first, for each family at its small size, one seed, in
+CORPUS is what family_corpus.sh made (its folder `corpus`). Every run is configs/experiments/family.ini with one of
+configs/models/family_FAMILY_SIZE.ini. With --tune the learning rates are tried first, for each family at its small size, one seed, in
 a shorter run of the same schedule; the runs then take what was best, and a later call without --tune takes it too.
 
 Finished runs are kept in --out and not run again; one that was interrupted goes on from its checkpoint. Beside --out lies the
@@ -62,7 +62,7 @@ def parse_arguments():
 
 
 def config_of(family, size):
-    return ROOT / f"configs/experiments/family_{family}_{size}.ini"
+    return ROOT / f"configs/models/family_{family}_{size}.ini"
 
 
 def config_value(file, section, key):
