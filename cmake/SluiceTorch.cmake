@@ -58,6 +58,9 @@ target_include_directories(torch_headers SYSTEM INTERFACE ${SLUICE_TORCH}/includ
 add_library(torch INTERFACE)
 target_link_libraries(torch INTERFACE torch_headers ${SLUICE_TORCH}/lib/libtorch_cpu.so ${SLUICE_TORCH}/lib/libc10.so)
 target_link_options(torch INTERFACE "LINKER:-rpath,${SLUICE_TORCH}/lib")
+# LibTorch's libraries export parts of an older std::filesystem (libtorch.so's remove_all() jumps to nowhere): libstdc++ comes
+# before them in the order in which symbols are looked up.
+target_link_options(torch INTERFACE "LINKER:--push-state,--no-as-needed" -lstdc++ "LINKER:--pop-state")
 
 if(SLUICE_CUDA)
   # The wheel's own NCCL, cuBLASLt and CUDA runtime: the very files that libtorch_cuda.so loads.
