@@ -1,14 +1,18 @@
 """two_gpus.sh: how well a step scales from one GPU of this host to several, at the same batch on each (weak scaling).
 
 For each batch a GPU: sluice on one GPU and on all, plain and with ZeRO-1, and the PyTorch peer alone and under
-DistributedDataParallel. Efficiency is tokens/s over those of one GPU times the number of GPUs, each program against itself."""
+DistributedDataParallel. One GPU is each of them: a copy of the program on every GPU at once, that have nothing to do with one
+another. Efficiency is tokens/s over the sum of those copies', each program against itself. GPUs at their power limit differ by some
+per cent, and ranks that exchange gradients go at the pace of the slowest: `of slowest` is against its copy alone, which is what
+the exchange costs."""
 
 import argparse
 import os
 import pathlib
+import statistics
 import tempfile
 
-from side_by_side import (ROOT, Clock, Lines, Size, end_children_when_told_to, number, peer_command, run,
+from side_by_side import (ROOT, Clock, Gpus, Job, Lines, Size, end_children_when_told_to, number, peer_command, run,
                           sluice_command, table)
 
 
@@ -51,6 +55,24 @@ def better(a, b):
     return a if speeds[0] >= speeds[1] else b
 
 
+def run_on_each(own, command, log, limit_s, environment):
+    """The program on every GPU at once, by itself on each: the first one's result with the mean tokens/s, and those of each."""
+    if own.gpus == 1 or limit_s < 5:
+        return run(command, log, limit_s, environment)
+    gpus = Gpus(own.gpus)
+    jobs = []
+    try:
+        for gpu in range(own.gpus):
+            jobs.append(Job(command, log.with_suffix(f".{gpu}.log"), {**environment, **gpus.take(gpu)}))
+        results = [job.result(limit_s) for job in jobs]
+    finally:
+        for job in jobs:
+            job.end()
+    failed = next((result for result in results if "failed" in result), None)
+    speeds = [number(result, "tokens_per_s") for result in results]
+    return failed or {**results[0], "tokens_per_s": statistics.fmean(speeds), "tokens_per_s_by_gpu": speeds}
+
+
 def measure(own, folder, lines, clock):
     """{(batch, name, ranks): its best round}"""
     # The same graphs are compiled for one GPU and for several: what can be is taken from there.
@@ -60,8 +82,9 @@ def measure(own, folder, lines, clock):
         for batch in map(int, own.batches.split(",")):
             for name, ranks, command in programs(own, batch):
                 log = folder / f"{name.replace(' ', '-')}-{batch}-{ranks}-{turn}.log"
+                begin = run_on_each if ranks == 1 else lambda own, *words: run(*words)
                 result = lines.add({"batch": batch, "who": name, "ranks": ranks, "round": turn},
-                                   run(command, log, min(own.limit, clock.left()), environment))
+                                   begin(own, command, log, min(own.limit, clock.left()), environment))
                 key = (batch, name, ranks)
                 best[key] = better(best[key], result) if key in best else result
     return best
@@ -70,12 +93,15 @@ def measure(own, folder, lines, clock):
 def rows_of(own, best):
     for (batch, name, ranks), result in best.items():
         speed = number(result, "tokens_per_s")
-        alone = number(best.get((batch, name.removesuffix(" ZeRO-1"), 1), {}), "tokens_per_s")
+        one = best.get((batch, name.removesuffix(" ZeRO-1"), 1), {})
+        alone = number(one, "tokens_per_s")
+        slowest = min(one.get("tokens_per_s_by_gpu", [alone])) if alone else None
         step = number(result, "step_s.median", scale=1e3)
         exposed = number(result, "phases_s.comm_exposed", scale=1e3)
         yield [f"{own.model} B{batch}", name, ranks, f"{speed:.0f}" if speed else "failed",
                f"{speed / ranks:.0f}" if speed else None,
                f"{speed / (ranks * alone):.3f}" if speed and alone and ranks > 1 else None,
+               f"{speed / (ranks * slowest):.3f}" if speed and slowest and ranks > 1 else None,
                f"{step:.2f}" if step else None, f"{exposed:.2f}" if exposed is not None and ranks > 1 else None]
 
 
@@ -86,7 +112,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="two-gpus-"))
     print(f"results: {lines.file}, logs: {folder}", flush=True)
     best = measure(own, folder, lines, Clock(own.budget))
-    print(table(["size", "who", "GPUs", "tokens/s", "a GPU", "efficiency", "step ms", "exposed ms"], rows_of(own, best)))
+    print(table(["size", "who", "GPUs", "tokens/s", "a GPU", "efficiency", "of slowest", "step ms", "exposed ms"], rows_of(own, best)))
     failed = [key for key, result in best.items() if "failed" in result]
     for key in failed:
         print("FAILED", *key, best[key]["failed"], best[key].get("log", ""))
