@@ -152,6 +152,9 @@ class Commands(unittest.TestCase):
         result = json.loads(self.ok("bench", "step", *SETTINGS, "--steps", 3, "--json", ranks=2))
         self.assertEqual(result["ranks"], 2)
         self.assertEqual(result["tokens_per_step"], 8 * 32)
+        for name, ranks in result["phases_by_rank_s"].items():
+            self.assertEqual(len(ranks), 2)
+            self.assertAlmostEqual(sum(ranks) / 2, result["phases_s"][name], places=9)
 
     def test_bench_step_says_what_the_device_gave_and_took(self):
         trace = Path(self.scratch.name) / "step.json"

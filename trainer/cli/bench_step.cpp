@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 
@@ -59,26 +60,34 @@ nlohmann::json medians(const train::StepBenchmark& benchmark) {
   return out;
 }
 
-/// Means over ranks of every rank's medians.
-std::vector<double> over_ranks(const nlohmann::json& own, parallel::Communicator& world) {
-  std::vector<double> mean(own.size(), 0.0);
+/// Every rank's medians: [what][rank].
+std::vector<std::vector<double>> of_ranks(const nlohmann::json& own, parallel::Communicator& world) {
+  std::vector<std::vector<double>> all(own.size());
   for (const std::string& text : world.all_gather(own.dump())) {
     const auto values = nlohmann::json::parse(text).get<std::vector<double>>();
-    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += values[i] / static_cast<double>(world.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i].push_back(values[i]);
   }
-  return mean;
+  return all;
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 nlohmann::ordered_json summary(const train::RunOptions& options, const train::StepBenchmark& benchmark,
                                std::int64_t threads, parallel::Communicator& world) {
-  const std::vector<double> means = over_ranks(medians(benchmark), world);
+  const auto by_rank = of_ranks(medians(benchmark), world);
   std::vector<double> steps;
   for (const auto& step : benchmark.steps) steps.push_back(step.result.step_s);
   const auto tokens = static_cast<double>(benchmark.tokens_per_step);
   const double median = train::quantile(steps, 0.5);
-  const double cpu = means[kPhases.size()];
+  const double cpu = mean(by_rank[kPhases.size()]);
   nlohmann::ordered_json phases;
-  for (std::size_t i = 0; i < kPhases.size(); ++i) phases[kPhases[i].name] = means[i];
+  nlohmann::ordered_json phases_by_rank;
+  for (std::size_t i = 0; i < kPhases.size(); ++i) {
+    phases[kPhases[i].name] = mean(by_rank[i]);
+    phases_by_rank[kPhases[i].name] = by_rank[i];
+  }
   return {{"bench", "step"},
           {"ranks", world.size()},
           {"threads", threads},
@@ -95,7 +104,8 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::St
             {"min", train::quantile(steps, 0.0)},
             {"max", train::quantile(steps, 1.0)}}},
           {"step_cpu_s", cpu},
-          {"phases_s", phases}};
+          {"phases_s", phases},
+          {"phases_by_rank_s", phases_by_rank}};
 }
 
 nlohmann::ordered_json or_null(const std::optional<double>& value, double scale = 1) {
