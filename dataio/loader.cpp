@@ -52,13 +52,27 @@ std::shared_ptr<void> ordinary_memory(std::size_t bytes) {
   return {::operator new(bytes, kCacheLine), [](void* memory) { ::operator delete(memory, kCacheLine); }};
 }
 
+void check_readers(const std::vector<std::shared_ptr<SplitReader>>& readers, const MixedOrder& order) {
+  if (readers.size() != order.orders().size()) {
+    throw std::invalid_argument("Loader: the order has " + std::to_string(order.orders().size()) +
+                                " parts, and there are " + std::to_string(readers.size()) + " readers");
+  }
+  for (std::size_t part = 0; part < readers.size(); ++part) {
+    const std::int64_t planned = order.orders()[part].plan().split_tokens;
+    const std::int64_t there = readers[part]->split().tokens;
+    if (planned == there) continue;
+    throw std::invalid_argument("Loader: the order is of " + std::to_string(planned) +
+                                " tokens, the split has " + std::to_string(there));
+  }
+}
+
 }  // namespace
 
 /// Slots go round: free -> in work (in the order of the batches) -> leased to the consumer -> free. Shared by
 /// the loader, its threads and the leases, which may outlive the loader.
 struct Loader::Impl {
-  std::shared_ptr<SplitReader> reader;
-  Order order;
+  std::vector<std::shared_ptr<SplitReader>> readers;  ///< of the order's parts
+  MixedOrder order;
   Slicing slicing;
   std::int64_t row_tokens;
   RowForm form;
@@ -81,11 +95,12 @@ struct Loader::Impl {
   double waited_s = 0;
   std::vector<std::thread> threads;
 
-  Impl(std::shared_ptr<SplitReader> split_reader, Order sample_order, Slicing ranks, std::int64_t first_step)
-      : reader(std::move(split_reader)),
-        order(sample_order),
+  Impl(std::vector<std::shared_ptr<SplitReader>> split_readers, MixedOrder sample_order, Slicing ranks,
+       std::int64_t first_step)
+      : readers(std::move(split_readers)),
+        order(std::move(sample_order)),
         slicing(ranks),
-        row_tokens(order.plan().seq_len + 1),
+        row_tokens(order.seq_len() + 1),
         reader_threads(0),
         next_step(first_step) {}
 
@@ -159,11 +174,12 @@ std::optional<Item> Loader::Impl::claim() {
 }
 
 void Loader::Impl::fill_row(std::int64_t sample, std::span<std::int32_t> out) const {
-  const Window window = order.window(sample);
-  if (!form.make) return reader->read(window.begin, out);
+  const auto [part, window] = order.sample(sample);
+  SplitReader& reader = *readers[static_cast<std::size_t>(part)];
+  if (!form.make) return reader.read(window.begin, out);
   thread_local std::vector<std::int32_t> tokens;
   tokens.resize(static_cast<std::size_t>(window.end - window.begin));
-  reader->read(window.begin, tokens);
+  reader.read(window.begin, tokens);
   form.make(sample, tokens, out);
 }
 
@@ -264,8 +280,12 @@ Slot* Loader::Impl::take_head(std::unique_lock<std::mutex>& lock) {
   return head;
 }
 
-Loader::Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing, LoaderOptions options,
-               std::int64_t first_step) {
+Loader::Loader(std::shared_ptr<SplitReader> reader, const Order& order, Slicing slicing,
+               LoaderOptions options, std::int64_t first_step)
+    : Loader(std::vector{std::move(reader)}, order, slicing, std::move(options), first_step) {}
+
+Loader::Loader(std::vector<std::shared_ptr<SplitReader>> readers, MixedOrder order, Slicing slicing,
+               LoaderOptions options, std::int64_t first_step) {
   if (slicing.global_batch < 1 || slicing.micro_batch < 1 || slicing.world_size < 1 || slicing.rank < 0 ||
       slicing.rank >= slicing.world_size) {
     throw std::invalid_argument("Loader: rank " + std::to_string(slicing.rank) + " of " +
@@ -282,11 +302,8 @@ Loader::Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing
                                 std::to_string(options.reader_threads) + " threads, first step " +
                                 std::to_string(first_step));
   }
-  if (order.plan().split_tokens != reader->split().tokens) {
-    throw std::invalid_argument("Loader: the order is of " + std::to_string(order.plan().split_tokens) +
-                                " tokens, the split has " + std::to_string(reader->split().tokens));
-  }
-  impl_ = std::make_shared<Impl>(std::move(reader), order, slicing, first_step);
+  check_readers(readers, order);
+  impl_ = std::make_shared<Impl>(std::move(readers), std::move(order), slicing, first_step);
   impl_->allocate(options);
   const std::lock_guard lock(impl_->mutex);
   impl_->call_thread();

@@ -4,8 +4,10 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "dataio/corpus.h"
+#include "dataio/mixed_order.h"
 #include "dataio/order.h"
 
 namespace sluice::dataio {
@@ -43,12 +45,16 @@ class Batch {
   std::shared_ptr<void> lease;
 };
 
-/// Prefetching batches in the order that `Order` and `Slicing` define. Threads of its own fill a bounded
+/// Prefetching batches in the order that `MixedOrder` and `Slicing` define. Threads of its own fill a bounded
 /// ring; next() waits for the next micro-batch (filling rows of it itself where no thread has begun to) and
 /// rethrows a reader's error, again each time until seek(). One consumer thread.
 class Loader {
  public:
-  Loader(std::shared_ptr<SplitReader> reader, Order order, Slicing slicing, LoaderOptions options,
+  /// `readers`: of the order's parts, one each. Throws std::invalid_argument where they are not.
+  Loader(std::vector<std::shared_ptr<SplitReader>> readers, MixedOrder order, Slicing slicing,
+         LoaderOptions options, std::int64_t first_step);
+  /// Of one split.
+  Loader(std::shared_ptr<SplitReader> reader, const Order& order, Slicing slicing, LoaderOptions options,
          std::int64_t first_step);
   ~Loader();
   Loader(const Loader&) = delete;

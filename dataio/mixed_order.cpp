@@ -19,14 +19,9 @@ std::uint64_t part_of(std::uint64_t count, std::uint64_t share) {
 }
 
 void check(const std::vector<Order>& orders, const std::vector<double>& weights) {
-  if (orders.empty() || orders.size() != weights.size()) {
+  if (orders.size() != weights.size()) {
     throw std::invalid_argument("MixedOrder: " + std::to_string(orders.size()) + " orders, " +
                                 std::to_string(weights.size()) + " weights");
-  }
-  for (const double weight : weights) {
-    if (!(weight > 0 && std::isfinite(weight))) {
-      throw std::invalid_argument("MixedOrder: weight " + std::to_string(weight));
-    }
   }
   for (const Order& order : orders) {
     if (order.plan().seq_len == orders.front().plan().seq_len) continue;
@@ -37,16 +32,28 @@ void check(const std::vector<Order>& orders, const std::vector<double>& weights)
 
 }  // namespace
 
-MixedOrder::MixedOrder(std::vector<Order> orders, const std::vector<double>& weights)
-    : orders_(std::move(orders)) {
-  check(orders_, weights);
+std::vector<std::uint64_t> mixture_shares(const std::vector<double>& weights) {
   double left = std::accumulate(weights.begin(), weights.end(), 0.0);
+  if (weights.empty() || !std::isfinite(left)) {
+    throw std::invalid_argument("mixture_shares: " + std::to_string(weights.size()) + " weights, their sum " +
+                                std::to_string(left));
+  }
+  std::vector<std::uint64_t> shares;
   for (std::size_t part = 0; part < weights.size(); ++part) {
+    if (!(weights[part] > 0)) {
+      throw std::invalid_argument("mixture_shares: weight " + std::to_string(weights[part]));
+    }
     const bool last = part + 1 == weights.size();
     const double share = last ? 1.0 : std::clamp(weights[part] / left, 0.0, 1.0);
-    shares_.push_back(static_cast<std::uint64_t>(std::llround(std::ldexp(share, kShareBits))));
+    shares.push_back(static_cast<std::uint64_t>(std::llround(std::ldexp(share, kShareBits))));
     left -= weights[part];
   }
+  return shares;
+}
+
+MixedOrder::MixedOrder(std::vector<Order> orders, const std::vector<double>& weights)
+    : orders_(std::move(orders)), shares_(mixture_shares(weights)) {
+  check(orders_, weights);
 }
 
 MixedSample MixedOrder::sample(std::int64_t global_index) const {

@@ -7,6 +7,11 @@
 
 namespace sluice::dataio {
 
+/// Share of each part in what the parts before it leave, in 2^-32: of the last one all. Two mixtures of the
+/// same parts in the same order draw the same samples where these are equal. Weights are positive and finite,
+/// and so is their sum; in any unit. Throws std::invalid_argument otherwise, and where there are none.
+[[nodiscard]] std::vector<std::uint64_t> mixture_shares(const std::vector<double>& weights);
+
 /// A sample of a mixture: which of its parts it is from, and where it lies there.
 struct MixedSample {
   std::int64_t part = 0;
@@ -18,8 +23,8 @@ struct MixedSample {
 /// state; each part's own samples come in the order of its Order, epoch after epoch. One part: its Order.
 class MixedOrder {
  public:
-  /// Weights are positive and finite, in any unit. Throws std::invalid_argument otherwise, and where there
-  /// are no orders, not as many weights, or sequences of different lengths.
+  /// Throws std::invalid_argument as mixture_shares does, and where there are not as many orders as weights,
+  /// or sequences of different lengths.
   MixedOrder(std::vector<Order> orders, const std::vector<double>& weights);
   MixedOrder(const Order& order) : MixedOrder({order}, {1.0}) {}  // NOLINT: one split is a mixture too
 
@@ -29,7 +34,7 @@ class MixedOrder {
 
  private:
   std::vector<Order> orders_;
-  std::vector<std::uint64_t> shares_;  ///< of what the parts before leave, in 2^-32
+  std::vector<std::uint64_t> shares_;
 };
 
 }  // namespace sluice::dataio

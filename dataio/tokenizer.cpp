@@ -100,6 +100,11 @@ void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tok
   write_file(directory / kTokenizerFile, json.dump(2) + "\n");
 }
 
+std::string tokenizer_content(const std::filesystem::path& directory) {
+  const std::filesystem::path model = directory / kTokenizerModelFile;
+  return read_file(directory / kTokenizerFile) + (std::filesystem::exists(model) ? read_file(model) : "");
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / kTokenizerFile;
   const std::string text = read_file(path);

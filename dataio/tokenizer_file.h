@@ -21,4 +21,7 @@ struct TokenizerContent {
 void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
                     const TokenizerContent& content);
 
+/// Everything that the tokenizer's files in `directory` hold: equal for equal tokenizers. Throws DataError.
+[[nodiscard]] std::string tokenizer_content(const std::filesystem::path& directory);
+
 }  // namespace sluice::dataio

@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <optional>
 
+#include "dataio/tokenizer_file.h"
 #include "parallel/agree.h"
 #include "trainer/train/errors.h"
-#include "trainer/train/files.h"
 
 namespace sluice::cli {
 namespace {
@@ -23,13 +23,6 @@ train::CheckpointInfo find(const std::filesystem::path& path, const parallel::Co
 
 std::string describe(const dataio::Tokenizer& tokenizer) {
   return fmt::format("{} with {} ids", tokenizer.kind(), tokenizer.vocabulary_size());
-}
-
-/// Everything that the tokenizer's files hold.
-std::string content(const std::filesystem::path& directory) {
-  const auto model = directory / "tokenizer.model";
-  return train::read_file(directory / "tokenizer.json") +
-         (std::filesystem::exists(model) ? train::read_file(model) : "");
 }
 
 }  // namespace
@@ -59,7 +52,10 @@ void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio:
   const auto corpus_side = dataio::load_tokenizer(corpus.directory());
   const std::string ours = describe(*model_side);
   const std::string theirs = describe(*corpus_side);
-  if (ours == theirs && content(checkpoint.directory) == content(corpus.directory())) return;
+  if (ours == theirs &&
+      dataio::tokenizer_content(checkpoint.directory) == dataio::tokenizer_content(corpus.directory())) {
+    return;
+  }
   throw train::InputError(
       fmt::format("the corpus {} has the tokenizer {}, the checkpoint {} has {}{}: a model can only read the "
                   "ids that it learned with",

@@ -76,6 +76,31 @@ RC_GTEST_PROP(Loader, DeliversWhatOrderAndSlicingSay, ()) {
   }
 }
 
+RC_GTEST_PROP(Loader, ReadsEachSampleOfAMixtureFromItsPart, ()) {
+  constexpr std::int64_t kOtherVocabulary = 200;  // other tokens at the same places
+  static const Scratch dir, other_dir;
+  static const auto split = write_split(dir.path(), {1000, 300}, kVocabulary);
+  static const auto other = write_split(other_dir.path(), {500}, kOtherVocabulary);
+  const std::int64_t width = 1 + *rc::gen::inRange<std::int64_t>(1, 40);
+  const MixedOrder order({order_of(split, width - 1), order_of(other, width - 1)},
+                         {*rc::gen::inRange(1, 9) / 10.0, 0.3});
+  Slicing slicing{.global_batch = *rc::gen::inRange<std::int64_t>(1, 30),
+                  .micro_batch = *rc::gen::inRange<std::int64_t>(1, 10),
+                  .world_size = *rc::gen::inRange<std::int64_t>(1, 4)};
+  slicing.rank = *rc::gen::inRange<std::int64_t>(0, slicing.world_size);
+  Loader loader({reader_of(split), reader_of(other)}, order, slicing, {}, 3);
+  for (std::int64_t i = 0; i < 5 * slicing.micro_batches(); ++i) {
+    const Batch batch = loader.next();
+    for (std::int64_t row = 0; row < batch.rows; ++row) {
+      const auto [part, window] = order.sample(batch.samples.first + row);
+      const auto found =
+          batch.tokens.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width));
+      RC_ASSERT(std::ranges::equal(
+          found, tokens_from(window.begin, width, part == 0 ? kVocabulary : kOtherVocabulary)));
+    }
+  }
+}
+
 TEST(Loader, SeekGoesAnywhereWithAFullRing) {
   const Scratch dir;
   const auto split = write_split(dir.path(), {5000}, kVocabulary);
@@ -247,6 +272,8 @@ TEST(LoaderFaults, WrongUseIsRefusedWithNumbers) {
   EXPECT_THROW(make({1, 1, 1, 0}, none, 0), std::invalid_argument);
   const Order other({999, 10, WindowMode::kSequential}, 1);
   EXPECT_THROW(Loader(reader_of(split), other, {1, 1, 1, 0}, {}, 0), std::invalid_argument);
+  const MixedOrder two({order_of(split, 10), order_of(split, 10)}, {1, 1});
+  EXPECT_THROW(Loader({reader_of(split)}, two, {1, 1, 1, 0}, {}, 0), std::invalid_argument);
 }
 
 TEST(LoaderBenchmark, CountsTokensAndTime) {

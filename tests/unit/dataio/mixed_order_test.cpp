@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -66,6 +68,14 @@ TEST(MixedOrder, OnePartIsItsOrder) {
   }
 }
 
+TEST(MixedOrder, SharesAreThoseOfTheWeightsInAnyUnit) {
+  EXPECT_EQ(mixture_shares({3}), (std::vector<std::uint64_t>{std::uint64_t{1} << 32}));
+  EXPECT_EQ(mixture_shares({1, 1, 2}),
+            (std::vector<std::uint64_t>{1U << 30, 1431655765, std::uint64_t{1} << 32}));
+  EXPECT_EQ(mixture_shares({70, 30}), mixture_shares({0.7, 0.3}));
+  EXPECT_NE(mixture_shares({30, 70}), mixture_shares({0.7, 0.3}));
+}
+
 TEST(MixedOrder, IndicesFarAwayAreAsGood) {
   const MixedOrder mixed = mixture_of({0.3, 0.7});
   const std::int64_t far = std::numeric_limits<std::int64_t>::max() - 1000;
@@ -80,6 +90,9 @@ TEST(MixedOrder, RefusesWhatIsNoMixture) {
   EXPECT_THROW(MixedOrder({order}, {1, 1}), std::invalid_argument);
   EXPECT_THROW(MixedOrder({order, order}, {1, 0}), std::invalid_argument);
   EXPECT_THROW(MixedOrder({order, order}, {1, -1}), std::invalid_argument);
+  constexpr double kHuge = std::numeric_limits<double>::max();
+  EXPECT_THROW((void)mixture_shares({kHuge, kHuge}), std::invalid_argument);
+  EXPECT_THROW((void)mixture_shares({std::nan(""), 1}), std::invalid_argument);
   EXPECT_THROW(MixedOrder({order, Order({100, 5, WindowMode::kSequential}, 1)}, {1, 1}),
                std::invalid_argument);
   EXPECT_THROW((void)MixedOrder(order).sample(-1), std::invalid_argument);
