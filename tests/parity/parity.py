@@ -65,7 +65,10 @@ for variant, changes in GMLP_VARIANTS.items():
 
 BERT = {"kind": "transformer", "heads": "4"}
 RELATIVE = {**BERT, "positions": "relative"}
-ENCODERS = {
+TRANSFORMERS = {
+    "gpt2": GPT2, "llama": LLAMA, "no_positions": BERT, "rotary": {**BERT, "positions": "rotary"},
+    "sinusoids": {**BERT, "positions": "sinusoidal", "scale_embedding": "true", "head_bias": "true"},
+    "rms": {**BERT, "norm": "rms"}, "swiglu": {**BERT, "positions": "learned", "mlp": "swiglu"},
     "learned": {**BERT, "positions": "learned"}, "relative": RELATIVE,
     "relative_far": {**RELATIVE, "seq_len": "150", "layers": "1", "d_model": "8", "heads": "2"},
     "relative_llama": {**LLAMA, "positions": "relative"}, "minus_attn": {**RELATIVE, "attention": "positions_only"},
@@ -75,8 +78,8 @@ MIXERS = {"mixer": {"kind": "mixer", "causal": "false"},
           "mixer_learned": {"kind": "mixer", "causal": "false", "d_spatial": "9", "positions": "learned", "gelu": "tanh"},
           "mixer_sinusoidal": {"kind": "mixer", "causal": "false", "positions": "sinusoidal", "scale_embedding": "true",
                                "head_bias": "true"}}
-for variant, changes in [*ENCODERS.items(), *MIXERS.items()]:
-    for causal in ("true", "false") if variant in ENCODERS else ("false",):
+for variant, changes in [*TRANSFORMERS.items(), *MIXERS.items()]:
+    for causal in ("true", "false") if variant in TRANSFORMERS else ("false",):
         for tied in ("true", "false"):
             name = f"{variant}_{'causal' if causal == 'true' else 'both_ways'}_{'tied' if tied == 'true' else 'untied'}"
             both = {**changes, "causal": causal, "tied": tied}
