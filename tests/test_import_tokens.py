@@ -182,12 +182,73 @@ class Imports(unittest.TestCase):
             done = sluice("generate", "--checkpoint", run, "--tokens", 3, *prompt)
             self.assertEqual(done.returncode, 2, done.stdout)
             self.assertIn("the tokenizer 'count' is not part of sluice", done.stderr)
+        done = sluice("train", "--config", ROOT / "configs/experiments/tiny.ini", "--train.objective=mlm", "--model.causal=false",
+                      f"--run.dir={run}2", f"--data.corpus={corpus}")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("(external) has no mask token to hide tokens behind; corpora of token ids train under causal alone", done.stderr)
         done = sluice("inspect", corpus, "--tokens", "0:5")
         self.assertEqual(done.returncode, 0, done.stderr)
         other = self.prepare("llmc", self.scratch / "ids.bin", "--vocab-size", 100, "--tokenizer", "external:other")
         done = sluice("eval", "--checkpoint", run, "--corpus", other)
         self.assertEqual(done.returncode, 2)
         self.assertIn("of other content", done.stderr)
+
+    def test_corpora_of_every_format_are_mixed_trained_and_each_is_evaluated_by_itself(self):
+        """Ids that count up, down, in steps of three and of seven: four corpora of one external tokenizer."""
+        steps = {"llmc": 1, "raw": -1, "npy": 3, "megatron": 7}
+        ids = {kind: step * np.arange(2000) % 99 for kind, step in steps.items()}
+        write_llmc(self.scratch / "llmc.bin", ids["llmc"])
+        (self.scratch / "raw.bin").write_bytes(ids["raw"].astype("<i4").tobytes())
+        np.save(self.scratch / "npy.npy", ids["npy"].astype("<u2"))
+        write_megatron(self.scratch / "megatron", np.split(ids["megatron"], 20), range(20), "<u2")
+        files = {"llmc": ["llmc.bin"], "raw": ["raw.bin", "--dtype", "int32"], "npy": ["npy.npy"], "megatron": ["megatron"]}
+        corpora = {kind: self.prepare(kind, self.scratch / words[0], *words[1:], "--vocab-size", 100, "--eos", EOS, "--tokenizer",
+                                      "external:count", "--valid-fraction", 0.1) for kind, words in files.items()}
+        weights = dict(zip(corpora, (0.4, 0.3, 0.2, 0.1)))
+        run = self.scratch / "mixed"
+        settings = ["--config", ROOT / "configs/experiments/tiny.ini", "--model.d_model=32", "--model.d_ffn=64", "--model.seq_len=32",
+                    "--eval.batches=0", f"--run.dir={run}", f"--train.ledger={self.scratch / 'ledger'}"]
+        mixture = ",".join(f"{corpus}:{weights[kind]}" for kind, corpus in corpora.items())
+        done = sluice("train", *settings, f"--data.corpus={mixture}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for kind, corpus in corpora.items():
+            self.assertIn(f"data: {100 * weights[kind]:.2f} % from {corpus}: ", done.stdout)
+        counts = [json.loads(line)["corpus_counts"] for line in (self.scratch / "ledger").read_text().splitlines()]
+        samples = np.sum(counts)
+        for place, (weight, count) in enumerate(zip(weights.values(), np.sum(counts, axis=0))):
+            self.assertLess(abs(count - weight * samples), place + 1.001)
+
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        valid = [line for line in lines if line["kind"] == "valid"][-1]
+        self.assertEqual([one["corpus"] for one in valid["corpora"]], [str(corpus) for corpus in corpora.values()])
+        mean = 0.0
+        for (kind, corpus), one in zip(corpora.items(), valid["corpora"], strict=True):
+            alone = sluice("eval", "--checkpoint", run, "--corpus", corpus, "--json", "--threads", 1)
+            self.assertEqual(alone.returncode, 0, alone.stderr)
+            self.assertAlmostEqual(json.loads(alone.stdout)["loss"], one["loss"], places=5)
+            self.assertEqual(json.loads(alone.stdout)["tokens"], one["eval_tokens"])
+            self.assertIn(f"{corpus} {one['loss']:.4f}", done.stdout)
+            mean += weights[kind] * one["loss"]
+        self.assertAlmostEqual(valid["loss"], mean, places=12)
+
+        inspected = json.loads(sluice("inspect", run, "--json").stdout)
+        self.assertEqual(inspected["corpus"], mixture)
+        self.assertEqual([one["loss"] for one in inspected["valid_losses"]], [one["loss"] for one in valid["corpora"]])
+        self.assertEqual([one["fingerprint"] for one in inspected["newest_good_checkpoint"]["corpora"]],
+                         [json.loads((corpus / "corpus.json").read_text())["fingerprint"] for corpus in corpora.values()])
+        self.assertEqual(sluice("report", run).returncode, 0)
+        page = (run / "report.html").read_text()
+        for corpus in corpora.values():
+            self.assertIn(f"<td>{corpus}</td>", page)
+
+        done = sluice("train", *settings, "--data.corpus=" + mixture.replace(":0.4", ":0.5"))
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("is another mixture than the one that", done.stderr)
+        done = sluice("eval", "--checkpoint", run, "--corpus", mixture)
+        self.assertEqual(done.returncode, 2, done.stdout)
+        done = sluice("bench", "step", *settings[:-2], f"--data.corpus={mixture}")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("sluice bench step reads one corpus", done.stderr)
 
     def test_every_id_out_of_range_is_counted_and_the_first_of_each_file_is_named(self):
         ids = np.arange(1000) % 100

@@ -13,6 +13,8 @@
 #include "trainer/cli/command.h"
 #include "trainer/cli/open_checkpoint.h"
 #include "trainer/cli/output.h"
+#include "trainer/train/corpus_list.h"
+#include "trainer/train/errors.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/step_benchmark.h"
 #include "trainer/train/synthetic_split.h"
@@ -198,7 +200,12 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
                            [&] { synthetic.emplace(windows * options.model.seq_len + 1, vocabulary); });
     split = synthetic->layout();
   } else {
-    const auto corpus = open_corpus(options.data.corpus, world);
+    const train::CorpusList list = train::parse_corpora(options.data.corpus);
+    if (list.parts.size() > 1) {
+      throw train::InputError(
+          fmt::format("data.corpus = {}: sluice bench step reads one corpus, name one", options.data.corpus));
+    }
+    const auto corpus = open_corpus(list.parts.front().path, world);
     split = corpus.split("train");
     vocabulary = corpus.vocabulary_size();
   }

@@ -101,14 +101,17 @@ train::CheckpointInfo find_good(const fs::path& path) {
 
 Json checkpoint_summary(const fs::path& path) {
   const auto info = find_good(path);
-  return {{"kind", "checkpoint"},
-          {"path", info.directory.string()},
-          {"step", info.state.step},
-          {"tokens", info.state.tokens},
-          {"next_sample", info.state.next_sample},
-          {"ranks", info.world_size},
-          {"corpus_fingerprint", info.corpus_fingerprint},
-          {"model", model_summary(info.model, info.vocabulary_size)}};
+  Json out = {{"kind", "checkpoint"},
+              {"path", info.directory.string()},
+              {"step", info.state.step},
+              {"tokens", info.state.tokens},
+              {"next_sample", info.state.next_sample},
+              {"ranks", info.world_size},
+              {"corpus_fingerprint", info.corpus_fingerprint}};
+  for (const auto& corpus : info.corpora)
+    out["corpora"].push_back({{"fingerprint", corpus.fingerprint}, {"weight", corpus.weight}});
+  out["model"] = model_summary(info.model, info.vocabulary_size);
+  return out;
 }
 
 Json run_summary(const fs::path& path) {
@@ -131,6 +134,8 @@ Json run_summary(const fs::path& path) {
     if (!metrics.valid.empty()) {
       out["valid_loss"] = metrics.valid.back().loss;
       out["valid_loss_at_step"] = metrics.valid.back().step;
+      for (const auto& one : metrics.valid.back().corpora)
+        out["valid_losses"].push_back({{"corpus", one.corpus}, {"share", one.share}, {"loss", one.loss}});
     }
   }
   Json names = Json::array();

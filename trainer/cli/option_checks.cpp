@@ -9,6 +9,7 @@
 
 #include "trainer/cli/option_table.h"
 #include "trainer/optim/schedule.h"
+#include "trainer/train/corpus_list.h"
 
 namespace sluice::cli {
 namespace {
@@ -25,8 +26,13 @@ void check_given(const train::RunOptions& o, Faults& faults) {
     faults.push_back(
         {{"data.corpus"}, "data.corpus: must be given (a directory that `sluice prepare` wrote)"});
   }
-  if (!o.run.dir.empty() && std::filesystem::path(o.run.dir).lexically_normal() ==
-                                std::filesystem::path(o.data.corpus).lexically_normal()) {
+  const train::CorpusList corpora = train::parse_corpora(o.data.corpus);
+  for (const std::string& fault : corpora.faults) faults.push_back({{"data.corpus"}, fault});
+  for (const train::CorpusPart& part : corpora.parts) {
+    if (o.run.dir.empty() || std::filesystem::path(o.run.dir).lexically_normal() !=
+                                 std::filesystem::path(part.path).lexically_normal()) {
+      continue;
+    }
     faults.push_back(
         {{"run.dir", "data.corpus"},
          fmt::format("run.dir and data.corpus are both {}: a run needs a directory of its own", o.run.dir)});

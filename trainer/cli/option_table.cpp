@@ -24,8 +24,11 @@ std::vector<OptionRow> run_rows() {
 std::vector<OptionRow> data_rows() {
   using S = train::DataOptions;
   return {
-      text("data.corpus", &R::data, &S::corpus, "a path",
-           {"", "corpus directory that `sluice prepare` wrote; on resume its fingerprint must be the same",
+      text("data.corpus", &R::data, &S::corpus, "a path, or PATH:WEIGHT,PATH:WEIGHT,...",
+           {"",
+            "corpus directory that `sluice prepare` wrote, or a mixture of several of one tokenizer, by "
+            "weights "
+            "in any unit; on resume fingerprints and weights must be the same",
             kWarn, "none: must be given"}),
       choice("data.window", &R::data, &S::window, {"sequential", "random-offset"},
              {"", "how samples are cut: each token once an epoch, or windows moved by a random offset",

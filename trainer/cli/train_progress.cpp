@@ -42,13 +42,29 @@ void TrainProgress::started(const train::RunSummary& summary) {
                   short_count(static_cast<double>(summary.parameters)), summary.world_size,
                   summary.world_size == 1 ? "" : "s", summary.device, summary.threads,
                   summary.threads == 1 ? "" : "s"));
-  say(fmt::format(
-      "data: {} tokens, {} samples an epoch, {} tokens dropped at the end; {} tokens a step, {} steps",
-      short_count(static_cast<double>(summary.train_tokens)), summary.samples_per_epoch,
-      summary.dropped_tokens, short_count(static_cast<double>(summary.tokens_per_step)),
-      summary.total_steps));
+  say_data();
   if (summary.first_step > 0) say(fmt::format("resuming after step {}", summary.first_step));
   start_ = Clock::now();
+}
+
+void TrainProgress::say_data() {
+  const std::string steps =
+      fmt::format("{} tokens a step, {} steps", short_count(static_cast<double>(summary_.tokens_per_step)),
+                  summary_.total_steps);
+  const auto split = [](const train::CorpusSummary& corpus) {
+    return fmt::format("{} tokens, {} samples an epoch, {} tokens dropped at the end",
+                       short_count(static_cast<double>(corpus.tokens)), corpus.samples_per_epoch,
+                       corpus.dropped_tokens);
+  };
+  if (summary_.corpora.size() == 1)
+    return say(fmt::format("data: {}; {}", split(summary_.corpora[0]), steps));
+  const auto samples = static_cast<double>(summary_.total_steps * summary_.samples_per_step);
+  for (const train::CorpusSummary& corpus : summary_.corpora) {
+    say(fmt::format("data: {:.2f} % from {}: {}; {:.2f} epochs of it in the whole run", 100 * corpus.share,
+                    corpus.corpus, split(corpus),
+                    corpus.share * samples / static_cast<double>(corpus.samples_per_epoch)));
+  }
+  say("data: " + steps);
 }
 
 std::string TrainProgress::step_line(std::int64_t steps, const train::StepResult& result,
@@ -79,9 +95,13 @@ void TrainProgress::stepped(std::int64_t steps, const train::StepResult& result,
   }
 }
 
-void TrainProgress::evaluated(std::int64_t steps, const train::EvaluationResult& result) {
-  say(fmt::format("step {}: validation loss {:.4f} over {} tokens", steps, result.loss,
-                  short_count(static_cast<double>(result.tokens))));
+void TrainProgress::evaluated(std::int64_t steps, const train::Validation& validation) {
+  std::string each;
+  for (const train::CorpusValidation& one : validation.corpora)
+    each += fmt::format("{}{} {:.4f}", each.empty() ? "" : ", ", one.corpus, one.result.loss);
+  say(fmt::format("step {}: validation loss {:.4f} over {} tokens{}", steps, validation.loss,
+                  short_count(static_cast<double>(validation.tokens)),
+                  validation.corpora.size() > 1 ? fmt::format(" ({})", each) : ""));
 }
 
 void TrainProgress::checkpointed(std::int64_t steps, const std::filesystem::path& directory) {

@@ -18,7 +18,7 @@ class TrainProgress : public train::TrainSink {
   void started(const train::RunSummary& summary) override;
   void stepped(std::int64_t steps, const train::StepResult& result,
                const train::StepMetrics& metrics) override;
-  void evaluated(std::int64_t steps, const train::EvaluationResult& result) override;
+  void evaluated(std::int64_t steps, const train::Validation& validation) override;
   void checkpointed(std::int64_t steps, const std::filesystem::path& directory) override;
   void ended(train::TrainOutcome outcome, std::int64_t steps) override;
 
@@ -28,6 +28,7 @@ class TrainProgress : public train::TrainSink {
 
   void show(const std::string& line);
   void say(const std::string& line);
+  void say_data();
   [[nodiscard]] std::string step_line(std::int64_t steps, const train::StepResult& result,
                                       const train::StepMetrics& metrics) const;
 

@@ -83,6 +83,16 @@ std::string rest_name(const std::vector<TrainRecord>& records) {
   return measured(records, &TrainRecord::forward_s) ? "other" : "compute and other";
 }
 
+/// The evaluations of one corpus of a mixture; NaN where it was not evaluated.
+std::vector<double> losses_of(const std::vector<ValidRecord>& records, const std::string& corpus) {
+  std::vector<double> losses;
+  for (const auto& record : records) {
+    const auto found = std::ranges::find(record.corpora, corpus, &CorpusLoss::corpus);
+    losses.push_back(found == record.corpora.end() ? std::numeric_limits<double>::quiet_NaN() : found->loss);
+  }
+  return losses;
+}
+
 }  // namespace
 
 Scale scale_for(double most) {
@@ -170,6 +180,17 @@ Chart loss_chart(const Metrics& metrics) {
                             .mark = Mark::kPoints,
                             .x = tokens_of(metrics.valid, scale.divisor),
                             .y = std::move(valid)});
+    constexpr int kFirstColour = 3;
+    constexpr int kLastColour = 6;
+    int colour = kFirstColour;
+    for (const auto& corpus : metrics.valid.back().corpora) {
+      chart.series.push_back({.label = "valid, " + corpus.corpus,
+                              .colour = colour,
+                              .mark = Mark::kPoints,
+                              .x = tokens_of(metrics.valid, scale.divisor),
+                              .y = losses_of(metrics.valid, corpus.corpus)});
+      colour = colour == kLastColour ? kFirstColour : colour + 1;
+    }
   }
   return chart;
 }

@@ -40,14 +40,24 @@ TrainRecord train_record(const json& line) {
           .energy_per_token_j = number(line, "energy_per_token_j")};
 }
 
+ValidRecord valid_record(const json& line) {
+  ValidRecord record{
+      .step = count(line, "step"), .tokens = count(line, "tokens"), .loss = number(line, "loss")};
+  for (const json& one : line.value("corpora", json::array())) {
+    record.corpora.push_back({.corpus = one.at("corpus").get<std::string>(),
+                              .share = number(one, "share"),
+                              .loss = number(one, "loss")});
+  }
+  return record;
+}
+
 void add_line(const std::string& text, Metrics& metrics) {
   const json line = json::parse(text);
   const std::string kind = line.at("kind").get<std::string>();
   if (kind == "train") {
     metrics.train.push_back(train_record(line));
   } else if (kind == "valid") {
-    metrics.valid.push_back(
-        {.step = count(line, "step"), .tokens = count(line, "tokens"), .loss = number(line, "loss")});
+    metrics.valid.push_back(valid_record(line));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace sluice::study {
@@ -27,11 +28,19 @@ struct TrainRecord {
   double energy_per_token_j = std::numeric_limits<double>::quiet_NaN();
 };
 
+/// One corpus of a mixture in a line of kind "valid".
+struct CorpusLoss {
+  std::string corpus;  ///< as data.corpus names it
+  double share = 0.0;  ///< of the run's samples
+  double loss = 0.0;
+};
+
 /// One {"kind":"valid"} line.
 struct ValidRecord {
   std::int64_t step = 0;
   std::int64_t tokens = 0;
-  double loss = 0.0;
+  double loss = 0.0;                     ///< of a mixture the mean of its corpora's, weighted by share
+  std::vector<CorpusLoss> corpora = {};  ///< of a mixture
 };
 
 struct Metrics {

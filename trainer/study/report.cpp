@@ -59,13 +59,23 @@ std::string figure_list(const std::vector<Figure>& figures) {
   return out + "</dl>\n";
 }
 
+/// What the valid loss is of; in a mixture one corpus, or all.
+std::string quality_note(const RunFiles& run, bool evaluated) {
+  const auto& valid = run.metrics.valid;
+  const bool mixture = !valid.empty() && !valid.back().corpora.empty();
+  if (!evaluated)
+    return fmt::format("step {}{}", valid.back().step, mixture ? ", mean of the corpora by share" : "");
+  const auto corpus = std::ranges::find(run.evaluation, "corpus", &EvalEntry::key);
+  return mixture && corpus != run.evaluation.end() ? "whole split of " + corpus->text : "whole split";
+}
+
 /// Loss, perplexity and bits per byte over the whole split where sluice eval has run, else of the last
 /// validation.
 std::vector<Figure> quality_figures(const RunFiles& run) {
   const bool evaluated = std::isfinite(run.evaluated("loss"));
   if (!evaluated && run.metrics.valid.empty()) return {};
   const double loss = evaluated ? run.evaluated("loss") : run.metrics.valid.back().loss;
-  const std::string note = evaluated ? "whole split" : fmt::format("step {}", run.metrics.valid.back().step);
+  const std::string note = quality_note(run, evaluated);
   std::vector<Figure> figures = {{"valid loss", fmt::format("{:.4f}", loss), "nats per token, " + note},
                                  {"perplexity", fmt::format("{:.4g}", std::exp(loss)), "per token, " + note}};
   const double bits = run.evaluated("bits_per_byte");
@@ -151,6 +161,25 @@ std::string time_table(const std::vector<TrainRecord>& records) {
   return out + "</table>\n";
 }
 
+/// The last evaluation of a mixture, corpus by corpus.
+std::string corpus_table(const std::vector<ValidRecord>& records) {
+  if (records.empty() || records.back().corpora.empty()) return "";
+  std::string out = fmt::format(
+      "<table>\n<tr><th>corpus, step {}</th><th class=\"number\">share</th><th class=\"number\">valid "
+      "loss</th>"
+      "<th class=\"number\">perplexity</th></tr>\n",
+      records.back().step);
+  const auto row = [&](const std::string& name, double share, double loss) {
+    out += fmt::format(
+        "<tr><td>{}</td><td class=\"number\">{:.2f} %</td><td class=\"number\">{:.4f}</td><td "
+        "class=\"number\">{:.4g}</td></tr>\n",
+        escape_html(name), 100.0 * share, loss, std::exp(loss));
+  };
+  for (const auto& one : records.back().corpora) row(one.corpus, one.share, one.loss);
+  row("mean by share", 1.0, records.back().loss);
+  return out + "</table>\n";
+}
+
 std::string charts(const Metrics& metrics, const std::string& gnuplot) {
   const bool steps = !metrics.train.empty();
   std::vector<Chart> all = {loss_chart(metrics)};
@@ -158,7 +187,8 @@ std::string charts(const Metrics& metrics, const std::string& gnuplot) {
     all.insert(all.end(),
                {speed_chart(metrics), time_chart(metrics), rate_chart(metrics), norm_chart(metrics)});
   const auto drawings = draw(all, gnuplot);
-  std::string out = drawing_definitions() + "<h2>Loss</h2>\n" + figure(all[0], drawings[0]);
+  std::string out =
+      drawing_definitions() + "<h2>Loss</h2>\n" + figure(all[0], drawings[0]) + corpus_table(metrics.valid);
   if (!steps) return out;
   out += fmt::format(
       "<p class=\"quiet\">Smoothed, here and below: mean over {} steps. Valid: on the valid split while "

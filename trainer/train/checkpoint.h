@@ -26,13 +26,20 @@ struct TrainingState {
   std::int64_t next_sample = 0;  ///< global sample index that the next step starts at
 };
 
+/// One corpus of a mixture that a run was trained on.
+struct CorpusRecord {
+  std::string fingerprint;
+  double weight = 1;
+};
+
 /// What a checkpoint says of itself.
 struct CheckpointInfo {
   std::filesystem::path directory;
   TrainingState state;
   model::ModelOptions model;
   std::int64_t vocabulary_size = 0;
-  std::string corpus_fingerprint;
+  std::string corpus_fingerprint;       ///< of a mixture: a digest of `corpora`
+  std::vector<CorpusRecord> corpora{};  ///< of a mixture, in its order; else empty
   std::int64_t world_size = 1;
   std::string device{};  ///< GPU model, or "cpu"; empty in checkpoints older than the field
   std::string build{};   ///< of the program and its libraries, a line each; empty likewise

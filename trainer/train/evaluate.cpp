@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trainer/train/errors.h"
@@ -100,6 +101,16 @@ std::string own_sums(const model::LanguageModel& model, dataio::SplitReader& rea
 }
 
 }  // namespace
+
+Validation validation_of(std::vector<CorpusValidation> corpora) {
+  Validation all;
+  for (const CorpusValidation& one : corpora) {
+    all.loss += one.share * one.result.loss;
+    all.tokens += one.result.tokens;
+  }
+  all.corpora = std::move(corpora);
+  return all;
+}
 
 EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader& reader,
                           const EvaluationPlan& plan, parallel::Communicator& communicator) {

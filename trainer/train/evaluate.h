@@ -3,6 +3,8 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "dataio/corpus.h"
 #include "parallel/communicator.h"
@@ -28,6 +30,21 @@ struct EvaluationResult {
       0;  ///< predicted; of a whole split all but its first, or those that the masking hides
   std::int64_t batches = 0;
 };
+
+/// The valid split of one corpus of a run.
+struct CorpusValidation {
+  std::string corpus;  ///< as data.corpus names it
+  double share = 1;    ///< of the run's samples
+  EvaluationResult result;
+};
+
+/// The valid splits of a run's corpora, each evaluated by itself.
+struct Validation {
+  double loss = 0;                        ///< nats per token: sum of share x loss over the corpora
+  std::int64_t tokens = 0;                ///< predicted in all
+  std::vector<CorpusValidation> corpora;  ///< in the order of data.corpus
+};
+[[nodiscard]] Validation validation_of(std::vector<CorpusValidation> corpora);
 
 /// Mean loss over a split. Windows lie side by side and the last one is short, so each token but the first is
 /// predicted exactly once; with masking each hidden token is, and which are hidden is a function of the

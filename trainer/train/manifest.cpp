@@ -19,6 +19,7 @@ namespace sluice::train {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainingState, step, tokens, next_sample)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SafetensorsDigests, header, tensors)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CorpusRecord, fingerprint, weight)
 
 namespace {
 
@@ -33,6 +34,7 @@ Manifest from_json(const Json& json) {
   info.model = json.at("model").get<model::ModelOptions>();
   info.vocabulary_size = json.at("vocabulary_size").get<std::int64_t>();
   info.corpus_fingerprint = json.at("corpus_fingerprint").get<std::string>();
+  info.corpora = json.value("corpora", info.corpora);
   info.world_size = json.at("world_size").get<std::int64_t>();
   info.device = json.value("device", "");
   info.build = json.value("build", "");
@@ -73,6 +75,7 @@ std::string manifest_text(const Manifest& manifest) {
                {"resolved_ini", info.resolved_ini},
                {"tensors", manifest.tensors},
                {"files", manifest.files}};
+  if (!info.corpora.empty()) json["corpora"] = info.corpora;
   if (info.products) json["products"] = info.products->empty() ? Json() : Json::parse(*info.products);
   json["digest"] = digest_of(json.dump());
   return json.dump(2) + "\n";

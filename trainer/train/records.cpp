@@ -49,7 +49,7 @@ LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
 }
 
 RunRecords::RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options,
-                       dataio::Order order)
+                       dataio::MixedOrder order)
     : options_(options), order_(std::move(order)), metrics_(run_directory / "metrics.jsonl") {
   if (!options_.ledger.empty()) ledger_.emplace(options_.ledger);
 }
@@ -94,12 +94,20 @@ void RunRecords::skipped(std::int64_t steps, std::int64_t tokens, const dataio::
   metrics_.append(line.dump());
 }
 
-void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result) {
-  const OrderedJson line = {{"kind", "valid"},
-                            {"step", steps},
-                            {"tokens", tokens},
-                            {"loss", result.loss},
-                            {"eval_tokens", result.tokens}};
+void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const Validation& validation) {
+  OrderedJson line = {{"kind", "valid"},
+                      {"step", steps},
+                      {"tokens", tokens},
+                      {"loss", validation.loss},
+                      {"eval_tokens", validation.tokens}};
+  if (validation.corpora.size() > 1) {
+    for (const CorpusValidation& one : validation.corpora) {
+      line["corpora"].push_back({{"corpus", one.corpus},
+                                 {"share", one.share},
+                                 {"loss", one.result.loss},
+                                 {"eval_tokens", one.result.tokens}});
+    }
+  }
   metrics_.append(line.dump());
 }
 
@@ -115,14 +123,22 @@ void RunRecords::checkpoint(const WrittenCheckpoint& written) {
 void RunRecords::consumed(std::int64_t steps, const dataio::SampleRange& samples) {
   if (!ledger_) return;
   OrderedJson line = {{"step", steps}, {"first", samples.first}, {"count", samples.count}};
-  if (options_.ledger_detail == "full") {
-    std::vector<std::int64_t> begins;
-    std::vector<std::int64_t> ends;
-    for (std::int64_t i = 0; i < samples.count; ++i) {
-      const dataio::Window window = order_.window(samples.first + i);
-      begins.push_back(window.begin);
-      ends.push_back(window.end);
-    }
+  const bool mixes = order_.orders().size() > 1;
+  const bool full = options_.ledger_detail == "full";
+  std::vector<std::int64_t> counts(order_.orders().size(), 0);
+  std::vector<std::int64_t> parts;
+  std::vector<std::int64_t> begins;
+  std::vector<std::int64_t> ends;
+  for (std::int64_t i = 0; (mixes || full) && i < samples.count; ++i) {
+    const auto [part, window] = order_.sample(samples.first + i);
+    ++counts[static_cast<std::size_t>(part)];
+    parts.push_back(part);
+    begins.push_back(window.begin);
+    ends.push_back(window.end);
+  }
+  if (mixes) line["corpus_counts"] = counts;
+  if (mixes && full) line["corpus"] = parts;
+  if (full) {
     line["begin"] = begins;
     line["end"] = ends;
   }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "dataio/mixed_order.h"
 #include "dataio/order.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/files.h"
@@ -33,14 +34,15 @@ LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step);
 class RunRecords {
  public:
   /// Appends to RUN/metrics.jsonl and, if options.ledger names one, to the ledger.
-  RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options, dataio::Order order);
+  RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options,
+             dataio::MixedOrder order);
 
   /// `steps` done, this one included; `tokens` seen in all.
   void step(std::int64_t steps, std::int64_t tokens, const StepResult& result, const StepMetrics& metrics);
   /// A step that was not taken: loss or gradient was not finite.
   void skipped(std::int64_t steps, std::int64_t tokens, const dataio::SampleRange& samples,
                const StepResult& result);
-  void valid(std::int64_t steps, std::int64_t tokens, const EvaluationResult& result);
+  void valid(std::int64_t steps, std::int64_t tokens, const Validation& validation);
   /// Once it is on disk: after lines of later steps, it may be.
   void checkpoint(const WrittenCheckpoint& written);
   /// What a step consumed.
@@ -50,7 +52,7 @@ class RunRecords {
 
  private:
   TrainOptions options_;
-  dataio::Order order_;
+  dataio::MixedOrder order_;
   LineFile metrics_;
   std::optional<LineFile> ledger_;
 };

@@ -40,15 +40,6 @@ void move_aside(const fs::path& path) {
   }
 }
 
-void refuse_other_corpus(const CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
-  if (checkpoint.corpus_fingerprint == corpus.fingerprint()) return;
-  throw InputError(fmt::format(
-      "data.corpus: {} holds other data (fingerprint {}) than the corpus that {} was trained on ({}); "
-      "give that one, or start anew with --run.new=true",
-      corpus.directory().string(), corpus.fingerprint(), checkpoint.directory.string(),
-      checkpoint.corpus_fingerprint));
-}
-
 void check_state(const TrainingState& state, const RunOptions& options) {
   if (state.next_sample != state.step * options.train.global_batch) {
     throw InputError(
@@ -62,7 +53,7 @@ void check_state(const TrainingState& state, const RunOptions& options) {
 }
 
 /// The checkpoint to go on from, judged by its settings.
-void choose_checkpoint(OpenedRun& run, const RunOptions& options, const dataio::Corpus& corpus,
+void choose_checkpoint(OpenedRun& run, const RunOptions& options, const std::vector<OpenCorpus>& corpora,
                        const CompareForResume& compare) {
   const fs::path directory = options.run.dir;
   run.checkpoint = find_checkpoint(directory, run.warnings);
@@ -73,7 +64,7 @@ void choose_checkpoint(OpenedRun& run, const RunOptions& options, const dataio::
     throw InputError(std::move(faults));
   }
   if (!run.checkpoint) return;
-  refuse_other_corpus(*run.checkpoint, corpus);
+  if (const auto fault = other_data(*run.checkpoint, corpora)) throw InputError(*fault);
   ResumeVerdict verdict = compare(run.checkpoint->resolved_ini, run.checkpoint->state.step);
   if (!verdict.refusals.empty()) throw InputError(std::move(verdict.refusals));
   check_state(run.checkpoint->state, options);
@@ -104,7 +95,7 @@ std::unique_ptr<DirectoryLock> lock_run(const fs::path& directory) {
 
 }  // namespace
 
-OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const dataio::Corpus& corpus,
+OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const std::vector<OpenCorpus>& corpora,
                    const CompareForResume& compare) {
   const fs::path directory = options.run.dir;
   if (!is_unused(directory) && !is_run(directory)) {
@@ -118,7 +109,7 @@ OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const datai
     if (!options.train.ledger.empty()) move_aside(options.train.ledger);
   }
   if (is_run(directory)) {
-    choose_checkpoint(run, options, corpus, compare);
+    choose_checkpoint(run, options, corpora, compare);
     const std::int64_t step = run.checkpoint ? run.checkpoint->state.step : 0;
     run.last_valid_step = cut_lines(directory / "metrics.jsonl", step).last_valid_step;
     prepare_ledger(options.train.ledger, step);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "dataio/corpus.h"
 #include "trainer/train/checkpoint.h"
+#include "trainer/train/corpora.h"
 #include "trainer/train/files.h"
 #include "trainer/train/options.h"
 
@@ -41,9 +41,9 @@ struct OpenedRun {
 /// resumed: metrics and ledger are cut back to its newest good checkpoint; with run.new it is moved to NAME.1
 /// (2, ...) instead, its ledger likewise. Then resolved.ini and build.txt are written. Rank 0 alone calls it.
 /// Throws InputError for a directory that is neither empty nor a run, a run whose checkpoints are all bad,
-/// a directory that another job writes to, another corpus, a ledger that belongs to something else, and
+/// a directory that another job writes to, other data, a ledger that belongs to something else, and
 /// refusals of `compare`.
 [[nodiscard]] OpenedRun open_run(const RunOptions& options, const RunTexts& texts,
-                                 const dataio::Corpus& corpus, const CompareForResume& compare);
+                                 const std::vector<OpenCorpus>& corpora, const CompareForResume& compare);
 
 }  // namespace sluice::train

@@ -23,28 +23,6 @@ namespace {
 
 constexpr const char* kBucketElements = "bucket_elements";
 
-/// What a corpus must have for this run, all faults at once.
-void check_corpus(const RunOptions& options, const dataio::Corpus& corpus,
-                  const dataio::Tokenizer& tokenizer) {
-  std::vector<std::string> faults;
-  if (objective_of(options.train) == Objective::kMasked && !tokenizer.mask_token()) {
-    faults.push_back(
-        fmt::format("train.objective = mlm: the tokenizer of {} ({}) has no mask token to hide tokens "
-                    "behind; prepare the "
-                    "corpus with sluice prepare --mask-token",
-                    corpus.directory().string(), tokenizer.kind()));
-  }
-  const auto fault = window_fault(window_plan(options, corpus.split("train")),
-                                  fmt::format("the train split of {}", corpus.directory().string()));
-  if (fault) faults.push_back("data.corpus: " + *fault);
-  if (options.eval.every > 0 && corpus.split("valid").tokens < 2) {
-    faults.push_back(fmt::format(
-        "data.corpus: the valid split of {} has {} tokens, evaluation needs 2; set eval.every=0 for none",
-        corpus.directory().string(), corpus.split("valid").tokens));
-  }
-  if (!faults.empty()) throw InputError(std::move(faults));
-}
-
 }  // namespace
 
 Session::Session(const RunOptions& options, SessionContext context, parallel::Communicator& world)
@@ -54,7 +32,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   });
   share_opening();
   threads_ = set_compute_threads(options_.train.threads, world_);
-  buckets_ = choose_buckets(options_, corpus_->vocabulary_size(), device_, kept_buckets());
+  buckets_ = choose_buckets(options_, vocabulary_size(), device_, kept_buckets());
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
   choose_algorithms();
@@ -70,10 +48,11 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 
 void Session::open_on_rank_zero() {
   check_global_batch(options_, world_);
-  corpus_ = dataio::Corpus::open(options_.data.corpus);
-  tokenizer_ = dataio::load_tokenizer(corpus_->directory());
-  check_corpus(options_, *corpus_, *tokenizer_);
-  OpenedRun run = open_run(options_, context_.texts, *corpus_, context_.compare);
+  static_cast<void>(
+      placement_for(options_.train.precision, device_.device()));  // refused before files are made
+  corpora_ = open_corpora(options_);
+  tokenizer_ = dataio::load_tokenizer(corpora_.front().files.directory());
+  OpenedRun run = open_run(options_, context_.texts, corpora_, context_.compare);
   for (const std::string& warning : run.warnings) context_.sink->warned(warning);
   if (run.checkpoint) {
     state_ = run.checkpoint->state;
@@ -82,12 +61,11 @@ void Session::open_on_rank_zero() {
   last_evaluated_ = run.last_valid_step;
   lock_ = std::move(run.lock);
   resumed_from_ = std::move(run.checkpoint);
-  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, make_order());
+  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, mixed_order(options_, corpora_));
 }
 
 void Session::share_opening() {
-  const std::string corpus = world_.broadcast(is_rank_zero() ? corpus_->pack() : std::string(), 0);
-  if (!is_rank_zero()) corpus_ = dataio::Corpus::unpack(corpus);
+  corpora_ = share_corpora(corpora_, options_, world_);
   const nlohmann::json own = {state_.step, state_.tokens, state_.next_sample, last_evaluated_,
                               last_checkpointed_};
   const auto shared = nlohmann::json::parse(world_.broadcast(own.dump(), 0)).get<std::vector<std::int64_t>>();
@@ -109,7 +87,7 @@ void Session::share_mask_ids() {
       nlohmann::json::parse(world_.broadcast(nlohmann::json(ids).dump(), 0)).get<std::vector<std::int32_t>>();
   mask_ids_ = {.mask_token = ids.front(),
                .special_tokens = {ids.begin() + 1, ids.end()},
-               .vocabulary_size = corpus_->vocabulary_size()};
+               .vocabulary_size = vocabulary_size()};
 }
 
 /// What the checkpoint's run had measured, where this one computes on the same. Collective.
@@ -124,14 +102,11 @@ std::optional<std::int64_t> Session::kept_buckets() {
   return kept > 0 ? std::optional(kept) : std::nullopt;
 }
 
-dataio::Order Session::make_order() const { return sample_order(options_, corpus_->split("train")); }
-
 void Session::build() {
   const dataio::Slicing slicing = slicing_of(options_, world_);
   const Placement placement = placement_for(options_.train.precision, device_.device());
-  const std::int64_t vocabulary = corpus_->vocabulary_size();
-  replica_ = std::make_unique<Replica>(options_.model, vocabulary, placement, ReplicaUse::kTraining, buckets_,
-                                       recompute_of(options_.train),
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
+                                       buckets_, recompute_of(options_.train),
                                        parameter_owner(sharding_of(options_), placement, world_.rank()));
   choices_[kBucketElements] = buckets_.bucket_elements;
   step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
@@ -144,15 +119,19 @@ void Session::build() {
       replica_->draw(options_.model.seed, loaded_.parameters);
     }
   }
-  train_reader_ =
-      std::make_shared<dataio::SplitReader>(corpus_->split("train"), vocabulary, dataio::ReaderOptions{});
-  if (options_.eval.every > 0) {
-    valid_reader_ =
-        std::make_unique<dataio::SplitReader>(corpus_->split("valid"), vocabulary, dataio::ReaderOptions{});
+  std::vector<std::shared_ptr<dataio::SplitReader>> train_readers;
+  for (const OpenCorpus& corpus : corpora_) {
+    const auto reader = [&](const char* split) {
+      return std::make_unique<dataio::SplitReader>(corpus.files.split(split), vocabulary_size(),
+                                                   dataio::ReaderOptions{});
+    };
+    train_readers.push_back(reader("train"));
+    if (options_.eval.every > 0) valid_readers_.push_back(reader("valid"));
   }
   const auto masking = mask_ids_ ? std::optional(training_masking(options_, *mask_ids_)) : std::nullopt;
-  loader_ = std::make_unique<dataio::Loader>(
-      train_reader_, make_order(), slicing, loader_options(options_, device_.device(), masking), state_.step);
+  loader_ =
+      std::make_unique<dataio::Loader>(std::move(train_readers), mixed_order(options_, corpora_), slicing,
+                                       loader_options(options_, device_.device(), masking), state_.step);
 }
 
 StateBuffers Session::live_state() const {
@@ -185,7 +164,7 @@ void Session::choose_algorithms() {
 /// Rank 0's instruments.
 void Session::watch() {
   const c10::Device device = replica_->parameters().device();
-  meter_.emplace(workload_of(options_, corpus_->vocabulary_size(), world_.size()), peaks_, device);
+  meter_.emplace(workload_of(options_, vocabulary_size(), world_.size()), peaks_, device);
   if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
   writer_.emplace(options_.run.dir, replica_->layout(), replica_->parameters().scalar_type(), device,
                   *tokenizer_, options_.checkpoint);
@@ -204,17 +183,29 @@ TrainOutcome Session::run() {
   }
 }
 
+std::vector<CorpusSummary> Session::summarise_corpora() const {
+  std::vector<CorpusSummary> summaries;
+  const std::vector<double> shares = shares_of(corpora_);
+  for (std::size_t i = 0; i < corpora_.size(); ++i) {
+    const dataio::WindowPlan plan = window_plan(options_, corpora_[i].files.split("train"));
+    summaries.push_back({.corpus = corpora_[i].part.path,
+                         .share = shares[i],
+                         .tokens = plan.split_tokens,
+                         .dropped_tokens = plan.dropped_tokens(),
+                         .samples_per_epoch = plan.samples_per_epoch()});
+  }
+  return summaries;
+}
+
 TrainOutcome Session::train() {
   if (is_rank_zero()) {
-    const dataio::WindowPlan plan = window_plan(options_, corpus_->split("train"));
     context_.sink->started({.directory = options_.run.dir,
                             .world_size = world_.size(),
                             .device = device_.name(),
                             .threads = threads_,
                             .parameters = replica_->parameter_count(),
-                            .train_tokens = plan.split_tokens,
-                            .dropped_tokens = plan.dropped_tokens(),
-                            .samples_per_epoch = plan.samples_per_epoch(),
+                            .corpora = summarise_corpora(),
+                            .samples_per_step = options_.train.global_batch,
                             .tokens_per_step = options_.train.global_batch * options_.model.seq_len,
                             .first_step = state_.step,
                             .total_steps = options_.train.steps,
@@ -338,25 +329,34 @@ void Session::evaluate_now() {
                       .batches = options_.eval.batches,
                       .device = device_.device()};
   if (mask_ids_) plan.masking = evaluation_masking(options_.train, *mask_ids_);
-  const EvaluationResult result = evaluate(replica_->model(), *valid_reader_, plan, world_);
+  const std::vector<double> shares = shares_of(corpora_);
+  std::vector<CorpusValidation> results;
+  for (std::size_t i = 0; i < corpora_.size(); ++i) {
+    results.push_back({.corpus = corpora_[i].part.path,
+                       .share = shares[i],
+                       .result = evaluate(replica_->model(), *valid_readers_[i], plan, world_)});
+  }
   last_evaluated_ = state_.step;
   if (!is_rank_zero()) return;
-  records_->valid(state_.step, state_.tokens, result);
-  context_.sink->evaluated(state_.step, result);
+  const Validation validation = validation_of(std::move(results));
+  records_->valid(state_.step, state_.tokens, validation);
+  context_.sink->evaluated(state_.step, validation);
 }
 
 CheckpointInfo Session::describe() const {
-  return {.directory = {},
-          .state = state_,
-          .model = options_.model,
-          .vocabulary_size = corpus_->vocabulary_size(),
-          .corpus_fingerprint = corpus_->fingerprint(),
-          .world_size = world_.size(),
-          .device = device_.name(),
-          .build = context_.texts.build,
-          .choices = choices_,
-          .products = products_,
-          .resolved_ini = context_.texts.resolved_ini};
+  CheckpointInfo info{.directory = {},
+                      .state = state_,
+                      .model = options_.model,
+                      .vocabulary_size = vocabulary_size(),
+                      .corpus_fingerprint = {},
+                      .world_size = world_.size(),
+                      .device = device_.name(),
+                      .build = context_.texts.build,
+                      .choices = choices_,
+                      .products = products_,
+                      .resolved_ini = context_.texts.resolved_ini};
+  describe_corpora(corpora_, info);
+  return info;
 }
 
 void Session::checkpoint_now() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "dataio/corpus.h"
 #include "dataio/loader.h"
@@ -14,6 +15,7 @@
 #include "trainer/train/buckets.h"
 #include "trainer/train/checkpoint.h"
 #include "trainer/train/checkpoint_writer.h"
+#include "trainer/train/corpora.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
@@ -83,14 +85,15 @@ class Session {
   [[nodiscard]] bool checkpoint_due(std::int64_t steps) const;
   void share_mask_ids();
   [[nodiscard]] bool is_rank_zero() const { return world_.rank() == 0; }
-  [[nodiscard]] dataio::Order make_order() const;
+  [[nodiscard]] std::int64_t vocabulary_size() const { return corpora_.front().files.vocabulary_size(); }
+  [[nodiscard]] std::vector<CorpusSummary> summarise_corpora() const;
 
   const RunOptions options_;
   SessionContext context_;
   parallel::Communicator& world_;
   DeviceGroup device_;
 
-  std::optional<dataio::Corpus> corpus_;
+  std::vector<OpenCorpus> corpora_;
   std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone
   std::unique_ptr<dataio::Tokenizer> tokenizer_;  ///< rank 0 alone
   std::optional<MaskIds> mask_ids_;               ///< under train.objective = mlm
@@ -104,8 +107,7 @@ class Session {
   std::int64_t threads_ = 1;
   parallel::BucketPlan buckets_;
 
-  std::shared_ptr<dataio::SplitReader> train_reader_;
-  std::unique_ptr<dataio::SplitReader> valid_reader_;
+  std::vector<std::unique_ptr<dataio::SplitReader>> valid_readers_;  ///< of the corpora, one each
   StateBuffers loaded_;  ///< rank 0 alone, during set-up: where the state comes from
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<TrainStep> step_;

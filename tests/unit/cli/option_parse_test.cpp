@@ -238,6 +238,12 @@ TEST(OptionParse, Combinations) {
   }
   EXPECT_THAT(parse_faults({"--run.dir=a/../b", "--data.corpus=b", "--train.steps=1"}),
               ElementsAre(HasSubstr("a run needs a directory of its own")));
+  EXPECT_THAT(parse_faults({"--run.dir=a/../b", "--data.corpus=c:1,b:2", "--train.steps=1"}),
+              ElementsAre(HasSubstr("run.dir and data.corpus are both a/../b")));
+  EXPECT_THAT(parse_faults({"--run.dir=a", "--data.corpus=b:0,c,d:1", "--train.steps=1"}),
+              ElementsAre(HasSubstr("data.corpus: 'b:0' has the weight 0"),
+                          HasSubstr("data.corpus: 'c' is not PATH:WEIGHT")));
+  EXPECT_THAT(parse_faults({"--run.dir=a", "--data.corpus=b:1,c:2", "--train.steps=1"}), IsEmpty());
   EXPECT_THAT(parse_faults({"--run.dir=a", "--data.corpus=b", "--train.steps=1e9", "--train.global_batch=1e7",
                             "--model.seq_len=1e6"}),
               ElementsAre(HasSubstr("tokens: at most 9e+18 can be counted")));

@@ -107,5 +107,18 @@ TEST(Curves, TokensAreShownInAUnitThatReads) {
   EXPECT_DOUBLE_EQ(chart.series[0].x[0], 3.0);
 }
 
+TEST(Curves, EachCorpusOfAMixtureHasItsPointsBesideTheMean) {
+  Metrics metrics;
+  metrics.valid = {{.step = 1, .tokens = 10, .loss = 2.0},
+                   {.step = 2, .tokens = 20, .loss = 2.5, .corpora = {{"a", 0.5, 2.0}, {"b", 0.5, 3.0}}}};
+  const auto chart = loss_chart(metrics);
+  ASSERT_EQ(chart.series.size(), 3U);
+  EXPECT_EQ(chart.series[0].label, "valid");
+  EXPECT_EQ(chart.series[2].label, "valid, b");
+  EXPECT_NE(chart.series[1].colour, chart.series[2].colour);
+  EXPECT_TRUE(std::isnan(chart.series[2].y[0]));
+  EXPECT_DOUBLE_EQ(chart.series[2].y[1], 3.0);
+}
+
 }  // namespace
 }  // namespace sluice::study

@@ -40,6 +40,18 @@ TEST(MetricsFile, ReadsEveryKeyOfTheFormat) {
   EXPECT_EQ(metrics.valid[0].loss, 5.25);
 }
 
+TEST(MetricsFile, ReadsTheCorporaOfAMixture) {
+  const auto metrics = metrics_of(R"({"kind":"valid","step":1,"tokens":8192,"loss":2.25,"corpora":[)"
+                                  R"({"corpus":"a","share":0.75,"loss":2.0,"eval_tokens":5},)"
+                                  R"({"corpus":"b","share":0.25,"loss":3.0,"eval_tokens":6}]})"
+                                  "\n");
+  ASSERT_EQ(metrics.valid.size(), 1U);
+  ASSERT_EQ(metrics.valid[0].corpora.size(), 2U);
+  EXPECT_EQ(metrics.valid[0].corpora[1].corpus, "b");
+  EXPECT_EQ(metrics.valid[0].corpora[1].share, 0.25);
+  EXPECT_EQ(metrics.valid[0].corpora[1].loss, 3.0);
+}
+
 TEST(MetricsFile, LeavesOutATornLastLineWhereverItWasTorn) {
   const std::string torn = kTrain;
   for (std::size_t length = 0; length < torn.size(); ++length) {

@@ -76,6 +76,25 @@ TEST_F(Report, WithoutAnEvaluationTheLastValidationStandsAndEmptySectionsAreLeft
     EXPECT_THAT(page, Not(HasSubstr(fmt::format("<h2>{}</h2>", title))));
 }
 
+TEST_F(Report, OfAMixtureShowsEachCorpusAndTheirMean) {
+  run_.write("metrics.jsonl",
+             metrics(5) +
+                 R"({"kind":"valid","step":5,"tokens":40960,"loss":2.25,"corpora":[)"
+                 R"({"corpus":"a<b","share":0.75,"loss":2.0},{"corpus":"c","share":0.25,"loss":3.0}]})"
+                 "\n");
+  std::filesystem::remove(run_.path() / "eval.json");
+  const std::string page = html();
+  EXPECT_THAT(page, HasSubstr("<dt>valid loss</dt><dd>2.2500"));
+  EXPECT_THAT(page, HasSubstr("step 5, mean of the corpora by share"));
+  EXPECT_THAT(page,
+              HasSubstr("<td>a&lt;b</td><td class=\"number\">75.00 %</td><td class=\"number\">2.0000</td>"));
+  EXPECT_THAT(page, HasSubstr("<td>c</td><td class=\"number\">25.00 %</td><td class=\"number\">3.0000</td>"));
+  EXPECT_THAT(page, HasSubstr("<td>mean by share</td>"));
+  EXPECT_THAT(page, HasSubstr("valid, a&lt;b"));
+  run_.write("eval.json", R"({"corpus":"corpora/c","split":"valid","loss":3.5})");
+  EXPECT_THAT(html(), HasSubstr("whole split of corpora/c"));
+}
+
 TEST_F(Report, EscapesWhatTheRunSays) {
   const std::string page = html();
   EXPECT_THAT(page, Not(HasSubstr("<script>")));

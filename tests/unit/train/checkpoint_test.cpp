@@ -53,6 +53,7 @@ CheckpointInfo info(std::int64_t step) {
   result.model.seed = ~std::uint64_t{0};
   result.vocabulary_size = 257;
   result.corpus_fingerprint = "0123456789abcdef";
+  result.corpora = {{"00000000000000aa", 0.1}, {"00000000000000bb", 3}};
   result.world_size = 2;
   result.device = "Accelerator 9";
   result.build = "sluice     1.0\nMPI        Open MPI v4\n";
@@ -101,6 +102,10 @@ TEST_F(CheckpointTest, ReadsBackEverything) {
   EXPECT_EQ(found->model.seed, expected.model.seed);
   EXPECT_EQ(found->vocabulary_size, 257);
   EXPECT_EQ(found->corpus_fingerprint, expected.corpus_fingerprint);
+  ASSERT_EQ(found->corpora.size(), 2U);
+  EXPECT_EQ(found->corpora[0].fingerprint, "00000000000000aa");
+  EXPECT_EQ(found->corpora[0].weight, 0.1);
+  EXPECT_EQ(found->corpora[1].weight, 3);
   EXPECT_EQ(found->world_size, 2);
   EXPECT_EQ(found->device, expected.device);
   EXPECT_EQ(found->build, expected.build);

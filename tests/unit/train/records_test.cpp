@@ -79,7 +79,7 @@ nlohmann::json step_line(const StepMetrics& metrics) {
                           .comm_exposed_s = 0.03,
                           .optimizer_s = 0.04,
                           .step_s = 0.4};
-  RunRecords records(directory.path(), {}, {{.split_tokens = 100, .seq_len = 8}, 0});
+  RunRecords records(directory.path(), {}, dataio::Order({.split_tokens = 100, .seq_len = 8}, 0));
   records.step(7, 7000, result, metrics);
   records.sync();
   return nlohmann::json::parse(read_file(directory.path() / "metrics.jsonl"));

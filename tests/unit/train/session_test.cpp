@@ -352,6 +352,11 @@ TEST_F(SessionTest, DataThatCannotServeIsNamed) {
   run = options("run");
   run.train.global_batch = 2;
   EXPECT_THAT(fault(3, run), HasSubstr("2 sequences for 3 ranks"));
+  for (const char* precision : {"bf16", "tf32"}) {
+    run = options("run");
+    run.train.precision = precision;
+    EXPECT_THAT(fault(1, run), HasSubstr(fmt::format("train.precision: {} needs a GPU", precision)));
+  }
   EXPECT_FALSE(fs::exists(run.run.dir)) << "nothing is written before all is checked";
 }
 

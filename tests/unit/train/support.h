@@ -30,7 +30,9 @@ class RecordingSink : public TrainSink {
   void stepped(std::int64_t /*steps*/, const StepResult& result, const StepMetrics& /*metrics*/) override {
     losses.push_back(result.loss);
   }
-  void evaluated(std::int64_t /*steps*/, const EvaluationResult& result) override { valid.push_back(result); }
+  void evaluated(std::int64_t /*steps*/, const Validation& validation) override {
+    valid.push_back(validation);
+  }
   void checkpointed(std::int64_t steps, const std::filesystem::path& /*directory*/) override {
     checkpoints.push_back(steps);
   }
@@ -39,7 +41,7 @@ class RecordingSink : public TrainSink {
   std::vector<std::string> warnings;
   std::vector<RunSummary> starts;
   std::vector<double> losses;
-  std::vector<EvaluationResult> valid;
+  std::vector<Validation> valid;
   std::vector<std::int64_t> checkpoints;
   std::vector<TrainOutcome> outcomes;
 };
