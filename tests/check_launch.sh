@@ -16,10 +16,10 @@ expect() {  # WHAT STATUS WORDS COMMAND...: COMMAND must end with STATUS and say
   fi
 }
 
-for script in launch/setup launch/check launch/quickstart launch/*.sh .ci/run tests/*.sh; do
+for script in launch/setup launch/check launch/quickstart launch/*.sh launch/slurm/* .ci/run tests/*.sh tests/slurm/*.sh; do
   expect "$script parses" 0 "" bash -n "$script"
 done
-for script in setup check quickstart; do
+for script in setup check quickstart slurm/test-cluster; do
   expect "$script --help" 0 "launch/$script" bash "launch/$script" --help
   expect "$script refuses an unknown flag" 2 "--frobnicate" bash "launch/$script" --frobnicate
 done
@@ -27,6 +27,11 @@ for script in setup check; do
   expect "$script refuses an unknown device" 2 "auto, cpu, cuda" bash "launch/$script" --device tpu
 done
 expect "quickstart names a text that is not there" 2 "no/such/text" bash launch/quickstart no/such/text
+expect "test-cluster names the actions that there are" 2 "start, stop, status" bash launch/slurm/test-cluster begin
+expect "test-cluster is not running in a directory that is not there" 3 "not running" bash launch/slurm/test-cluster status /no/such/directory
+for template in launch/slurm/*.sbatch; do
+  expect "$template asks for a signal and keeps its log" 0 "" grep -qzE -- '--signal=(B:)?USR1@.*--requeue.*--open-mode=append.*sluice_job ' "$template"
+done
 
 # A machine with none of the packages, as somebody who is not root and has no sudo.
 bare=$(mktemp -d)
