@@ -3,10 +3,12 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
@@ -217,6 +219,47 @@ class Commands(unittest.TestCase):
             self.assertGreaterEqual(result["stall_max_s"], result["stall_s"])
             self.assertEqual([path.name for path in Path(self.scratch.name).iterdir() if path.name.startswith("sluice-bench")], [])
         self.assertIn("GB/s", self.ok("bench", "checkpoint", *SETTINGS, "--device", "cpu", "--repeats", 1))
+
+    def test_submit_writes_into_the_run_directory_and_calls_sbatch_without_a_shell(self):
+        scratch = Path(self.scratch.name) / "cluster"
+        (scratch / "bin").mkdir(parents=True)
+        sbatch = scratch / "bin" / "sbatch"
+        sbatch.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >>"{scratch}/calls"; echo >>"{scratch}/calls"\n'
+                          f'env | grep -E "^(OMPI_|PMIX_)" | grep -v ALLOW_RUN_AS_ROOT >>"{scratch}/launcher"; echo "7;name"\n')
+        sbatch.chmod(0o755)
+        site, run = scratch / "site.ini", scratch / "my run"
+        site.write_text("[limits]\narray = 3\nrunning = 2\n[launch]\nranks_per_node = 2\n")
+        words = ["submit", ROOT / "configs/experiments/tiny.ini", "--cluster", site, f"--run.dir={run}", f"--data.corpus={CORPUS}"]
+        with unittest.mock.patch.dict(os.environ, PATH=f"{scratch}/bin:{os.environ['PATH']}"):
+            self.assertIn("#SBATCH --ntasks=2\n", self.ok(*words, "--ranks", 2, "--dry-run"))
+            self.assertFalse(run.exists() or (scratch / "calls").exists())
+            self.assertIn("submitted job 7:", self.ok(*words, "--ranks", 2))
+            self.assertEqual(sorted(path.name for path in run.iterdir()), ["submit.ini", "submit.sbatch"])
+            self.assertEqual((scratch / "calls").read_text(), f"--parsable|{run}/submit.sbatch|\n")
+            self.assertEqual((scratch / "launcher").read_text(), "", "what MPI added to the environment went along")
+            self.ok("train", "--config", run / "submit.ini", "--train.steps=4")
+            sweep = ["--run.dir=" + str(scratch / "sweep"), "--array", "run.seed=5,6", "optim.lr=1e-3,2e-3"]
+            self.ok(*words[:4], f"--data.corpus={CORPUS}", *sweep)
+            script = scratch / "sweep" / "submit.sbatch"
+            self.assertEqual((scratch / "calls").read_text().splitlines()[1:],
+                             [f"--parsable|--array=0-2%2|{script}|0|", f"--dependency=afterany:7|--parsable|--array=0-0%2|{script}|3|"])
+            last = (scratch / "sweep" / "3" / "submit.ini").read_text()
+            self.assertIn(f"dir = {scratch}/sweep/3\n", last)
+            self.assertRegex(last, r"(?s)seed = 6\n.*lr = 0.002\n")
+            sbatch.write_text("#!/bin/sh\necho no such account >&2; exit 1\n")
+            failed = sluice(*words)
+            self.assertEqual(failed.returncode, 1)
+            self.assertIn("no such account", failed.stderr)
+            self.assertIn("sbatch ended with exit code 1", failed.stderr)
+        faults = self.refused(*words, "--ranks", 9, "--run.new", "--time", "25:00:00", "--optim.lrr=1", "--dry-run")
+        self.assertIn("did you mean optim.lr?", faults)
+        self.assertIn("--time = 25:00:00: must be at most limits.time = 24:00:00", faults)
+        self.assertIn("--ranks = 9", faults)
+        faults = self.refused(*words, "--ranks", 10, "--run.new=true", "--dry-run")
+        self.assertIn("run.new = true", faults)
+        self.assertIn("--ranks = 10: must be at most train.global_batch = 8", faults)
+        self.assertIn("exists and is not a run",
+                      self.refused(*words[:4], f"--run.dir={ROOT}/tests", f"--data.corpus={CORPUS}", "--dry-run"))
 
     def test_bench_names_what_it_can_measure(self):
         self.assertIn("step, loader, generate", self.refused("bench", "everything"))

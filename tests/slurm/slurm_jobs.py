@@ -138,14 +138,17 @@ class Work:
         """Each sample once, and the losses of a run on as many ranks that nothing disturbed."""
         losses = self.place.losses(name)
         assert len(losses) == steps, f"{name}: {len(losses)} losses of {steps}"
-        ledger = [json.loads(line) for line in (self.directory / f"{name}.ledger").read_text().splitlines()]
-        expected = [{"step": i + 1, "first": i * GLOBAL_BATCH, "count": GLOBAL_BATCH} for i in range(steps)]
-        assert ledger == expected, f"{name}: ledger of {len(ledger)} lines for {steps} steps"
+        self.check_ledger(self.directory / f"{name}.ledger", steps)
         straight = self.straight(steps)
         first = next((i for i in range(steps) if losses[i] != straight[i]), None)
         assert first is None, f"{name}: step {first + 1} has loss {losses[first]}, an undisturbed run {straight[first]}"
         files = sorted(path.name for path in (self.directory / name).iterdir())
         assert len(files) <= 12, f"{name} holds {files}"
+
+    def check_ledger(self, file, steps):
+        ledger = [json.loads(line) for line in file.read_text().splitlines()]
+        expected = [{"step": i + 1, "first": i * GLOBAL_BATCH, "count": GLOBAL_BATCH} for i in range(steps)]
+        assert ledger == expected, f"{file}: {len(ledger)} lines for {steps} steps"
 
     def straight(self, steps):
         """Losses of one undisturbed run on two ranks, continued as far as they are asked for."""
@@ -218,6 +221,77 @@ def check_killed_task(cluster, work):
     info = cluster.wait(cluster.sbatch(script))
     assert info["JobState"] == "COMPLETED", f"{info}\n{work.log('killed')}"
     work.check_run("killed", done + 10)
+
+
+SITE = """[sbatch]
+#SBATCH --partition=main
+[prologue]
+export SLUICE_PROGRESS=lines
+[launch]
+command = srun --mpi=pmix --ntasks={{ranks}} {{command}}
+lead = 30
+requeue = {requeue}
+ranks_per_node = {ranks_per_node}
+[limits]
+time = 10
+array = 5
+running = 4
+"""
+
+
+def submit(work, site, *words):
+    """`sluice submit`: the numbers of the jobs."""
+    output = work.place.check([work.sluice, "submit", words[0], "--cluster", str(site), *words[1:]])
+    jobs = re.findall(r"submitted job (\d+)", output)
+    assert jobs, output
+    return jobs
+
+
+def check_submit(cluster, work):
+    """`sluice submit`: two ranks on two nodes; nothing is written by a dry run; taken away, it goes on like any other."""
+    site = work.directory / "two-nodes.ini"
+    site.write_text(SITE.format(requeue="true", ranks_per_node=1))
+    file = work.settings("submitted", ENDLESS)
+    dry = work.place.check([work.sluice, "submit", str(file), "--cluster", str(site), "--ranks", "2", "--dry-run"])
+    assert "#SBATCH --nodes=2\n" in dry and not (work.directory / "submitted").exists(), dry
+    (job,) = submit(work, site, str(file), "--ranks", "2")
+    log = work.directory / "submitted" / "submit.log"
+    until("submitted has done 25 steps", lambda: work.steps("submitted") >= 25)
+    assert cluster.job(job)["NumNodes"] == "2", cluster.job(job)
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    until("submitted waits again", lambda: cluster.job(job)["JobState"] == "PENDING")
+    steps = work.steps("submitted") + 10
+    frozen = work.directory / "submitted" / "submit.ini"
+    frozen.write_text(frozen.read_text().replace(f"steps = {ENDLESS}\n", f"steps = {steps}\n"))
+    info = cluster.wait(job)
+    assert info["JobState"] == "COMPLETED" and info["Restarts"] == "1", f"{info}\n{log.read_text()}"
+    assert f"resuming after step {steps - 10}" in log.read_text(), log.read_text()
+    work.check_run("submitted", steps)
+
+
+def check_array(cluster, work):
+    """Seven runs where an array may have five elements: two arrays, the second after the first, at most four at once."""
+    site = work.directory / "site.ini"
+    site.write_text(SITE.format(requeue="false", ranks_per_node=2))
+    refused = subprocess.run(["sbatch", "--array=0-6", "--wrap=true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert refused.returncode != 0 and "array" in refused.stdout, f"MaxArraySize is not in force: {refused.stdout}"
+    words = [str(work.settings("sweep", 10)), "--array", "run.seed=1..7"]
+    jobs = submit(work, site, *words)
+    assert len(jobs) == 2, jobs
+    assert cluster.job(jobs[0])["ArrayTaskThrottle"] == "4", cluster.job(jobs[0])
+    assert jobs[0] in cluster.job(jobs[1])["Dependency"], cluster.job(jobs[1])
+    queue = ["squeue", "-h", "-j", ",".join(jobs)]
+    until("both arrays end", lambda: not subprocess.run(queue, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    logs = {i: (work.directory / "sweep" / str(i) / "submit.log").read_text() for i in range(7)}
+    for i in range(7):
+        assert len(work.place.losses(f"sweep/{i}")) == 10, logs[i]
+        work.check_ledger(work.directory / "sweep" / str(i) / "sweep.ledger", 10)
+    for i in (0, 4, 6):
+        work.place.check([work.sluice, "train", "--config", words[0], f"--run.seed={i + 1}",
+                          f"--run.dir={work.directory}/alone-{i}", f"--train.ledger={work.directory}/alone-{i}.ledger"])
+        assert work.place.losses(f"sweep/{i}") == work.place.losses(f"alone-{i}"), f"element {i}: other losses than alone"
+    assert work.place.losses("sweep/0") != work.place.losses("sweep/5"), "elements 0 of both arrays are one run"
+    assert (work.directory / "sweep" / "submit.sbatch").exists()
 
 
 def skip(reason):

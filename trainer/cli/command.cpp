@@ -20,13 +20,14 @@ Command inspect_command();
 Command prepare_command();
 Command reference_command();
 Command report_command();
+Command submit_command();
 Command train_command();
 Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(), train_command(),     eval_command(),
-      generate_command(), report_command(),  bench_command(),  reference_command(),
+      prepare_command(),  inspect_command(), verify_command(), train_command(), eval_command(),
+      generate_command(), report_command(),  submit_command(), bench_command(), reference_command(),
   };
   return all;
 }

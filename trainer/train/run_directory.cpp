@@ -19,12 +19,13 @@ constexpr const char* kResolvedIni = "resolved.ini";
 
 bool is_run(const fs::path& directory) { return fs::exists(directory / kResolvedIni); }
 
-/// Nothing there but what a killed start left.
+/// Nothing there but what a killed start left, and what `sluice submit` has put there for the start to come.
 bool is_unused(const fs::path& directory) {
   if (!fs::exists(directory)) return true;
   if (!fs::is_directory(directory)) return false;
   return std::ranges::all_of(fs::directory_iterator(directory), [](const fs::directory_entry& entry) {
-    return entry.path().filename().string().ends_with(kTemporarySuffix);
+    const auto name = entry.path().filename().string();
+    return name.ends_with(kTemporarySuffix) || name.starts_with(kSubmitPrefix);
   });
 }
 
@@ -95,10 +96,12 @@ std::unique_ptr<DirectoryLock> lock_run(const fs::path& directory) {
 
 }  // namespace
 
+bool may_hold_run(const fs::path& directory) { return is_unused(directory) || is_run(directory); }
+
 OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const std::vector<OpenCorpus>& corpora,
                    const CompareForResume& compare) {
   const fs::path directory = options.run.dir;
-  if (!is_unused(directory) && !is_run(directory)) {
+  if (!may_hold_run(directory)) {
     throw InputError(fmt::format("run.dir: {} exists and is not a run (no {}); name another one",
                                  directory.string(), kResolvedIni));
   }

@@ -37,6 +37,12 @@ struct OpenedRun {
   std::unique_ptr<DirectoryLock> lock;  ///< to be kept while the run is written to
 };
 
+/// What names of files begin with that `sluice submit` and the job itself write into a run directory.
+inline constexpr const char* kSubmitPrefix = "submit.";
+
+/// Whether open_run() takes this directory: absent, empty but for submitted files, or a run.
+[[nodiscard]] bool may_hold_run(const std::filesystem::path& directory);
+
 /// Makes options.run.dir ready to be written to. An absent or empty one is created. One that holds a run is
 /// resumed: metrics and ledger are cut back to its newest good checkpoint; with run.new it is moved to NAME.1
 /// (2, ...) instead, its ledger likewise. Then resolved.ini and build.txt are written. Rank 0 alone calls it.

@@ -83,7 +83,7 @@ TEST(Version, NamesTheProgramAndEveryLibrary) {
 TEST(Configs, EveryCommittedSettingsFileIsValid) {
   std::int64_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot / "configs")) {
-    if (entry.path().extension() != ".ini") continue;
+    if (entry.path().extension() != ".ini" || entry.path().parent_path().filename() == "clusters") continue;
     ++files;
     std::vector<std::string> words{"--config", entry.path().string(), "--run.dir=r", "--data.corpus=c"};
     if (entry.path().parent_path().filename() == "models") words.push_back("--train.steps=1000");

@@ -315,6 +315,11 @@ TEST_F(SessionTest, ForeignDirectoriesCorporaLedgersAndSettingsAreRefused) {
   foreign.run.new_run = true;
   EXPECT_THAT(fault(foreign), HasSubstr("not a run"));
 
+  RunOptions submitted = options("submitted");
+  fs::create_directory(submitted.run.dir);
+  std::ofstream(submitted.run.dir + "/submit.sbatch") << "script";
+  EXPECT_EQ(fault(submitted, {.stop_in_step = 3, .verdict = {}}), "no fault");
+
   RunOptions run = options("run");
   run_on_ranks(1, run, {.stop_in_step = 3, .verdict = {}});
   EXPECT_THAT(fault(run, {.stop_in_step = -1,

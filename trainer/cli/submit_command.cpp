@@ -1,0 +1,290 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "trainer/cli/arguments.h"
+#include "trainer/cli/batch_script.h"
+#include "trainer/cli/command.h"
+#include "trainer/cli/option_table.h"
+#include "trainer/cli/site.h"
+#include "trainer/cli/spawn.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+#include "trainer/train/run_directory.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<Flag> kFlags = {
+    {.name = "--cluster",
+     .value_name = "SITE.ini",
+     .help = "the site's file (docs/clusters.md)",
+     .required = true},
+    {.name = "--ranks",
+     .value_name = "N",
+     .help = "ranks; more than a node's fill whole nodes",
+     .default_value = "1"},
+    {.name = "--time",
+     .value_name = "TIME",
+     .help = "time limit as Slurm writes it; default the site's limits.time"},
+    {.name = "--name", .value_name = "NAME", .help = "the job's name; default the last part of run.dir"},
+    {.name = "--array",
+     .value_name = "KEY=VALUES",
+     .help = "one run for each value: optim.lr=1e-3,3e-4 or run.seed=1..8; of several keys each combination",
+     .many = true},
+    {.name = "--dry-run", .help = "print the script and the calls of sbatch; write and submit nothing"}};
+
+struct Words {
+  std::vector<std::string> own;
+  std::vector<std::string> settings;
+};
+
+/// Words before the first flag are settings files; a word after a flag goes where the flag goes.
+Words split(const std::vector<std::string>& words) {
+  Words out;
+  std::vector<std::string> files;
+  auto* side = &files;
+  for (const auto& word : words) {
+    if (word.starts_with("--")) {
+      const auto name = word.substr(0, word.find('='));
+      const bool own = std::ranges::any_of(kFlags, [&](const Flag& flag) { return flag.name == name; });
+      side = own ? &out.own : &out.settings;
+    }
+    side->push_back(word);
+  }
+  if (!files.empty()) files.insert(files.begin(), "--config");
+  out.settings.insert(out.settings.begin(), files.begin(), files.end());
+  return out;
+}
+
+struct Element {
+  fs::path directory;
+  train::RunOptions options;
+};
+
+struct Plan {
+  Site site;
+  BatchJob job;
+  std::vector<Element> elements;  ///< one, or those of the array
+};
+
+/// What several parts of the input have to say is said together.
+class Faults {
+ public:
+  template <class Work>
+  void collect(const Work& work) {
+    try {
+      work();
+    } catch (const train::InputError& error) {
+      for (const auto& fault : error.faults()) add(fault);
+    }
+  }
+  void add(const std::string& fault) {
+    if (std::ranges::count(faults_, fault) == 0) faults_.push_back(fault);
+  }
+  void throw_any() const {
+    if (!faults_.empty()) throw train::InputError(faults_);
+  }
+
+ private:
+  std::vector<std::string> faults_;
+};
+
+Site read_site(const std::string& file) {
+  std::ifstream stream(file);
+  if (!stream || fs::is_directory(file)) {
+    throw train::InputError(
+        fmt::format("--cluster {}: cannot be read ({})", file, std::strerror(stream ? EISDIR : errno)));
+  }
+  return parse_site({std::istreambuf_iterator<char>(stream), {}}, file);
+}
+
+void choose_time(const Arguments& arguments, Plan& plan) {
+  const auto& site = plan.site;
+  plan.job.time = arguments.has("--time") ? arguments.text("--time") : site.time;
+  const auto seconds = parse_time_limit(plan.job.time);
+  if (!seconds) {
+    throw train::InputError(fmt::format(
+        "--time = {}: must be a time as Slurm writes it: minutes, H:MM:SS or D-HH:MM:SS", plan.job.time));
+  }
+  if (*seconds > *parse_time_limit(site.time)) {
+    throw train::InputError(
+        fmt::format("--time = {}: must be at most limits.time = {} of the site", plan.job.time, site.time));
+  }
+  if (*seconds <= site.lead_s) {
+    throw train::InputError(fmt::format("--time = {}: must be more than launch.lead = {} s of the site",
+                                        plan.job.time, site.lead_s));
+  }
+}
+
+/// The runs: each element's settings are judged now, and not after hours in the queue.
+void choose_runs(const Arguments& arguments, const std::vector<std::string>& settings, Plan& plan) {
+  std::vector<Sweep> sweeps;
+  Faults faults;
+  for (const auto& word : arguments.list("--array")) {
+    faults.collect([&] { sweeps.push_back(parse_sweep(word)); });
+  }
+  const auto base = parse_run_options(settings);
+  faults.throw_any();
+  plan.job.array = !sweeps.empty();
+  plan.job.run = fs::absolute(base.run.dir).lexically_normal();
+  if (!plan.job.array) {
+    plan.elements.push_back({plan.job.run, base});
+    return;
+  }
+  const auto all = combinations(sweeps);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto words = settings;
+    std::erase_if(words, [&](const std::string& word) {  // the array's value instead of the one given for all
+      return std::ranges::any_of(
+          sweeps, [&](const Sweep& sweep) { return word.starts_with("--" + sweep.key + "="); });
+    });
+    words.insert(words.end(), all[i].begin(), all[i].end());
+    faults.collect([&] {
+      Element element{plan.job.run / std::to_string(i), parse_run_options(words)};
+      element.options.run.dir = (fs::path(base.run.dir) / std::to_string(i)).string();
+      if (const fs::path ledger = base.train.ledger; !ledger.empty()) {
+        element.options.train.ledger = (fs::path(element.options.run.dir) / ledger.filename()).string();
+      }
+      plan.elements.push_back(std::move(element));
+    });
+  }
+  faults.throw_any();
+}
+
+void check_runs(const Plan& plan, Faults& faults) {
+  for (const auto& [directory, options] : plan.elements) {
+    if (options.run.new_run) {
+      faults.add(
+          "run.new = true: a job that goes on after its time limit would start anew each time; move the "
+          "old run away, or name another run.dir");
+    }
+    if (plan.job.ranks > options.train.global_batch) {
+      faults.add(fmt::format("--ranks = {}: must be at most train.global_batch = {}", plan.job.ranks,
+                             options.train.global_batch));
+    }
+    if (!train::may_hold_run(directory)) {
+      faults.add(fmt::format("run.dir: {} exists and is not a run; name another one", directory.string()));
+    }
+  }
+  for (const auto& path : {plan.job.run, plan.job.program, plan.job.directory, fs::path(plan.job.name)}) {
+    if (!is_plain_path(path.string())) {
+      faults.add(
+          fmt::format("{}: has one of \" ' \\ % $ ` or a control character, which a batch script cannot "
+                      "hold as it is; name another path, or --name",
+                      path.string()));
+    }
+  }
+}
+
+Plan make_plan(const Arguments& arguments, const std::vector<std::string>& settings) {
+  Plan plan;
+  Faults faults;
+  plan.job.program = fs::read_symlink("/proc/self/exe");
+  plan.job.directory = fs::current_path();
+  faults.collect([&] { choose_runs(arguments, settings, plan); });
+  faults.collect([&] { plan.job.ranks = arguments.integer("--ranks", 1, 1000000); });
+  faults.collect([&] {
+    plan.site = read_site(arguments.text("--cluster"));
+    faults.collect([&] { choose_time(arguments, plan); });
+    faults.collect([&] { (void)nodes_for(plan.job.ranks, plan.site.ranks_per_node); });
+  });
+  plan.job.name = arguments.has("--name") ? arguments.text("--name") : plan.job.run.filename().string();
+  check_runs(plan, faults);
+  faults.throw_any();
+  return plan;
+}
+
+void write_files(const Plan& plan, const fs::path& script) {
+  for (const auto& element : plan.elements) {
+    fs::create_directories(element.directory);
+    train::replace_file(element.directory / "submit.ini", dump_ini(element.options));
+  }
+  train::replace_file(script, batch_script(plan.site, plan.job));
+}
+
+std::string submit_one(const SbatchCall& call, const std::string& before, const fs::path& script) {
+  const auto words = call.waits ? with_dependency(call.words, before) : call.words;
+  Spawned spawned;
+  try {
+    spawned = spawn(words);
+  } catch (const std::system_error& error) {
+    throw train::InputError(
+        fmt::format("{}: is this a machine that submits to Slurm? The script is written; `{}` submits it",
+                    error.what(), fmt::join(words, " ")));
+  }
+  if (spawned.code != 0) {
+    throw std::runtime_error(
+        fmt::format("sbatch ended with exit code {}, its reason is above; the script is {}", spawned.code,
+                    script.string()));
+  }
+  auto job = spawned.output.substr(0, spawned.output.find_first_of(";\n"));  // "12" or "12;cluster"
+  return job;
+}
+
+void print_plan(const Plan& plan, const fs::path& script, const std::vector<SbatchCall>& calls) {
+  fmt::print("{}\n# {} would be this; then\n", batch_script(plan.site, plan.job), script.string());
+  for (const auto& call : calls) {
+    fmt::print("#   {}\n",
+               fmt::join(call.waits ? with_dependency(call.words, "THE_ONE_BEFORE") : call.words, " "));
+  }
+}
+
+int run(const std::vector<std::string>& words, parallel::Communicator&) {
+  const auto parts = split(words);
+  const Arguments arguments(kFlags, parts.own);
+  const auto plan = make_plan(arguments, parts.settings);
+  const auto script = plan.job.run / "submit.sbatch";
+  const auto elements = plan.job.array ? static_cast<std::int64_t>(plan.elements.size()) : 0;
+  const auto calls = sbatch_calls(plan.site, script, elements);
+  for (const auto& element : plan.elements) {
+    if (fs::exists(fs::path(element.options.data.corpus) / "corpus.json")) continue;
+    fmt::print(stderr, "sluice: data.corpus: there is no corpus in {} as seen from here\n",
+               element.options.data.corpus);
+    break;
+  }
+  if (arguments.has("--dry-run")) {
+    print_plan(plan, script, calls);
+    return kDone;
+  }
+  write_files(plan, script);
+  std::string job;
+  for (const auto& call : calls) {
+    job = submit_one(call, job, script);
+    fmt::print("submitted job {}: {}\n", job, script.string());
+  }
+  fmt::print("log: {}\n", (plan.job.run / (plan.job.array ? "N/submit.log" : "submit.log")).string());
+  return kDone;
+}
+
+}  // namespace
+
+Command submit_command() {
+  return {
+      .name = "submit",
+      .summary = "write the batch script of a run for Slurm and submit it",
+      .help =
+          "  sluice submit CONFIG... --cluster SITE.ini [--ranks N] [--section.key=value ...]\n"
+          "                [--array KEY=VALUES...] [--dry-run]\n\n"
+          "The settings are checked first. Into run.dir go submit.sbatch, submit.ini (every setting) and\n"
+          "submit.log; of an array each element has its run in run.dir/0, 1, ... The job stops before its "
+          "time\n"
+          "limit and goes on in another one. What the cluster wants stands in SITE.ini: "
+          "docs/clusters.md.\n\n" +
+          flag_help(kFlags),
+      .run = run};
+}
+
+}  // namespace sluice::cli
