@@ -64,12 +64,12 @@ class Cluster:
         shown = subprocess.run(["scontrol", "show", "job", "-o", job], stdout=subprocess.PIPE, text=True, timeout=60).stdout
         return dict(re.findall(r"(\w+)=(\S*)", shown))
 
-    def wait(self, job, seconds=150):
+    def wait(self, job, seconds=240):
         """The job's end, whatever it is."""
         return until(f"job {job} ends", lambda: (lambda info: info["JobState"] not in RUNNING and info)(self.job(job)), seconds)
 
 
-def until(what, found, seconds=90):
+def until(what, found, seconds=150):
     """found() as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -310,6 +310,7 @@ def main():
         skip(f"{', '.join(missing)} not installed (launch/setup --tests installs them as root)")
     if os.geteuid() != 0:
         skip("Slurm's daemons run as root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster is stopped on the way out
     os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     checks = [function for name, function in globals().items() if name.startswith("check_") and options.only in name]
     with tempfile.TemporaryDirectory(prefix="sluice-slurm-") as directory:
