@@ -41,7 +41,7 @@ sluice_go_on() {
 }
 
 sluice_job() {
-  local run=$1 child="" code signalled ended=no before
+  local run=$1 child="" code signalled early=no ended=no before
   shift
   export SLUICE_PROGRESS=${SLUICE_PROGRESS:-lines}
   # since Slurm 22.05 srun does not take it over from sbatch
@@ -49,11 +49,12 @@ sluice_job() {
   before=$(sluice_newest "$run")
   sluice_say "start ${SLURM_RESTART_COUNT:-0} on ${SLURM_JOB_NODELIST:-this machine}, from checkpoint $before: $*"
   # With --signal=USR1@S srun's tasks have it already and this shell does not get it; with B: this shell alone does.
-  trap 'signalled=1; [ -z "$child" ] || kill -s USR1 "$child" 2>/dev/null || true' USR1
+  trap 'signalled=1; if [ -n "$child" ]; then kill -s USR1 "$child" 2>/dev/null || true; else early=yes; fi' USR1
   # Slurm sends TERM to every process of the job: passed on, it would be a second one, which ends a rank at once.
   trap 'signalled=1; ended=yes' TERM
   "$@" &
   child=$!
+  [ $early = no ] || kill -s USR1 "$child" 2>/dev/null || true  # once: a second one would end a rank at once
   while :; do  # a trap cuts `wait` short
     signalled=0 code=0
     wait "$child" || code=$?

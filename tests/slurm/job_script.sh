@@ -15,7 +15,8 @@ cat >"$work/bin/launcher" <<'STUB'
 #!/usr/bin/env bash
 trap 'echo "launcher got USR1"; got=1' USR1
 trap 'echo "launcher got TERM"' TERM
-[ -z "${SIGNAL:-}" ] || { kill -s "$SIGNAL" $PPID; for _ in {1..20}; do [ -n "${got:-}" ] || sleep 0.05; done; }
+[ "${SIGNAL:-}" != TERM ] || kill -s TERM $PPID
+[ "${SIGNAL:-}" != USR1 ] || { kill -s USR1 $PPID; for _ in {1..200}; do [ -n "${got:-}" ] || sleep 0.05; done; }
 [ -z "${PROGRESS:-}" ] || ln -sfn step-000020 "$RUN/checkpoints/latest"
 exit "${CODE:-0}"
 STUB

@@ -91,7 +91,7 @@ class Work:
     def settings(self, name, steps):
         """Writes the INI file of run `name`. The learning rate is constant: the steps may change when the run goes on."""
         file = self.directory / f"{name}.ini"
-        text = (f"[run]\ndir = {self.directory / name}\n[data]\ncorpus = {self.place.corpus}\n"
+        text = (f"[run]\nseed = 1\ndir = {self.directory / name}\n[data]\ncorpus = {self.place.corpus}\n"
                 f"[train]\nsteps = {steps}\nglobal_batch = {GLOBAL_BATCH}\nmicro_batch = 8\nthreads = 1\ndevice = cpu\n"
                 f"ledger = {self.directory / name}.ledger\n[model]\nlayers = 2\nd_model = 64\nd_ffn = 256\nseq_len = 64\n"
                 "[optim]\nschedule = constant\nwarmup_steps = 4\n[eval]\nevery = 0\n[checkpoint]\nevery = 20\n")
@@ -159,10 +159,13 @@ class Work:
 
 
 def check_time_limits(cluster, work):
-    """A limit strikes mid-run: the job goes on by requeue (srun, mpirun), or by a successor where requeue is not allowed."""
+    """A limit strikes mid-run: the job goes on by requeue (srun, mpirun), or by a successor where requeue is not
+    allowed (a job, an element of an array)."""
     lead = 45
     kinds = {"srun": ("srun.sbatch", {"signal": f"USR1@{lead}"}), "mpirun": ("mpirun.sbatch", {"signal": f"B:USR1@{lead}"}),
-             "successor": ("srun.sbatch", {"signal": f"USR1@{lead}", "requeue": None})}
+             "successor": ("srun.sbatch", {"signal": f"USR1@{lead}", "requeue": None}),
+             "element": ("array.sbatch", {"signal": f"USR1@{lead}", "requeue": None, "array": 1})}
+    succeeded = ("successor", "element")
     jobs, done = {}, {}
     for name, (template, lines) in kinds.items():
         work.settings(name, ENDLESS)
@@ -170,15 +173,15 @@ def check_time_limits(cluster, work):
     for name, job in jobs.items():
         until(f"{name} stops before its limit", lambda: "stopped before its time limit: " in work.log(name).replace("requeued\n", ""))
         assert "ended with exit code 75" in work.log(name), work.log(name)
-        if name == "successor":
+        if name in succeeded:
             assert "cannot be requeued" in work.log(name), work.log(name)
-            jobs[name] = until("successor's number", lambda: re.search(r"job (\d+) goes on after it", work.log(name)))[1]
+            jobs[name] = until("the successor's number", lambda: re.search(r"job (\d+) goes on after it", work.log(name)))[1]
             assert cluster.wait(job)["ExitCode"] == "75:0", cluster.job(job)
         done[name] = work.finish_soon(name)
     for name, job in jobs.items():
         info = cluster.wait(job)
         assert info["JobState"] == "COMPLETED", f"{name}: {info}\n{work.log(name)}"
-        assert info["Restarts"] == ("0" if name == "successor" else "1"), info
+        assert info["Restarts"] == ("0" if name in succeeded else "1"), info
         assert f"resuming after step {done[name]}" in work.log(name), work.log(name)
         work.check_run(name, done[name] + 10)
 
