@@ -251,6 +251,8 @@ class Commands(unittest.TestCase):
             self.assertEqual(failed.returncode, 1)
             self.assertIn("no such account", failed.stderr)
             self.assertIn("sbatch ended with exit code 1", failed.stderr)
+        mixed = sluice(*words[:4], f"--run.dir={run}", f"--data.corpus={CORPUS}:3,no/such:1", "--dry-run")
+        self.assertEqual((mixed.returncode, mixed.stderr), (0, "sluice: data.corpus: there is no corpus in no/such as seen from here\n"))
         faults = self.refused(*words, "--ranks", 9, "--run.new", "--time", "25:00:00", "--optim.lrr=1", "--dry-run")
         self.assertIn("did you mean optim.lr?", faults)
         self.assertIn("--time = 25:00:00: must be at most limits.time = 24:00:00", faults)

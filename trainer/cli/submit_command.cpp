@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/site.h"
 #include "trainer/cli/spawn.h"
+#include "trainer/train/corpus_list.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
 #include "trainer/train/run_directory.h"
@@ -242,6 +244,19 @@ void print_plan(const Plan& plan, const fs::path& script, const std::vector<Sbat
   }
 }
 
+/// Compute nodes may see more than this one does: a corpus that is not here is no fault.
+void warn_of_corpora(const Plan& plan) {
+  std::set<std::string> missing;
+  for (const auto& element : plan.elements) {
+    for (const auto& part : train::parse_corpora(element.options.data.corpus).parts) {
+      if (!fs::exists(fs::path(part.path) / "corpus.json")) missing.insert(part.path);
+    }
+  }
+  for (const auto& path : missing) {
+    fmt::print(stderr, "sluice: data.corpus: there is no corpus in {} as seen from here\n", path);
+  }
+}
+
 int run(const std::vector<std::string>& words, parallel::Communicator&) {
   const auto parts = split(words);
   const Arguments arguments(kFlags, parts.own);
@@ -249,12 +264,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
   const auto script = plan.job.run / "submit.sbatch";
   const auto elements = plan.job.array ? static_cast<std::int64_t>(plan.elements.size()) : 0;
   const auto calls = sbatch_calls(plan.site, script, elements);
-  for (const auto& element : plan.elements) {
-    if (fs::exists(fs::path(element.options.data.corpus) / "corpus.json")) continue;
-    fmt::print(stderr, "sluice: data.corpus: there is no corpus in {} as seen from here\n",
-               element.options.data.corpus);
-    break;
-  }
+  warn_of_corpora(plan);
   if (arguments.has("--dry-run")) {
     print_plan(plan, script, calls);
     return kDone;
