@@ -74,11 +74,13 @@ TRANSFORMERS = {
     "relative_llama": {**LLAMA, "positions": "relative"}, "minus_attn": {**RELATIVE, "attention": "positions_only"},
     "minus_attn_no_bias": {**RELATIVE, "attention": "positions_only", "bias": "false", "heads": "1"},
 }
+ENCODERS = {"learned_relative": {**BERT, "positions": "learned+relative"},
+            "learned_minus_attn": {**BERT, "positions": "learned+relative", "attention": "positions_only"}}
 MIXERS = {"mixer": {"kind": "mixer", "causal": "false"},
           "mixer_learned": {"kind": "mixer", "causal": "false", "d_spatial": "9", "positions": "learned", "gelu": "tanh"},
           "mixer_sinusoidal": {"kind": "mixer", "causal": "false", "positions": "sinusoidal", "scale_embedding": "true",
                                "head_bias": "true"}}
-for variant, changes in [*TRANSFORMERS.items(), *MIXERS.items()]:
+for variant, changes in [*TRANSFORMERS.items(), *ENCODERS.items(), *MIXERS.items()]:
     for causal in ("true", "false") if variant in TRANSFORMERS else ("false",):
         for tied in ("true", "false"):
             name = f"{variant}_{'causal' if causal == 'true' else 'both_ways'}_{'tied' if tied == 'true' else 'untied'}"

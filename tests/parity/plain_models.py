@@ -72,7 +72,7 @@ def attention(x, p, name, o):
         if o["positions"] == "rotary":
             query, key = rotary(query, float(o["rotary_base"])), rotary(key, float(o["rotary_base"]))
         scores = torch.einsum("btc,bsc->bts", query, key) / math.sqrt(k) * by_content
-        if o["positions"] == "relative":
+        if o["positions"] in ("relative", "learned+relative"):
             scores = scores + relative_bias(p[name + ".relative.weight"][head], x.shape[1], o)
         scores = torch.where(seen(x.shape[1], o), scores, -math.inf)
         weights = torch.exp(scores - scores.max(-1, keepdim=True).values)
@@ -177,7 +177,7 @@ def logits(tokens, p, o):
     d = x.shape[-1]
     if o["scale_embedding"] == "true":
         x = x * math.sqrt(d)
-    if o["positions"] == "learned":
+    if o["positions"] in ("learned", "learned+relative"):
         x = x + p["positions.weight"][: tokens.shape[1]]
     if o["positions"] == "sinusoidal":
         x = x + sinusoids(tokens.shape[1], d, x)

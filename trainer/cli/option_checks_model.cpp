@@ -106,11 +106,11 @@ void check_transformer(const train::RunOptions& o, Faults& faults) {
                       fmt::format("model.rotary_base = {}: model.positions = {} turns nothing", m.rotary_base,
                                   m.positions)});
   }
-  if (m.attention == "positions_only" && m.positions != "relative") {
+  if (m.attention == "positions_only" && !model::has_relative_positions(m)) {
     faults.push_back(
         {{"model.attention", "model.positions", "model.kind"},
          fmt::format("model.attention = positions_only: mixes by the relative positions' bias, and "
-                     "model.positions = {} has none; set model.positions = relative",
+                     "model.positions = {} has none; set model.positions = relative or learned+relative",
                      m.positions)});
   }
   if (o.train.recompute == "gate") {
@@ -127,7 +127,7 @@ void check_mixer(const train::RunOptions& o, Faults& faults) {
          "model.causal = true: must be false for model.kind = mixer, whose MLP over positions lets each "
          "see every other"});
   }
-  if (m.positions == "rotary" || m.positions == "relative") {
+  if (m.positions == "rotary" || model::has_relative_positions(m)) {
     faults.push_back(
         {{"model.positions", "model.kind"},
          fmt::format("model.positions = {}: is of attention, which a mixer does not have; allowed are none, "

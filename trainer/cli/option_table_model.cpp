@@ -31,12 +31,12 @@ std::vector<OptionRow> model_shape_rows() {
       flag("model.tied", &R::model, &S::tied,
            {"", "the output projection shares the embedding's weights", kRefuse, ""}),
       choice("model.positions", &R::model, &S::positions,
-             {"none", "sinusoidal", "learned", "rotary", "relative"},
+             {"none", "sinusoidal", "learned", "rotary", "relative", "learned+relative"},
              {"",
               "position encoding (gMLP paper: none): sinusoidal or learned (transformer, mixer) are added to "
               "the embeddings; "
               "transformer: rotary turns queries and keys, relative adds a learned bias for each head and "
-              "bucket of distances (T5's 32 up to 128) to each layer's scores",
+              "bucket of distances (T5's 32 up to 128) to each layer's scores, learned+relative does both",
               kRefuse, ""}),
       flag("model.causal", &R::model, &S::causal,
            {"", "a position sees itself and earlier ones only", kRefuse, ""}),

@@ -45,7 +45,7 @@ BlockFlops transformer_block_flops(const ModelOptions& options) {
   const double mlp_products = options.mlp == "swiglu" ? 3 : 2;
   const double dense_scores = 2 * static_cast<double>(options.seq_len) * width;
   const double scores = dense_scores * used_pairs(options);
-  const bool flash = options.dropout == 0 && options.positions != "relative";
+  const bool flash = options.dropout == 0 && !has_relative_positions(options);
   // Queries and keys, or values alone, whose mixing is the bias's softmax.
   const bool values_only = options.attention == "positions_only";
   const double projections = values_only ? 2 : 4;

@@ -14,10 +14,10 @@ struct ModelOptions {
   /// gMLP: channels after expansion, of which a split gate takes one half (paper: 6 d_model). Others:
   /// channels that the MLP's second product reads.
   std::int64_t d_ffn = 1536;
-  std::int64_t seq_len = 256;  ///< n: positions of W and b; shorter sequences use W[:m, :m]
-  bool tied = true;            ///< output projection shares the embedding's weights
-  std::string positions =
-      "none";  ///< none | sinusoidal (paper: none); Mixer: learned too; Transformer: rotary | relative, too
+  std::int64_t seq_len = 256;      ///< n: positions of W and b; shorter sequences use W[:m, :m]
+  bool tied = true;                ///< output projection shares the embedding's weights
+  std::string positions = "none";  ///< none | sinusoidal (paper: none); Mixer: learned too; Transformer:
+                                   ///< rotary | relative | learned+relative, too
   bool causal = true;
   bool scale_embedding = false;  ///< embeddings times sqrt(d_model), as labml does
   bool head_bias = false;
@@ -67,6 +67,13 @@ enum class Family { kGmlp, kTransformer, kMixer };
 
 /// Channels that a gMLP's gate works on: half of d_ffn if it is split, else all.
 [[nodiscard]] std::int64_t gate_channels(const ModelOptions& options);
+
+[[nodiscard]] inline bool has_learned_positions(const ModelOptions& options) {
+  return options.positions == "learned" || options.positions == "learned+relative";
+}
+[[nodiscard]] inline bool has_relative_positions(const ModelOptions& options) {
+  return options.positions == "relative" || options.positions == "learned+relative";
+}
 
 /// Whether training draws anything, so that it has to know its samples' indices.
 [[nodiscard]] inline bool draws_in_training(const ModelOptions& options) {

@@ -117,7 +117,7 @@ void add_transformer_block(SpecList& list, const ModelOptions& options) {
   } else {
     list.add_linear("attention.qkv", 3 * width, width);
   }
-  if (options.positions == "relative") {
+  if (has_relative_positions(options)) {
     list.add("attention.relative.weight", {options.heads, kernels::kRelativeBuckets}, WeightDecay::kNone,
              Kind::kNormal, options.embedding_std);
   }
@@ -167,7 +167,7 @@ void check_gmlp_shape(const ModelOptions& options) {
 
 void check_transformer_shape(const ModelOptions& options) {
   TORCH_CHECK(options.attention == "full" ||
-                  (options.attention == "positions_only" && options.positions == "relative"),
+                  (options.attention == "positions_only" && has_relative_positions(options)),
               "model.attention is ", options.attention, " with model.positions = ", options.positions);
   TORCH_CHECK(options.heads > 0 && options.d_model % options.heads == 0, "model.heads is ", options.heads,
               ", but divides model.d_model, ", options.d_model);
@@ -177,7 +177,7 @@ void check_mixer_shape(const ModelOptions& options) {
   TORCH_CHECK(!options.causal, "an MLP-Mixer mixes all positions, and is not causal");
   TORCH_CHECK(options.d_spatial > 0, "model.d_spatial is ", options.d_spatial);
   TORCH_CHECK(options.bias && options.norm == "layer", "an MLP-Mixer has layer norms and biases");
-  TORCH_CHECK(options.positions != "rotary" && options.positions != "relative", "model.positions is ",
+  TORCH_CHECK(options.positions != "rotary" && !has_relative_positions(options), "model.positions is ",
               options.positions, ", but an MLP-Mixer has no attention");
 }
 
@@ -202,7 +202,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int
   SpecList list(options);
   list.add("embed.weight", {vocabulary_size, options.d_model}, WeightDecay::kApply, Kind::kNormal,
            options.embedding_std);
-  if (options.positions == "learned") {
+  if (has_learned_positions(options)) {
     list.add("positions.weight", {options.seq_len, options.d_model}, WeightDecay::kApply, Kind::kNormal,
              options.embedding_std);
   }

@@ -33,13 +33,13 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
   embedding_ = list.next();
   const auto wide =
       at::TensorOptions(embedding_.device()).dtype(kernels::residual_type(embedding_.scalar_type()));
-  if (options.positions == "learned") learned_positions_ = list.next();
+  if (has_learned_positions(options)) learned_positions_ = list.next();
   if (options.positions == "sinusoidal") fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide);
   kernels::RotaryTable rotary;
   if (options.positions == "rotary")
     rotary =
         kernels::rotary_table(options.seq_len, options.d_model / options.heads, options.rotary_base, wide);
-  const bool relative = options.positions == "relative";
+  const bool relative = has_relative_positions(options);
   const auto mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
   at::Tensor buckets;
   if (relative) buckets = kernels::relative_buckets(options.seq_len, mixing, wide);

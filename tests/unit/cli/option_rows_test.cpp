@@ -91,8 +91,9 @@ train::RunOptions random_options() {
     if (o.model.mlp == "gelu") o.model.gelu = *rc::gen::element<std::string>("exact", "tanh");
     o.model.dropout = share();
     o.model.bias = *rc::gen::arbitrary<bool>();
-    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary", "relative");
-    if (o.model.positions == "relative")
+    o.model.positions = *rc::gen::element<std::string>("none", "sinusoidal", "learned", "rotary", "relative",
+                                                       "learned+relative");
+    if (o.model.positions.ends_with("relative"))
       o.model.attention = *rc::gen::element<std::string>("full", "positions_only");
     if (o.model.positions == "rotary") o.model.rotary_base = positive();
   }

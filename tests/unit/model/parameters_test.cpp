@@ -120,9 +120,8 @@ TEST(Parameters, OfPositionsOnlyAndOfAMixerStandInTheOrderOfFirstUse) {
                                       "token.contract.weight 10 5 decays", "token.contract.bias 10"}));
 }
 
-/// Table 3 of arXiv 2105.08050: BERT-base of 110 M, of which queries and keys are 14.2 M. (96 M are printed
-/// without them, which takes 0.04 M more than our model has: BERT's transform before the head would be 0.6
-/// M.)
+/// Table 3 of arXiv 2105.08050: BERT-base of 110 M, of which queries and keys are 14.2 M. The 96 M
+/// printed without them take BERT's learned positions beside the relative ones.
 TEST(Parameters, OfEncodersAreThePapers) {
   ModelOptions options;
   options.kind = "transformer", options.causal = false, options.layers = 12, options.d_model = 768;
@@ -134,6 +133,8 @@ TEST(Parameters, OfEncodersAreThePapers) {
   EXPECT_EQ(count("learned", "full"), 109'730'304);
   EXPECT_EQ(count("relative", "full"), 109'636'608);
   EXPECT_EQ(count("relative", "positions_only"), 109'636'608 - 12 * 2 * (768 * 768 + 768));
+  EXPECT_EQ(count("learned+relative", "full"), 109'636'608 + 128 * 768);
+  EXPECT_EQ(count("learned+relative", "positions_only"), 95'560'704);
 }
 
 TEST(Parameters, DecayMatricesOnly) {

@@ -179,7 +179,8 @@ RC_GTEST_PROP(Transformer, LaterTokensNeverChangeEarlierLogits, (std::uint64_t s
 /// Logits of attention without any position encoding do not change when the tokens before the last one are
 /// put in another order; with any of the encodings they do.
 TEST(Transformer, PositionsMatterJustWhereTheyAreEncoded) {
-  for (const std::string positions : {"none", "sinusoidal", "learned", "rotary", "relative"}) {
+  for (const std::string positions :
+       {"none", "sinusoidal", "learned", "rotary", "relative", "learned+relative"}) {
     model::ModelOptions options = gpt2_like();
     options.positions = positions;
     options.layers = 1;  // a second one would see which tokens the first one's positions saw
