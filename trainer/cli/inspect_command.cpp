@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "dataio/describe.h"
 #include "dataio/tokenizer.h"
@@ -16,7 +15,6 @@
 #include "trainer/cli/place.h"
 #include "trainer/cli/terminal.h"
 #include "trainer/model/flops.h"
-#include "trainer/model/parameters.h"
 #include "trainer/study/metrics_file.h"
 #include "trainer/train/checkpoint.h"
 #include "trainer/train/errors.h"
@@ -28,20 +26,21 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-const std::vector<Flag> kFlags = {
-    json_flag(),
-    {.name = "--tokens", .value_name = "A:B", .help = "of a corpus: tokens A to B - 1, and their text"},
-    {.name = "--split",
-     .value_name = "NAME",
-     .help = "with --tokens: which part of the corpus",
-     .default_value = "train"},
-    {.name = "--model",
-     .value_name = "FILE",
-     .help = "instead of PATH: parameters by part and FLOPs of the [model] in a settings file"},
-    {.name = "--vocabulary",
-     .value_name = "V",
-     .help = "with --model: ids of the tokenizer",
-     .default_value = "257"}};
+constexpr const char* kMemory = "memory_bytes";  ///< of a rank
+
+std::vector<Flag> all_flags() {
+  std::vector<Flag> flags = {
+      json_flag(),
+      {.name = "--tokens", .value_name = "A:B", .help = "of a corpus: tokens A to B - 1, and their text"},
+      {.name = "--split",
+       .value_name = "NAME",
+       .help = "with --tokens: which part of the corpus",
+       .default_value = "train"}};
+  for (const Flag& flag : model_flags()) flags.push_back(flag);
+  return flags;
+}
+
+const std::vector<Flag> kFlags = all_flags();
 
 Json corpus_summary(const fs::path& path) {
   const auto corpus = dataio::describe_corpus(path);
@@ -72,12 +71,16 @@ Json corpus_summary(const fs::path& path) {
           {"splits", splits}};
 }
 
-Json model_summary(const model::ModelOptions& options, std::int64_t vocabulary_size) {
-  Json parts = Json::array();
-  for (const auto& part : model_parts(options, vocabulary_size)) {
-    parts.push_back({{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
-  }
-  const auto flops = model::count_flops(options, vocabulary_size);
+/// `flops`: of a training step's token.
+Json model_summary(const model::ModelOptions& options, std::int64_t vocabulary_size,
+                   const model::FlopCount& flops) {
+  const auto parts = model_parts(options, vocabulary_size);
+  const auto parameters = count_parameters(parts);
+  const auto positions = static_cast<double>(options.seq_len);
+  const double forward = flops.useful_per_token / 3;  // backward is twice forward
+  Json rows = Json::array();
+  for (const auto& part : parts)
+    rows.push_back({{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
   return {{"kind", options.kind},
           {"layers", options.layers},
           {"d_model", options.d_model},
@@ -85,10 +88,16 @@ Json model_summary(const model::ModelOptions& options, std::int64_t vocabulary_s
           {"seq_len", options.seq_len},
           {"tied", options.tied},
           {"vocabulary_size", vocabulary_size},
-          {"parameters", model::parameter_count(model::parameter_specs(options, vocabulary_size))},
+          {"parameters", parameters.all},
+          {"parameters_without_embeddings", parameters.without_embeddings},
+          {"parameters_without_spatial_weights", parameters.without_spatial},
           {"flops_per_token", flops.useful_per_token},
           {"executed_flops_per_token", flops.executed_per_token},
-          {"parts", parts}};
+          {"forward_flops_per_token", forward},
+          {"flops_per_sequence", flops.useful_per_token * positions},
+          {"executed_flops_per_sequence", flops.executed_per_token * positions},
+          {"forward_flops_per_sequence", forward * positions},
+          {"parts", rows}};
 }
 
 train::CheckpointInfo find_good(const fs::path& path) {
@@ -110,7 +119,8 @@ Json checkpoint_summary(const fs::path& path) {
               {"corpus_fingerprint", info.corpus_fingerprint}};
   for (const auto& corpus : info.corpora)
     out["corpora"].push_back({{"fingerprint", corpus.fingerprint}, {"weight", corpus.weight}});
-  out["model"] = model_summary(info.model, info.vocabulary_size);
+  out["model"] =
+      model_summary(info.model, info.vocabulary_size, model::count_flops(info.model, info.vocabulary_size));
   return out;
 }
 
@@ -192,7 +202,11 @@ void print_readable(const Json& object, const std::string& indent) {
   for (const auto& [key, value] : object.items()) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', ' ');
-    if (value.is_object()) {
+    if (key == kMemory) {
+      fmt::print("{}memory, estimated\n", indent);
+      for (const auto& [part, bytes] : value.items())
+        fmt::print("{}  {:<33} {}\n", indent, part, byte_text(bytes.get<std::int64_t>()));
+    } else if (value.is_object()) {
       fmt::print("{}{}\n", indent, name);
       print_readable(value, indent + "  ");
     } else if (value.is_array()) {
@@ -200,7 +214,7 @@ void print_readable(const Json& object, const std::string& indent) {
       for (const auto& one : value)
         fmt::print("{}  {}\n", indent, one.is_object() ? row_text(one) : scalar_text(one));
     } else {
-      fmt::print("{}{:<26} {}\n", indent, name, scalar_text(value));
+      fmt::print("{}{:<35} {}\n", indent, name, scalar_text(value));
     }
   }
 }
@@ -222,20 +236,25 @@ Json window_summary(const fs::path& path, const Arguments& arguments) {
           {"text", window.text}};
 }
 
-std::string read_settings(const std::string& file) {
-  try {
-    return train::read_file(file);
-  } catch (const std::system_error& error) {
-    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
-  }
-}
-
 int inspect_model(const Arguments& arguments) {
-  const auto file = arguments.text("--model");
   if (!arguments.positional().empty())
     throw train::InputError("--model: takes the place of PATH, give one of them");
-  const auto options = parse_model_options(read_settings(file), file);
-  const auto summary = model_summary(options, arguments.integer("--vocabulary", 2, 1 << 30));
+  const auto options = model_settings(arguments);
+  const auto vocabulary = arguments.integer("--vocabulary", 2, 1 << 30);
+  const auto ranks = arguments.integer("--ranks", 1, 1'000'000);
+  const auto figures = rank_figures(options, vocabulary, ranks);
+  const auto& memory = figures.memory;
+  Json summary = model_summary(options.model, vocabulary, figures.flops);
+  summary["predicted_positions"] = figures.predicted_positions;
+  summary["rank"] = {{"ranks", ranks},
+                     {"device", figures.device},
+                     {"precision", options.train.precision},
+                     {"sequences_at_once", options.train.micro_batch},
+                     {"recompute", options.train.recompute},
+                     {"zero", options.parallel.zero}};
+  summary[kMemory] = {{"parameters", memory.parameters}, {"gradients", memory.gradients},
+                      {"optimizer", memory.optimizer},   {"activations", memory.kept},
+                      {"passing", memory.passing},       {"total", memory.total()}};
   print_result(arguments, summary, [&] { print_readable(summary, ""); });
   return kDone;
 }
@@ -260,13 +279,24 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
 }  // namespace
 
 Command inspect_command() {
-  return {.name = "inspect",
-          .summary = "say what a corpus, checkpoint, run, tokenizer or model is",
-          .help =
-              "  sluice inspect PATH [--json] [--tokens A:B [--split NAME]]\n"
-              "  sluice inspect --model FILE [--vocabulary V] [--json]\n\n" +
-              flag_help(kFlags),
-          .run = run};
+  return {
+      .name = "inspect",
+      .summary = "say what a corpus, checkpoint, run, tokenizer or model is",
+      .help =
+          "  sluice inspect PATH [--json] [--tokens A:B [--split NAME]]\n"
+          "  sluice inspect --model FILE [--vocabulary V] [--batch B] [--precision NAME] [--device NAME]\n"
+          "      [--recompute NAME] [--zero N --ranks R] [--json]\n\n"
+          "FLOPs count 2 for a multiplication and an addition, matrix products alone; forward alone is a "
+          "third "
+          "of the useful ones.\n"
+          "Memory: parameters, gradients and optimizer are what a run allocates; activations are counted "
+          "from "
+          "what each operator\n"
+          "keeps for backward, and what passes is the most that comes and goes beside them. Workspaces, "
+          "fragmentation and the\n"
+          "CUDA context come on top.\n\n" +
+          flag_help(kFlags),
+      .run = run};
 }
 
 }  // namespace sluice::cli

@@ -1,10 +1,19 @@
 #include "trainer/cli/inspect_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <system_error>
 
+#include "trainer/cli/option_table.h"
 #include "trainer/model/parameters.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/files.h"
+#include "trainer/train/masking.h"
+#include "trainer/train/meter.h"
+#include "trainer/train/replica.h"
 
 namespace sluice::cli {
 namespace {
@@ -14,6 +23,30 @@ std::string part_name(const std::string& name) {
   const std::string prefix = "blocks.";
   if (!name.starts_with(prefix)) return name;
   return prefix + "*" + name.substr(name.find('.', prefix.size()));
+}
+
+bool is_embedding(const ModelPart& part) {
+  return part.name == "embed.weight" || part.name == "positions.weight" || part.name == "head.weight";
+}
+
+bool is_spatial(const ModelPart& part) {
+  return part.name == "blocks.*.sgu.weight" || part.name == "blocks.*.token.expand.weight" ||
+         part.name == "blocks.*.token.contract.weight";
+}
+
+/// train.device; auto is the one that has the precision.
+at::Device device_of(const train::TrainOptions& options) {
+  if (options.device == "cpu") return at::kCPU;
+  const bool needs_gpu = options.precision == "bf16" || options.precision == "tf32";
+  return options.device == "cuda" || needs_gpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
+}
+
+std::string read_settings(const std::string& file) {
+  try {
+    return train::read_file(file);
+  } catch (const std::system_error& error) {
+    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
+  }
 }
 
 }  // namespace
@@ -30,6 +63,77 @@ std::vector<ModelPart> model_parts(const model::ModelOptions& options, std::int6
                                          std::multiplies<std::int64_t>());
   }
   return parts;
+}
+
+ParameterCounts count_parameters(const std::vector<ModelPart>& parts) {
+  ParameterCounts counts;
+  for (const ModelPart& part : parts) {
+    counts.all += part.parameters;
+    if (!is_embedding(part)) counts.without_embeddings += part.parameters;
+    if (!is_spatial(part)) counts.without_spatial += part.parameters;
+  }
+  return counts;
+}
+
+RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabulary_size, std::int64_t ranks) {
+  if (options.train.recompute == "gate" && options.model.kind != "gmlp") {
+    throw train::InputError(
+        fmt::format("train.recompute = gate: model.kind = {} has no gate; allowed are none and block",
+                    options.model.kind));
+  }
+  constexpr std::int64_t kBucketElements =
+      1'000'000;  // as CPU ranks have; others pad by a little less or more
+  const at::Device device = device_of(options.train);
+  return {
+      .device = device.is_cpu() ? "cpu" : "cuda",
+      .predicted_positions = train::sample_form(options).targets,
+      .flops = train::workload_of(options, vocabulary_size, ranks).flops,
+      .memory = train::estimate_memory(options.model, vocabulary_size,
+                                       {.placement = train::placement_for(options.train.precision, device),
+                                        .batch = options.train.micro_batch,
+                                        .recompute = train::recompute_of(options.train),
+                                        .sharding = train::sharding_of(options),
+                                        .buckets = {.bucket_elements = kBucketElements, .world = ranks}})};
+}
+
+std::vector<Flag> model_flags() {
+  const std::string from_file = "; default: as the file says";
+  return {
+      {.name = "--model",
+       .value_name = "FILE",
+       .help = "instead of PATH: parameters by part, FLOPs and memory of a settings file's model"},
+      {.name = "--vocabulary",
+       .value_name = "V",
+       .help = "with --model: ids of the tokenizer",
+       .default_value = "257"},
+      {.name = "--batch", .value_name = "B", .help = "with --model: sequences at once on a rank" + from_file},
+      {.name = "--device",
+       .value_name = "NAME",
+       .help = "with --model: cpu or cuda; default: cuda for tf32 and bf16, else cpu"},
+      {.name = "--precision",
+       .value_name = "NAME",
+       .help = "with --model: fp32, tf32, bf16 or fp64" + from_file},
+      {.name = "--recompute", .value_name = "NAME", .help = "with --model: none, gate or block" + from_file},
+      {.name = "--zero", .value_name = "N", .help = "with --model: 0 or 1" + from_file},
+      {.name = "--ranks", .value_name = "R", .help = "with --model: ranks of the run", .default_value = "1"}};
+}
+
+train::RunOptions model_settings(const Arguments& arguments) {
+  const auto file = arguments.text("--model");
+  std::vector<std::string> words;
+  const auto set = [&](const char* flag, const std::string& key, const auto& value_of) {
+    if (arguments.has(flag)) words.push_back(fmt::format("--{}={}", key, value_of()));
+  };
+  set("--batch", "train.micro_batch", [&] { return arguments.integer("--batch", 1, 10'000'000); });
+  set("--device", "train.device", [&] { return arguments.choice("--device", {"cpu", "cuda"}); });
+  set("--precision", "train.precision", [&] {
+    return arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
+  });
+  set("--recompute", "train.recompute", [&] {
+    return arguments.choice("--recompute", {"none", "gate", "block"});
+  });
+  set("--zero", "parallel.zero", [&] { return arguments.integer("--zero", 0, 1); });
+  return parse_partial_options(read_settings(file), file, words);
 }
 
 }  // namespace sluice::cli

@@ -203,9 +203,15 @@ class Collector {
 }  // namespace
 
 model::ModelOptions parse_model_options(const std::string& ini, const std::string& file_name) {
+  return parse_partial_options(ini, file_name).model;
+}
+
+train::RunOptions parse_partial_options(const std::string& ini, const std::string& file_name,
+                                        const std::vector<std::string>& arguments) {
   Collector collector;
   collector.add_text(ini, file_name);
-  return collector.resolve("model.").model;
+  collector.add_words(arguments);
+  return collector.resolve("model.");
 }
 
 train::RunOptions parse_run_options(const std::vector<std::string>& arguments, const std::string& defaults) {

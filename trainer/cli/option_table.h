@@ -42,6 +42,10 @@ struct OptionRow {
 [[nodiscard]] train::RunOptions parse_run_options_text(const std::string& ini, const std::string& file_name);
 /// [model] of a settings file, which need not be whole: run.dir and the like may be missing.
 [[nodiscard]] model::ModelOptions parse_model_options(const std::string& ini, const std::string& file_name);
+/// The text of a settings file that need not be whole, and `arguments` ("--section.key=value") over it:
+/// run.dir and the like may be missing, and of combinations only those within [model] are judged.
+[[nodiscard]] train::RunOptions parse_partial_options(const std::string& ini, const std::string& file_name,
+                                                      const std::vector<std::string>& arguments = {});
 /// INI text of every key.
 [[nodiscard]] std::string dump_ini(const train::RunOptions& options);
 

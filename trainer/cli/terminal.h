@@ -10,6 +10,8 @@ namespace sluice::cli {
 [[nodiscard]] std::string short_count(double value);
 /// "1,234,567"
 [[nodiscard]] std::string full_count(std::int64_t value);
+/// "512 B", "1.5 KiB", "27.09 GiB".
+[[nodiscard]] std::string byte_text(std::int64_t bytes);
 /// "0:02:05"
 [[nodiscard]] std::string clock_text(double seconds);
 

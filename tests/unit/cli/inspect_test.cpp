@@ -149,5 +149,97 @@ TEST_F(Commands, PartsOfAModelAddUpToItsParameters) {
   EXPECT_EQ(total, 28 + 2 * (8 + 30 + 6 + 30 + 16) + 8);
 }
 
+class InspectModel : public Commands {
+ protected:
+  /// Two layers of d 4, f 6 (a gate of 3), n 5, seven ids, three sequences at once.
+  std::string file(const std::string& more = "") {
+    const auto path = (directory_ / "model.ini").string();
+    std::ofstream(path) << "[model]\nlayers = 2\nd_model = 4\nd_ffn = 6\nseq_len = 5\n" << more;
+    return path;
+  }
+  nlohmann::json summary(const std::vector<std::string>& more = {}, const std::string& settings = "") {
+    std::vector<std::string> words{"inspect", "--model", file(settings), "--vocabulary=7", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return nlohmann::json::parse(call(words).out);
+  }
+};
+
+TEST_F(InspectModel, CountsParametersByWhatTheyAreOf) {
+  const auto found = summary();
+  EXPECT_EQ(found["parameters"], 28 + 2 * (8 + 30 + 6 + 30 + 16) + 8);
+  EXPECT_EQ(found["parameters_without_embeddings"], 2 * (8 + 30 + 6 + 30 + 16) + 8);
+  EXPECT_EQ(found["parameters_without_spatial_weights"], 28 + 2 * (8 + 30 + 6 + 5 + 16) + 8);
+  const auto mixer = summary({}, "kind = mixer\ncausal = false\nd_spatial = 2\npositions = learned\n");
+  const auto all = mixer["parameters"].get<std::int64_t>();
+  EXPECT_EQ(mixer["parameters_without_embeddings"], all - 28 - 20);
+  EXPECT_EQ(mixer["parameters_without_spatial_weights"], all - 2 * (2 * 5 + 5 * 2));
+}
+
+/// Forward of five tokens, multiplications and additions apart: in each of two layers 24 and 12 weights a
+/// token, and 1 + ... + 5 pairs of 3 channels; a head of 28 weights for the tokens that are predicted.
+TEST_F(InspectModel, CountsFlopsByTheObjective) {
+  const auto causal = summary();
+  const double forward = 2 * (2 * (5 * (24 + 12) + 15 * 3) + 5 * 28);
+  EXPECT_DOUBLE_EQ(causal["forward_flops_per_sequence"].get<double>(), forward);
+  EXPECT_DOUBLE_EQ(causal["flops_per_sequence"].get<double>(), 3 * forward);
+  EXPECT_DOUBLE_EQ(causal["flops_per_token"].get<double>() * 5, 3 * forward);
+  EXPECT_DOUBLE_EQ(causal["executed_flops_per_sequence"].get<double>(), 3 * (forward + 2 * 2 * 10 * 3));
+  EXPECT_EQ(causal["predicted_positions"], 5);
+  const auto masked = summary({}, "causal = false\n[train]\nobjective = mlm\nmask_rate = 0.4\n");
+  EXPECT_EQ(masked["predicted_positions"], 2);
+  EXPECT_DOUBLE_EQ(masked["forward_flops_per_sequence"].get<double>(),
+                   2 * (2 * (5 * (24 + 12) + 25 * 3) + 2 * 28));
+}
+
+TEST_F(InspectModel, EstimatesMemoryByTheFileAndTheFlagsOverIt) {
+  const std::string settings = "[train]\nmicro_batch = 3\nrecompute = block\n";
+  const auto found = summary({}, settings);
+  EXPECT_EQ(found["rank"]["device"], "cpu");
+  EXPECT_EQ(found["rank"]["sequences_at_once"], 3);
+  const auto& memory = found["memory_bytes"];
+  // Tensors begin at multiples of 32 elements, buckets are whole slices of 1024.
+  EXPECT_EQ(memory["parameters"], 4 * 1024);
+  EXPECT_EQ(memory["gradients"], 4 * 1024);
+  EXPECT_EQ(memory["optimizer"], 2 * 4 * 1024);
+  // The stream before two blocks and the last norm, and that one's mean and deviation.
+  EXPECT_EQ(memory["activations"], 15 * 4 * (3 * 4 + 2));
+  std::int64_t sum = 0;
+  for (const std::string part : {"parameters", "gradients", "optimizer", "activations", "passing"})
+    sum += memory[part].get<std::int64_t>();
+  EXPECT_EQ(memory["total"], sum);
+  const auto other =
+      summary({"--batch=1", "--precision=bf16", "--recompute=none", "--zero=1", "--ranks=2"}, settings);
+  EXPECT_EQ(other["rank"]["device"], "cuda");
+  EXPECT_EQ(other["rank"]["sequences_at_once"], 1);
+  EXPECT_EQ(other["rank"]["recompute"], "none");
+  // Of two slices of 1024 this rank has one exactly, and both rounded to two bytes.
+  EXPECT_EQ(other["memory_bytes"]["parameters"], 4 * 1024 + 2 * 2048);
+  EXPECT_EQ(other["memory_bytes"]["gradients"], 4 * 2048);
+  EXPECT_EQ(other["memory_bytes"]["optimizer"], 2 * 4 * 1024);
+}
+
+TEST_F(InspectModel, PrintsLinesThatAPersonReads) {
+  const auto text = call({"inspect", "--model", file()}).out;
+  EXPECT_THAT(text, HasSubstr("parameters without embeddings"));
+  EXPECT_THAT(text, HasSubstr("  sequences at once                   8\n"));
+  EXPECT_THAT(text, HasSubstr("memory, estimated\n"));
+  EXPECT_THAT(text, HasSubstr("  optimizer                         16 KiB\n"));
+}
+
+TEST_F(InspectModel, NamesBadFlags) {
+  const auto faults = [&](const std::vector<std::string>& more, const std::string& settings = "") {
+    return faults_of([&] { summary(more, settings); });
+  };
+  EXPECT_THAT(faults({"--batch=0"}), ElementsAre(HasSubstr("--batch = 0: must be a whole number, 1 ... ")));
+  EXPECT_THAT(faults({"--precision=fp8"}),
+              ElementsAre("--precision = fp8: must be fp32 or tf32 or bf16 or fp64"));
+  EXPECT_THAT(faults({"--precision=bf16", "--device=cpu"}),
+              ElementsAre(HasSubstr("bf16 needs a GPU; allowed on the CPU are fp32 and fp64")));
+  EXPECT_THAT(
+      faults({"--recompute=gate"}, "kind = mixer\ncausal = false\n"),
+      ElementsAre("train.recompute = gate: model.kind = mixer has no gate; allowed are none and block"));
+  EXPECT_THAT(faults({}, "d_modle = 4\n"), ElementsAre(HasSubstr("did you mean model.d_model?")));
+}
+
 }  // namespace
 }  // namespace sluice::cli

@@ -1,0 +1,192 @@
+#include "trainer/model/activations.h"
+
+#include <algorithm>
+
+#include "trainer/kernels/cross_entropy.h"
+#include "trainer/kernels/gmlp_block.h"
+
+namespace sluice::model {
+namespace {
+
+using kernels::Recompute;
+
+std::int64_t bytes_of(at::ScalarType type) { return static_cast<std::int64_t>(c10::elementSize(type)); }
+
+/// Bytes of an element of each kind, and whether attention's scores are ever stored.
+struct Types {
+  explicit Types(const ActivationPlan& plan)
+      : compute(bytes_of(plan.compute)),
+        stream(bytes_of(kernels::residual_type(plan.compute))),
+        wide(std::max<std::int64_t>(compute, 4)),
+        statistics(2 * wide) {}
+
+  std::int64_t compute;
+  std::int64_t stream;      ///< of the residual stream
+  std::int64_t wide;        ///< of softmax, logits, and what the loss holds
+  std::int64_t statistics;  ///< a norm's mean and deviation of one row
+};
+
+/// What a block saves, in bytes for each token.
+struct BlockBytes {
+  std::int64_t input = 0;      ///< kept whatever is computed again
+  std::int64_t before = 0;     ///< up to the gate
+  std::int64_t gate = 0;       ///< computed again by Recompute::kGate
+  std::int64_t after = 0;      ///< the gate's result, where it is saved
+  std::int64_t layer = 0;      ///< bytes of a layer, whatever the batch
+  std::int64_t gradients = 0;  ///< at once in the block's backward
+
+  [[nodiscard]] std::int64_t kept(std::int64_t tokens, Recompute recompute) const {
+    if (recompute == Recompute::kBlock) return tokens * input;
+    if (recompute == Recompute::kGate) return tokens * (input + before + after);
+    return tokens * (input + before + gate + after) + layer;
+  }
+};
+
+bool runs_fused(const ModelOptions& o, bool on_gpu) {
+  constexpr std::int64_t kMultiple = 8, kMost = 8192;  // kernels::has_fused_passes
+  const auto fits = [](std::int64_t width) { return width % kMultiple == 0 && width <= kMost; };
+  return on_gpu && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
+         o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
+         o.gate_norm && !draws_in_training(o) && fits(o.d_model) && fits(gate_channels(o));
+}
+
+/// Softmax and, where they are of another type or dropped from, the weights that multiply the values.
+std::int64_t softmax_bytes(const ModelOptions& o, const Types& type, std::int64_t heads) {
+  const bool twice = type.compute != type.wide || (family_of(o) == Family::kTransformer && o.dropout > 0);
+  return heads * o.seq_len * (type.wide + (twice ? type.compute : 0));
+}
+
+bool runs_flash(const ModelOptions& o, const ActivationPlan& plan, std::int64_t channels) {
+  const bool transformer = family_of(o) == Family::kTransformer;
+  return plan.on_gpu && plan.compute == at::kBFloat16 && channels % 8 == 0 && channels <= 256 &&
+         !(transformer && (o.dropout > 0 || has_relative_positions(o)));
+}
+
+/// kernels/fused_block.cpp: sum, normed, expanded; gate, gated, mixed.
+BlockBytes fused_block(const ModelOptions& o, const Types& type) {
+  const std::int64_t gate = gate_channels(o) * type.compute;
+  return {.input = o.d_model * type.stream + type.statistics,
+          .before = (o.d_model + o.d_ffn) * type.compute,
+          .gate = type.statistics + 3 * gate,
+          .gradients = 2 * o.d_model * type.stream + o.d_ffn * type.compute + 3 * gate};
+}
+
+/// Of tensors of the gate's channels: GELU's results, the norm's, and what the product of both reads.
+std::int64_t gate_tensors(const ModelOptions& o) {
+  std::int64_t tensors = o.gate_norm ? 2 : 1;
+  if (o.gate == "split") tensors += 2;
+  if (o.gate == "multiplicative") tensors += 1;
+  if (o.gate_activation == "gelu" || (o.gate_activation != "none" && o.gate == "additive")) tensors += 1;
+  return tensors;
+}
+
+/// kernels/gmlp_block.cpp by ATen's operators.
+BlockBytes gmlp_block(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
+  const std::int64_t gate = gate_channels(o) * type.compute;
+  const std::int64_t head = o.tiny_attention * type.compute;
+  BlockBytes bytes{.input = o.d_model * type.stream,
+                   .before = type.statistics + (o.d_model + o.d_ffn) * type.compute + 3 * head,
+                   .gate = (o.gate_norm ? type.statistics : 0) + gate_tensors(o) * gate,
+                   .after = gate,
+                   .gradients = o.d_model * type.stream + 2 * gate};
+  if (o.spatial == "toeplitz" || o.causal)
+    bytes.layer = o.spatial_heads * o.seq_len * o.seq_len * type.compute;
+  if (head == 0) return bytes;
+  if (runs_flash(o, plan, o.tiny_attention)) {
+    bytes.gate += head + type.wide;
+  } else {
+    bytes.gate += 2 * head + softmax_bytes(o, type, 1);
+    bytes.gradients = std::max(bytes.gradients, o.d_model * type.stream + 2 * o.seq_len * type.wide);
+  }
+  return bytes;
+}
+
+/// Of attention: queries, keys and values (those of dense products lie each by itself), the softmax, and the
+/// result.
+void add_attention(const ModelOptions& o, const ActivationPlan& plan, const Types& type, BlockBytes& bytes) {
+  const std::int64_t width = o.d_model * type.compute;
+  const bool values_only = o.attention == "positions_only";
+  bytes.gate += (values_only ? 1 : 3) * width + width;
+  if (runs_flash(o, plan, o.d_model / o.heads)) {
+    bytes.gate += o.heads * type.wide + (o.positions == "rotary" ? 2 * width : 0);
+    return;
+  }
+  bytes.gradients =
+      std::max(bytes.gradients, 2 * (o.d_model * type.stream + o.heads * o.seq_len * type.wide));
+  if (values_only && o.dropout == 0) {  // one softmax for all sequences, repeated for the product
+    bytes.layer += o.heads * o.seq_len * o.seq_len * type.wide;
+    bytes.gate += o.heads * o.seq_len * type.compute;
+  } else {
+    bytes.gate += softmax_bytes(o, type, o.heads);
+  }
+}
+
+/// kernels/transformer_block.cpp.
+BlockBytes transformer_block(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
+  const std::int64_t width = o.d_model * type.compute;
+  const std::int64_t hidden = o.d_ffn * type.compute;
+  const bool gated = o.mlp == "swiglu";
+  const std::int64_t expanded = gated ? 3 * hidden : hidden;  // and silu's result
+  BlockBytes bytes{.input = o.d_model * type.stream,
+                   .gate = o.d_model * type.stream + 2 * type.statistics + 2 * width + expanded + hidden,
+                   .gradients = 2 * o.d_model * type.stream + std::max((gated ? 2 : 1) * hidden, 4 * width)};
+  add_attention(o, plan, type, bytes);
+  return bytes;
+}
+
+/// kernels/mixer_block.cpp.
+BlockBytes mixer_block(const ModelOptions& o, const Types& type) {
+  const std::int64_t width = o.d_model * type.compute;
+  const std::int64_t over_positions = 2 * o.d_spatial * width / o.seq_len;
+  const std::int64_t over_channels = 2 * o.d_ffn * type.compute;
+  return {.input = o.d_model * type.stream,
+          .gate = o.d_model * type.stream + 2 * type.statistics + 2 * width + over_positions + over_channels,
+          .gradients = 2 * o.d_model * type.stream + std::max(over_positions, over_channels) / 2};
+}
+
+BlockBytes block_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
+  switch (family_of(o)) {
+    case Family::kGmlp:
+      return runs_fused(o, plan.on_gpu) ? fused_block(o, type) : gmlp_block(o, plan, type);
+    case Family::kTransformer:
+      return transformer_block(o, plan, type);
+    case Family::kMixer:
+      return mixer_block(o, type);
+  }
+  return {};
+}
+
+/// A chunk of logits as the loss works on it: on a GPU in place, on the CPU with their log-softmax and
+/// softmax beside them.
+std::int64_t logits_bytes(std::int64_t tokens, std::int64_t vocabulary, const ActivationPlan& plan,
+                          const Types& type) {
+  const at::ScalarType wide = plan.compute == at::kDouble ? at::kDouble : at::kFloat;
+  const std::int64_t rows = std::min(tokens, kernels::rows_of_chunk(vocabulary, wide));
+  const std::int64_t gradient = type.compute == type.wide ? 0 : type.compute;
+  return rows * vocabulary * ((plan.on_gpu ? 1 : 3) * type.wide + gradient);
+}
+
+}  // namespace
+
+ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,
+                                  const ActivationPlan& plan) {
+  const Types type(plan);
+  const std::int64_t tokens = plan.batch * options.seq_len;
+  const std::int64_t stream = tokens * options.d_model;
+  const std::int64_t head = vocabulary_size * options.d_model;
+  const BlockBytes block = block_bytes(options, plan, type);
+  const std::int64_t of_block = block.kept(tokens, plan.recompute);
+  ActivationBytes bytes;
+  bytes.kept = options.layers * of_block + stream * type.stream + tokens * type.statistics;
+  bytes.of_loss = (stream + head) * type.wide;
+  const std::int64_t loss_forward =
+      bytes.of_loss + stream * type.compute + logits_bytes(tokens, vocabulary_size, plan, type);
+  const std::int64_t loss_backward = bytes.of_loss + (stream + head) * type.compute;
+  // The embedding's gradient waits for its other half where the head shares its weights.
+  const std::int64_t block_backward = (options.tied ? head * type.compute : 0) + tokens * block.gradients +
+                                      block.kept(tokens, Recompute::kNone) - of_block;
+  bytes.passing = std::max({loss_forward, loss_backward, block_backward});
+  return bytes;
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+
+#include "trainer/kernels/recompute.h"
+#include "trainer/model/options.h"
+
+namespace sluice::model {
+
+/// How a micro-batch runs, as far as it decides which tensors are there.
+struct ActivationPlan {
+  std::int64_t batch = 1;  ///< sequences at once
+  bool on_gpu = false;
+  at::ScalarType compute = at::kFloat;  ///< of products and activations
+  kernels::Recompute recompute = kernels::Recompute::kNone;
+};
+
+/// Bytes of one training micro-batch's tensors, parameters and their gradients left aside.
+struct ActivationBytes {
+  std::int64_t kept = 0;  ///< what forward keeps for backward
+  std::int64_t of_loss =
+      0;  ///< the loss's gradients by its input and the head, which forward computes with it
+  /// The most that is there at once beside what is kept: the loss with a chunk of logits, or a block's
+  /// backward with what it computes again.
+  std::int64_t passing = 0;
+};
+
+/// Counted from what the operators of the blocks save (trainer/kernels); an estimate: masks, tokens, biases,
+/// workspaces of libraries, an allocator's rounding, and temporaries within one operator are left out.
+[[nodiscard]] ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,
+                                                const ActivationPlan& plan);
+
+}  // namespace sluice::model
