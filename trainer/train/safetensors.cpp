@@ -1,7 +1,9 @@
 #include "trainer/train/safetensors.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/core/ScalarType.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -29,13 +31,38 @@ std::string_view bytes_of(const at::Tensor& tensor) {
   return {static_cast<const char*>(tensor.const_data_ptr()), static_cast<std::size_t>(tensor.nbytes())};
 }
 
+constexpr std::ptrdiff_t kWritten = 3;
+struct DtypeName {
+  at::ScalarType dtype;
+  const char* name;
+};
+/// Those that are read; the first kWritten are written, too.
+constexpr DtypeName kDtypes[] = {{at::kFloat, "F32"}, {at::kDouble, "F64"},    {at::kLong, "I64"},
+                                 {at::kHalf, "F16"},  {at::kBFloat16, "BF16"}, {at::kInt, "I32"},
+                                 {at::kShort, "I16"}, {at::kChar, "I8"},       {at::kByte, "U8"},
+                                 {at::kBool, "BOOL"}};
+
 std::string dtype_name(at::ScalarType dtype) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble, "safetensors: float32 or float64, not ", dtype);
-  return dtype == at::kFloat ? "F32" : "F64";
+  const auto* const found = std::ranges::find(kDtypes, kDtypes + kWritten, dtype, &DtypeName::dtype);
+  TORCH_CHECK(found != kDtypes + kWritten, "safetensors: float32, float64 or int64, not ", dtype);
+  return found->name;
 }
 
-std::string make_header(const std::vector<NamedTensor>& tensors) {
+at::ScalarType dtype_of(const std::string& name, const std::string& tensor) {
+  const auto* const found = std::ranges::find(kDtypes, name, &DtypeName::name);
+  if (found == std::end(kDtypes)) {
+    std::vector<std::string> known;
+    for (const auto& one : kDtypes) known.emplace_back(one.name);
+    throw InputError(
+        fmt::format("tensor {}: dtype {}, allowed are {}", tensor, name, fmt::join(known, ", ")));
+  }
+  return found->dtype;
+}
+
+std::string make_header(const std::vector<NamedTensor>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
   OrderedJson header = OrderedJson::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
   std::int64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "safetensors: ", name,
@@ -57,13 +84,10 @@ std::string make_header(const std::vector<NamedTensor>& tensors) {
 StoredTensor parse_entry(const std::string& name, const OrderedJson& entry, std::int64_t data_start) {
   StoredTensor stored;
   stored.name = name;
-  const auto dtype = entry.at("dtype").get<std::string>();
-  if (dtype != "F32" && dtype != "F64")
-    throw InputError(fmt::format("tensor {}: dtype {}, allowed are F32 and F64", name, dtype));
-  stored.dtype = dtype == "F32" ? at::kFloat : at::kDouble;
+  stored.dtype = dtype_of(entry.at("dtype").get<std::string>(), name);
   stored.shape = entry.at("shape").get<std::vector<std::int64_t>>();
   const auto offsets = entry.at("data_offsets").get<std::vector<std::int64_t>>();
-  std::int64_t bytes = dtype == "F32" ? 4 : 8;
+  auto bytes = static_cast<std::int64_t>(c10::elementSize(stored.dtype));
   for (const std::int64_t extent : stored.shape) bytes *= extent;
   if (offsets.size() != 2 || offsets[1] - offsets[0] != bytes || offsets[0] < 0) {
     throw InputError(fmt::format("tensor {}: its offsets do not hold its shape", name));
@@ -88,8 +112,9 @@ void check_no_gap(const std::vector<StoredTensor>& tensors, std::int64_t data_st
 }  // namespace
 
 SafetensorsDigests write_safetensors(const std::filesystem::path& file,
-                                     const std::vector<NamedTensor>& tensors) {
-  const std::string header = make_header(tensors);
+                                     const std::vector<NamedTensor>& tensors,
+                                     const std::map<std::string, std::string>& metadata) {
+  const std::string header = make_header(tensors, metadata);
   SafetensorsDigests digests{.header = digest_of(header), .tensors = {}};
   DurableFile out(file);
   out.write(header);

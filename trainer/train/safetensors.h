@@ -25,9 +25,11 @@ struct SafetensorsDigests {
   std::map<std::string, std::string> tensors;
 };
 
-/// Writes and fsyncs the file. `tensors`: CPU, contiguous, float32 or float64. Throws std::system_error.
+/// Writes and fsyncs the file. `tensors`: CPU, contiguous, float32, float64 or int64; `metadata`: texts that
+/// the header keeps beside them. Throws std::system_error.
 SafetensorsDigests write_safetensors(const std::filesystem::path& file,
-                                     const std::vector<NamedTensor>& tensors);
+                                     const std::vector<NamedTensor>& tensors,
+                                     const std::map<std::string, std::string>& metadata = {});
 
 /// One tensor's place in a file.
 struct StoredTensor {
@@ -38,8 +40,8 @@ struct StoredTensor {
   std::int64_t end = 0;
 };
 
-/// An open file whose header was checked: known dtypes, no gap, no overlap, shapes that fill their bytes,
-/// file of that length.
+/// An open file whose header was checked: known dtypes (floating ones, whole numbers with sign, U8 and BOOL),
+/// no gap, no overlap, shapes that fill their bytes, file of that length.
 class SafetensorsFile {
  public:
   /// Throws InputError naming the file and what is wrong with it.

@@ -56,6 +56,53 @@ TEST(Safetensors, LayoutIsTheFormats) {
   EXPECT_EQ(last, 5.0F);
 }
 
+TEST(Safetensors, HoldsWholeNumbersAndMetadata) {
+  const TemporaryDirectory directory;
+  const auto file = directory.path() / "x.safetensors";
+  const at::Tensor ids = at::arange(5, at::kLong).sub(2);
+  write_safetensors(file, {{"ids", ids}}, {{"format", "pt"}, {"note", "\"quoted\""}});
+  const SafetensorsFile read(file);
+  ASSERT_EQ(read.tensors().size(), 1U);
+  EXPECT_EQ(read.find("ids")->dtype, at::kLong);
+  EXPECT_TRUE(at::equal(read.read(*read.find("ids")), ids));
+  const std::string bytes = read_file(file);
+  const auto header = nlohmann::json::parse(bytes.substr(8, bytes.size() - 8 - 40));
+  EXPECT_EQ(header["__metadata__"], nlohmann::json({{"format", "pt"}, {"note", "\"quoted\""}}));
+  EXPECT_EQ(header["ids"]["dtype"], "I64");
+}
+
+// Of other programs.
+TEST(Safetensors, ReadsTypesThatItDoesNotWriteAndNamesThoseThatItDoesNotRead) {
+  const TemporaryDirectory directory;
+  const auto file = directory.path() / "x.safetensors";
+  const auto put = [&](const std::string& dtype, const std::string& data) {
+    std::string header = R"({"a":{"dtype":")" + dtype + R"(","shape":[2],"data_offsets":[0,)" +
+                         std::to_string(data.size()) + "]}}";
+    std::string length(8, '\0');
+    length[0] = static_cast<char>(header.size());
+    std::ofstream(file, std::ios::binary) << length << header << data;
+  };
+  put("F16", std::string("\x00\x3c\x00\xc0", 4));
+  const SafetensorsFile half(file);
+  EXPECT_EQ(half.find("a")->dtype, at::kHalf);
+  const at::Tensor values = half.read(*half.find("a")).to(at::kFloat);
+  EXPECT_EQ(values[0].item<float>(), 1.0F);
+  EXPECT_EQ(values[1].item<float>(), -2.0F);
+  put("BF16", std::string("\x80\x3f\x00\xc0", 4));
+  EXPECT_EQ(SafetensorsFile(file).find("a")->dtype, at::kBFloat16);
+  put("BOOL", std::string("\x01\x00", 2));
+  EXPECT_EQ(SafetensorsFile(file).find("a")->dtype, at::kBool);
+  put("F8_E4M3", "ab");
+  try {
+    const SafetensorsFile read(file);
+    FAIL() << "read F8_E4M3";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("tensor a: dtype F8_E4M3, allowed are F32, F64"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(Safetensors, RefusesDamagedFilesNamingThem) {
   const TemporaryDirectory directory;
   const auto file = directory.path() / "x.safetensors";
