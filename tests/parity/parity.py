@@ -16,13 +16,9 @@ except (ImportError, OSError) as error:
     sys.exit(77)
 
 import plain_models
+from parameter_shapes import DEFAULTS
 
 BOUND = 1e-5
-DEFAULTS = {"kind": "gmlp", "layers": "2", "d_model": "24", "d_ffn": "40", "seq_len": "9", "tied": "true",
-            "positions": "none", "scale_embedding": "false", "head_bias": "false", "norm_eps": "1e-5", "heads": "8",
-            "norm": "layer", "mlp": "gelu", "gelu": "exact", "bias": "true", "rotary_base": "10000", "causal": "true",
-            "gate": "split", "spatial": "free", "spatial_heads": "1", "gate_activation": "none", "gate_norm": "true",
-            "tiny_attention": "0", "tiny_attention_qkv_bias": "true", "token_shift": "0", "attention": "full", "d_spatial": "5"}
 GPT2 = {"kind": "transformer", "heads": "4", "positions": "learned", "gelu": "tanh"}
 LLAMA = {"kind": "transformer", "heads": "3", "positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": "false",
          "tied": "false"}

@@ -137,6 +137,17 @@ double Arguments::number(const std::string& flag, double low, double high) const
       fmt::format("{} = {}: must be a number, {}", flag, text(flag), describe({low, high})));
 }
 
+IndexRange Arguments::range(const std::string& flag) const {
+  const auto words = text(flag);
+  const auto colon = words.find(':');
+  const auto begin = parse_integer(words.substr(0, colon));
+  const auto end = parse_integer(colon == std::string::npos ? "" : words.substr(colon + 1));
+  if (!begin || !end || *begin < 0 || *end < *begin) {
+    throw train::InputError(fmt::format("{} = {}: must be A:B, whole numbers with 0 <= A <= B", flag, words));
+  }
+  return {*begin, *end};
+}
+
 std::string Arguments::choice(const std::string& flag, const std::vector<std::string>& choices) const {
   const auto value = text(flag);
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return value;

@@ -17,6 +17,12 @@ struct Flag {
   std::string default_value{};
 };
 
+/// Whole numbers begin ... end - 1, 0 <= begin <= end.
+struct IndexRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 /// Parsed flags of one call. All faults (unknown flag with the nearest one, missing, duplicate) are thrown
 /// together as train::InputError. Built on Boost.Program_options.
 class Arguments {
@@ -34,6 +40,8 @@ class Arguments {
   /// Throws InputError naming the flag, its value and what is allowed.
   [[nodiscard]] std::int64_t integer(const std::string& flag, std::int64_t low, std::int64_t high) const;
   [[nodiscard]] double number(const std::string& flag, double low, double high) const;
+  /// Written A:B; else InputError.
+  [[nodiscard]] IndexRange range(const std::string& flag) const;
   /// One of `choices`, else InputError.
   [[nodiscard]] std::string choice(const std::string& flag, const std::vector<std::string>& choices) const;
   [[nodiscard]] const std::vector<std::string>& positional() const { return positional_; }

@@ -15,7 +15,9 @@ namespace sluice::cli {
 // A command is a file with one of these functions, and a line in commands().
 Command bench_command();
 Command eval_command();
+Command export_command();
 Command generate_command();
+Command import_command();
 Command inspect_command();
 Command prepare_command();
 Command reference_command();
@@ -26,8 +28,9 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(), train_command(), eval_command(),
-      generate_command(), report_command(),  submit_command(), bench_command(), reference_command(),
+      prepare_command(), inspect_command(),  verify_command(), train_command(),
+      eval_command(),    generate_command(), import_command(), export_command(),
+      report_command(),  submit_command(),   bench_command(),  reference_command(),
   };
   return all;
 }

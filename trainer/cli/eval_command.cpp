@@ -3,12 +3,15 @@
 
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "dataio/corpus.h"
 #include "parallel/agree.h"
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/eval_range.h"
 #include "trainer/cli/open_checkpoint.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
@@ -16,41 +19,53 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
+#include "trainer/train/start_weights.h"
 #include "trainer/train/threads.h"
 
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {
-    {.name = "--checkpoint",
-     .value_name = "DIR",
-     .help = "a checkpoint, or a run: its newest good one",
-     .required = true},
-    {.name = "--corpus",
-     .value_name = "DIR",
-     .help = "a directory that sluice prepare wrote",
-     .required = true},
-    {.name = "--split", .value_name = "NAME", .help = "which part of the corpus", .default_value = "valid"},
-    {.name = "--micro-batch", .value_name = "B", .help = "sequences at once on a rank", .default_value = "8"},
-    {.name = "--precision",
-     .value_name = "fp32|tf32|bf16|fp64",
-     .help = "what is computed in: fp32 or fp64 on the CPU; fp32, tf32 or bf16 on a GPU",
-     .default_value = "fp32"},
-    {.name = "--device",
-     .value_name = "auto|cpu|cuda",
-     .help = "what computes: auto takes GPUs where every rank has one",
-     .default_value = "auto"},
-    {.name = "--threads",
-     .value_name = "N",
-     .help = "compute threads a rank; 0: its share of the cores",
-     .default_value = "0"},
-    json_flag()};
+std::vector<Flag> flags() {
+  std::vector<Flag> all = {
+      {.name = "--checkpoint",
+       .value_name = "DIR",
+       .help = "a checkpoint, or a run: its newest good one",
+       .required = true},
+      {.name = "--corpus",
+       .value_name = "DIR",
+       .help = "a directory that sluice prepare wrote",
+       .required = true},
+      {.name = "--split", .value_name = "NAME", .help = "which part of the corpus", .default_value = "valid"},
+      {.name = "--micro-batch",
+       .value_name = "B",
+       .help = "sequences at once on a rank",
+       .default_value = "8"},
+      {.name = "--precision",
+       .value_name = "fp32|tf32|bf16|fp64",
+       .help = "what is computed in: fp32 or fp64 on the CPU; fp32, tf32 or bf16 on a GPU",
+       .default_value = "fp32"},
+      {.name = "--device",
+       .value_name = "auto|cpu|cuda",
+       .help = "what computes: auto takes GPUs where every rank has one",
+       .default_value = "auto"},
+      {.name = "--threads",
+       .value_name = "N",
+       .help = "compute threads a rank; 0: its share of the cores",
+       .default_value = "0"},
+      json_flag()};
+  for (auto& flag : range_flags()) all.insert(all.end() - 1, std::move(flag));
+  return all;
+}
+const std::vector<Flag> kFlags = flags();
 
 /// Nats of a whole split as bits for each of its bytes or characters.
 double bits_per(double nats, std::int64_t units) { return nats / std::log(2.0) / static_cast<double>(units); }
 
+enum class CountText { kYes, kNo };
+
 nlohmann::ordered_json summary(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus,
-                               const dataio::SplitLayout& split, const train::EvaluationResult& result) {
+                               const dataio::SplitLayout& split, const train::EvaluationResult& result,
+                               CountText count_text) {
   nlohmann::ordered_json out = {{"checkpoint", checkpoint.directory.string()},
                                 {"step", checkpoint.state.step},
                                 {"corpus", corpus.directory().string()},
@@ -59,7 +74,8 @@ nlohmann::ordered_json summary(const train::CheckpointInfo& checkpoint, const da
                                 {"loss", result.loss},
                                 {"perplexity", std::exp(result.loss)}};
   out["objective"] = checkpoint.model.causal ? "causal" : "mlm";
-  if (!checkpoint.model.causal) return out;  // the text that few tokens stand for is not counted
+  // The text that some of a split's tokens stand for is not counted.
+  if (count_text == CountText::kNo || !checkpoint.model.causal) return out;
   if (split.text_bytes > 0) out["bits_per_byte"] = bits_per(result.loss_sum, split.text_bytes);
   if (split.text_characters > 0) out["bits_per_character"] = bits_per(result.loss_sum, split.text_characters);
   return out;
@@ -85,11 +101,14 @@ void print_lines(const nlohmann::ordered_json& values) {
   line("bits_per_character", "bits per character", "");
 }
 
+enum class MaskToken { kNeeded, kIfThere };
+
 /// As the run that wrote the checkpoint evaluated; none for a causal model. Throws train::InputError where
-/// the tokenizer has no mask token.
-std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint) {
+/// the tokenizer has no mask token, and one is needed.
+std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint, MaskToken mask) {
   if (checkpoint.model.causal) return std::nullopt;
   const auto ids = train::mask_ids_of(*dataio::load_tokenizer(checkpoint.directory));
+  if (!ids && mask == MaskToken::kIfThere) return std::nullopt;
   if (!ids) {
     throw train::InputError(
         fmt::format("{}: a model that is not causal is evaluated as a masked language model, and its "
@@ -105,6 +124,7 @@ std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint
 
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, words);
+  const bool range = asks_for_range(arguments, world);
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
   const std::string precision = arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
   const train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
@@ -113,21 +133,32 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
   std::unique_ptr<train::Replica> replica;
   std::unique_ptr<dataio::SplitReader> reader;
+  std::optional<train::Masking> masking;
+  const auto use =
+      arguments.has("--gradients") ? train::ReplicaUse::kTraining : train::ReplicaUse::kInference;
   parallel::on_all_ranks(world, [&] {
-    check_same_tokenizer(checkpoint, corpus);
-    replica = train::load_replica(checkpoint, train::placement_for(precision, group.device()));
+    train::check_same_tokenizer(checkpoint, corpus);
+    masking = masking_of(checkpoint, range ? MaskToken::kIfThere : MaskToken::kNeeded);
+    replica = train::load_replica(checkpoint, train::placement_for(precision, group.device()), use);
     reader = std::make_unique<dataio::SplitReader>(corpus.split(arguments.text("--split")),
                                                    checkpoint.vocabulary_size, dataio::ReaderOptions{});
   });
-  const auto result = train::evaluate(replica->model(), *reader,
-                                      {.seq_len = checkpoint.model.seq_len,
-                                       .micro_batch = micro_batch,
-                                       .batches = 0,
-                                       .device = group.device(),
-                                       .masking = masking_of(checkpoint)},
-                                      world);
+  train::EvaluationResult result;
+  if (range) {
+    const auto batch = evaluate_range(arguments, *replica, *reader, masking);
+    result = {.loss = batch.loss, .tokens = batch.predicted};
+  } else {
+    result = train::evaluate(replica->model(), *reader,
+                             {.seq_len = checkpoint.model.seq_len,
+                              .micro_batch = micro_batch,
+                              .batches = 0,
+                              .device = group.device(),
+                              .masking = masking},
+                             world);
+  }
   if (world.rank() != 0) return kDone;
-  const auto values = summary(checkpoint, corpus, reader->split(), result);
+  const auto values =
+      summary(checkpoint, corpus, reader->split(), result, range ? CountText::kNo : CountText::kYes);
   print_result(arguments, values, [&] { print_lines(values); });
   return kDone;
 }
@@ -135,21 +166,31 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
 }  // namespace
 
 Command eval_command() {
-  return {.name = "eval",
-          .summary = "loss, perplexity and bits per byte of a model over a whole split",
-          .help =
-              "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] [--json]\n\n"
-              "Each token but the first is predicted once, from up to n tokens before it within its window. "
-              "Under mpirun\n"
-              "the ranks share the split; the result does not depend on how many they are. Bits per byte and "
-              "per character\n"
-              "count the text that the split was made from; end-of-document tokens are predicted too. A "
-              "masked language model "
-              "predicts the tokens that its\n"
-              "objective hides; these are the same in every evaluation.\n\n" +
-              flag_help(kFlags),
-          .run = run,
-          .ranks = Ranks::kMany};
+  return {
+      .name = "eval",
+      .summary = "loss, perplexity and bits per byte of a model over a whole split",
+      .help =
+          "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] [--json]\n"
+          "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] --tokens A:B [--logits FILE] "
+          "[--gradients FILE]\n\n"
+          "Each token but the first is predicted once, from up to n tokens before it within its window. "
+          "Under mpirun\n"
+          "the ranks share the split; the result does not depend on how many they are. Bits per byte and "
+          "per character\n"
+          "count the text that the split was made from; end-of-document tokens are predicted too. A "
+          "masked language model "
+          "predicts the tokens that its\n"
+          "objective hides; these are the same in every evaluation.\n\n"
+          "--tokens A:B is one batch instead: inputs A to B - 1, side by side in rows of n, or fewer than n "
+          "in one row;\n"
+          "a range that is neither is refused. --logits and --gradients write what the model makes of it, "
+          "fp32 (fp64 with\n"
+          "--precision fp64), with tokens, targets and mean loss: docs/formats.md. "
+          "tests/parity/check_export.py computes\n"
+          "the same in plain PyTorch from sluice export --to sluice.\n\n" +
+          flag_help(kFlags),
+      .run = run,
+      .ranks = Ranks::kMany};
 }
 
 }  // namespace sluice::cli

@@ -9,7 +9,6 @@
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/inspect_model.h"
-#include "trainer/cli/number.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
 #include "trainer/cli/place.h"
@@ -220,18 +219,12 @@ void print_readable(const Json& object, const std::string& indent) {
 }
 
 Json window_summary(const fs::path& path, const Arguments& arguments) {
-  const auto range = arguments.text("--tokens");
-  const auto colon = range.find(':');
-  const auto begin = parse_integer(range.substr(0, colon));
-  const auto end = parse_integer(colon == std::string::npos ? "" : range.substr(colon + 1));
-  if (!begin || !end || *begin < 0 || *end < *begin) {
-    throw train::InputError(fmt::format("--tokens = {}: must be A:B, whole numbers with 0 <= A <= B", range));
-  }
+  const auto [begin, end] = arguments.range("--tokens");
   if (place_of(path) != Place::kCorpus) throw train::InputError(path.string() + ": --tokens needs a corpus");
-  const auto window = dataio::read_window(path, arguments.text("--split"), *begin, *end);
+  const auto window = dataio::read_window(path, arguments.text("--split"), begin, end);
   return {{"split", arguments.text("--split")},
-          {"begin", *begin},
-          {"end", *end},
+          {"begin", begin},
+          {"end", end},
           {"ids", window.ids},
           {"text", window.text}};
 }

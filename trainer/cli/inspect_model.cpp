@@ -5,12 +5,10 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
-#include <system_error>
 
 #include "trainer/cli/option_table.h"
 #include "trainer/model/parameters.h"
 #include "trainer/train/errors.h"
-#include "trainer/train/files.h"
 #include "trainer/train/masking.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/replica.h"
@@ -39,14 +37,6 @@ at::Device device_of(const train::TrainOptions& options) {
   if (options.device == "cpu") return at::kCPU;
   const bool needs_gpu = options.precision == "bf16" || options.precision == "tf32";
   return options.device == "cuda" || needs_gpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
-}
-
-std::string read_settings(const std::string& file) {
-  try {
-    return train::read_file(file);
-  } catch (const std::system_error& error) {
-    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
-  }
 }
 
 }  // namespace
@@ -133,7 +123,7 @@ train::RunOptions model_settings(const Arguments& arguments) {
     return arguments.choice("--recompute", {"none", "gate", "block"});
   });
   set("--zero", "parallel.zero", [&] { return arguments.integer("--zero", 0, 1); });
-  return parse_partial_options(read_settings(file), file, words);
+  return parse_partial_options(read_model_file(file), file, words);
 }
 
 }  // namespace sluice::cli

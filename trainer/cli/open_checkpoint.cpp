@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <optional>
 
-#include "dataio/tokenizer_file.h"
 #include "parallel/agree.h"
 #include "trainer/train/errors.h"
 
@@ -19,10 +18,6 @@ train::CheckpointInfo find(const std::filesystem::path& path, const parallel::Co
     for (const auto& warning : warnings) fmt::print(stderr, "sluice: warning: {}\n", warning);
   if (!found) throw train::InputError(fmt::format("{}: the run has no checkpoint yet", path.string()));
   return *found;
-}
-
-std::string describe(const dataio::Tokenizer& tokenizer) {
-  return fmt::format("{} with {} ids", tokenizer.kind(), tokenizer.vocabulary_size());
 }
 
 }  // namespace
@@ -45,22 +40,6 @@ dataio::Corpus open_corpus(const std::filesystem::path& directory, parallel::Com
     if (world.rank() == 0) packed = dataio::Corpus::open(directory).pack();
   });
   return dataio::Corpus::unpack(world.broadcast(packed, 0));
-}
-
-void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
-  const auto model_side = dataio::load_tokenizer(checkpoint.directory);
-  const auto corpus_side = dataio::load_tokenizer(corpus.directory());
-  const std::string ours = describe(*model_side);
-  const std::string theirs = describe(*corpus_side);
-  if (ours == theirs &&
-      dataio::tokenizer_content(checkpoint.directory) == dataio::tokenizer_content(corpus.directory())) {
-    return;
-  }
-  throw train::InputError(
-      fmt::format("the corpus {} has the tokenizer {}, the checkpoint {} has {}{}: a model can only read the "
-                  "ids that it learned with",
-                  corpus.directory().string(), theirs, checkpoint.directory.string(), ours,
-                  ours == theirs ? ", of other content" : ""));
 }
 
 void check_generates(const model::ModelOptions& model, const std::string& what) {

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "dataio/corpus.h"
-#include "dataio/tokenizer.h"
 #include "parallel/communicator.h"
 #include "trainer/train/checkpoint.h"
 
@@ -19,10 +18,6 @@ namespace sluice::cli {
 /// Opened by rank 0 and sent to the others. Collective.
 [[nodiscard]] dataio::Corpus open_corpus(const std::filesystem::path& directory,
                                          parallel::Communicator& world);
-
-/// Throws train::InputError naming both where the corpus was written with another tokenizer than the model
-/// learned with.
-void check_same_tokenizer(const train::CheckpointInfo& checkpoint, const dataio::Corpus& corpus);
 
 /// Throws train::InputError that begins with `what` where a model cannot go on from a text.
 void check_generates(const model::ModelOptions& model, const std::string& what);

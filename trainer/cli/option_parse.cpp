@@ -6,12 +6,14 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <system_error>
 
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/option_checks.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/syntax.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/files.h"
 
 namespace sluice::cli {
 namespace {
@@ -212,6 +214,14 @@ train::RunOptions parse_partial_options(const std::string& ini, const std::strin
   collector.add_text(ini, file_name);
   collector.add_words(arguments);
   return collector.resolve("model.");
+}
+
+std::string read_model_file(const std::string& file) {
+  try {
+    return train::read_file(file);
+  } catch (const std::system_error& error) {
+    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
+  }
 }
 
 train::RunOptions parse_run_options(const std::vector<std::string>& arguments, const std::string& defaults) {

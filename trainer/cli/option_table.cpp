@@ -56,6 +56,11 @@ std::vector<OptionRow> train_rows() {
       integer("train.micro_batch", &R::train, &S::micro_batch, {1, 1e6},
               {"sequences", "sequences that a rank computes at once; gradients accumulate over the rest",
                kFree, ""}),
+      text("train.init_from", &R::train, &S::init_from, "a path, or empty for none",
+           {"",
+            "checkpoint or run whose weights a new run starts from, of the same model and tokenizer; its "
+            "optimizer's state is not taken",
+            kRefuse, "none"}),
       choice(
           "train.objective", &R::train, &S::objective, {"causal", "mlm"},
           {"",

@@ -46,6 +46,8 @@ struct OptionRow {
 /// run.dir and the like may be missing, and of combinations only those within [model] are judged.
 [[nodiscard]] train::RunOptions parse_partial_options(const std::string& ini, const std::string& file_name,
                                                       const std::vector<std::string>& arguments = {});
+/// The text of the settings file that --model names; throws train::InputError where it cannot be read.
+[[nodiscard]] std::string read_model_file(const std::string& file);
 /// INI text of every key.
 [[nodiscard]] std::string dump_ini(const train::RunOptions& options);
 

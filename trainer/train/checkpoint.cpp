@@ -71,10 +71,12 @@ void write_content(const fs::path& directory, const CheckpointInfo& info, const 
   std::vector<NamedTensor> weights;
   append_views(weights, "", layout, buffers.parameters);
   manifest.tensors[kWeightsFile] = write_safetensors(directory / kWeightsFile, weights);
-  std::vector<NamedTensor> moments;
-  append_views(moments, kFirstMoment, layout, buffers.first_moment);
-  append_views(moments, kSecondMoment, layout, buffers.second_moment);
-  manifest.tensors[kOptimizerFile] = write_safetensors(directory / kOptimizerFile, moments);
+  if (buffers.first_moment.defined()) {
+    std::vector<NamedTensor> moments;
+    append_views(moments, kFirstMoment, layout, buffers.first_moment);
+    append_views(moments, kSecondMoment, layout, buffers.second_moment);
+    manifest.tensors[kOptimizerFile] = write_safetensors(directory / kOptimizerFile, moments);
+  }
   replace_file(directory / "manifest.json", manifest_text(manifest));
 }
 
@@ -178,6 +180,27 @@ fs::path write_checkpoint(const fs::path& run_directory, const CheckpointInfo& i
   publish(temporary, target);
   prune(checkpoints, retention);
   return target;
+}
+
+void write_weights(const fs::path& directory, const CheckpointInfo& info, const parallel::ArenaLayout& layout,
+                   const at::Tensor& parameters, const dataio::Tokenizer& tokenizer) {
+  const fs::path target = fs::absolute(directory).lexically_normal();
+  if (fs::exists(target)) throw InputError(fmt::format("{}: is there already", directory.string()));
+  const fs::path temporary = target.string() + std::string(kTemporarySuffix);
+  fs::remove_all(temporary);
+  fs::create_directories(temporary);
+  write_content(temporary, info, layout, {.parameters = parameters, .first_moment = {}, .second_moment = {}},
+                tokenizer);
+  fs::rename(temporary, target);
+  sync_path(target.parent_path());
+}
+
+at::ScalarType weights_type(const CheckpointInfo& info) {
+  const SafetensorsFile weights(info.directory / kWeightsFile);
+  return std::ranges::any_of(weights.tensors(),
+                             [](const StoredTensor& one) { return one.dtype == at::kDouble; })
+             ? at::kDouble
+             : at::kFloat;
 }
 
 std::optional<CheckpointInfo> find_checkpoint(const fs::path& path, std::vector<std::string>& warnings) {

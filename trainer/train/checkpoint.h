@@ -65,6 +65,16 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& run_director
                                        const dataio::Tokenizer& tokenizer,
                                        const CheckpointOptions& retention);
 
+/// Writes a checkpoint of weights alone, without an optimizer's state, as `directory`: to a temporary name,
+/// fsynced, renamed. `parameters`: flat, on the CPU. Throws InputError where there is something of that name,
+/// std::system_error naming the file.
+void write_weights(const std::filesystem::path& directory, const CheckpointInfo& info,
+                   const parallel::ArenaLayout& layout, const at::Tensor& parameters,
+                   const dataio::Tokenizer& tokenizer);
+
+/// float32 or float64: of the checkpoint's weights.
+[[nodiscard]] at::ScalarType weights_type(const CheckpointInfo& info);
+
 /// A checkpoint directory itself, or the newest good checkpoint of a run directory: every digest is checked;
 /// a bad one is passed over with a message in `warnings`. nullopt: the run has none. Throws InputError for a
 /// path that is neither.

@@ -60,6 +60,19 @@ void check_format(const Json& json) {
 
 }  // namespace
 
+std::map<std::string, std::string> function_settings(const model::ModelOptions& options) {
+  Json settings = options;
+  for (const char* key : {"identical_layers", "init", "init_std", "embedding_std", "spatial_init",
+                          "spatial_init_per_position", "seed", "dropout", "stochastic_depth"})
+    settings.erase(key);
+  std::map<std::string, std::string> texts;
+  for (const auto& [key, value] : settings.items())
+    texts[key] = value.is_string() ? value.get<std::string>() : value.dump();
+  return texts;
+}
+
+std::string model_text(const model::ModelOptions& options) { return Json(options).dump(); }
+
 std::string manifest_text(const Manifest& manifest) {
   const CheckpointInfo& info = manifest.info;
   Json json = {{"format", kFormat},

@@ -19,6 +19,12 @@ struct Manifest {
   std::map<std::string, std::string> files;           ///< other files: digest of the whole
 };
 
+/// The settings of a model that its output depends on for given parameters, by key without "model.": not
+/// those of initial values, dropout and stochastic depth.
+[[nodiscard]] std::map<std::string, std::string> function_settings(const model::ModelOptions& options);
+/// All [model] settings as a JSON object.
+[[nodiscard]] std::string model_text(const model::ModelOptions& options);
+
 /// JSON text; it carries a digest of itself.
 [[nodiscard]] std::string manifest_text(const Manifest& manifest);
 /// Reads DIR/manifest.json. Throws InputError naming the file: missing, damaged, of another format or a newer

@@ -26,6 +26,7 @@ struct TrainOptions {
   std::int64_t tokens = 0;
   std::int64_t global_batch = 32;     ///< sequences a step, all ranks together
   std::int64_t micro_batch = 8;       ///< sequences at once on a rank
+  std::string init_from;              ///< checkpoint or run that the weights start from; empty: none
   std::string objective = "causal";   ///< causal | mlm
   double mask_rate = 0.15;            ///< mlm: share of a window's tokens that is predicted
   double mask_token_share = 0.8;      ///< of these, shown as the mask token

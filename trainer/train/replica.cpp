@@ -135,9 +135,9 @@ model::Recompute recompute_of(const TrainOptions& options) {
   return model::Recompute::kNone;
 }
 
-std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement) {
-  auto replica =
-      std::make_unique<Replica>(info.model, info.vocabulary_size, placement, ReplicaUse::kInference);
+std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement,
+                                      ReplicaUse use) {
+  auto replica = std::make_unique<Replica>(info.model, info.vocabulary_size, placement, use);
   load_checkpoint(info, replica->layout(),
                   {.parameters = replica->parameters(), .first_moment = {}, .second_moment = {}});
   replica->round_parameters();

@@ -86,7 +86,8 @@ class Replica {
 /// train.recompute.
 [[nodiscard]] model::Recompute recompute_of(const TrainOptions& options);
 
-/// The model of a checkpoint, its weights converted, for inference. Throws InputError.
-[[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement);
+/// The model of a checkpoint, its weights converted. Throws InputError.
+[[nodiscard]] std::unique_ptr<Replica> load_replica(const CheckpointInfo& info, const Placement& placement,
+                                                    ReplicaUse use = ReplicaUse::kInference);
 
 }  // namespace sluice::train

@@ -14,6 +14,7 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/product_choice.h"
 #include "trainer/train/resume_ground.h"
+#include "trainer/train/start_weights.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/threads.h"
 
@@ -116,7 +117,11 @@ void Session::build() {
       load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
     } else {
       loaded_.parameters = whole_buffer(replica_->layout(), replica_->parameters());
-      replica_->draw(options_.model.seed, loaded_.parameters);
+      if (options_.train.init_from.empty())
+        replica_->draw(options_.model.seed, loaded_.parameters);
+      else
+        load_start_weights(options_, corpora_.front().files, replica_->layout(), loaded_.parameters,
+                           *context_.sink);
     }
   }
   std::vector<std::shared_ptr<dataio::SplitReader>> train_readers;
