@@ -221,6 +221,15 @@ Corpus Corpus::open(const std::filesystem::path& directory) {
   return corpus;
 }
 
+Corpus Corpus::moved_to(const std::filesystem::path& directory) const {
+  Corpus moved = *this;
+  moved.directory_ = std::filesystem::absolute(directory);
+  for (auto& split : moved.splits_)
+    for (auto& shard : split.shards)
+      shard.file = (moved.directory_ / std::filesystem::path(shard.file).filename()).string();
+  return moved;
+}
+
 std::string Corpus::pack() const {
   Packer out;
   out.put(kPackedMagic);

@@ -48,6 +48,9 @@ class Corpus {
   [[nodiscard]] std::string pack() const;
   [[nodiscard]] static Corpus unpack(std::string_view bytes);
 
+  /// The same corpus, whose files lie under the same names in another directory.
+  [[nodiscard]] Corpus moved_to(const std::filesystem::path& directory) const;
+
   /// Throws DataError naming the split and those there are, also if the split has no tokens.
   [[nodiscard]] const SplitLayout& split(std::string_view name) const;
   [[nodiscard]] bool has_split(std::string_view name) const;  ///< it is there, and not empty

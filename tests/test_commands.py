@@ -97,6 +97,18 @@ class Commands(unittest.TestCase):
         for ranks in (2, 3):
             self.assertEqual(self.evaluation(ranks=ranks), alone)
 
+    def test_eval_and_training_on_a_staged_corpus_give_the_same(self):
+        disk = Path(self.scratch.name) / "disk"
+        self.assertEqual(self.evaluation("--stage", disk), self.evaluation())
+        (copy,) = disk.iterdir()
+        self.assertEqual(self.evaluation("--stage", disk, ranks=2), self.evaluation())
+        run = Path(self.scratch.name) / "staged-run"
+        done = self.ok("train", *SETTINGS, f"--run.dir={run}", f"--data.corpus={CORPUS}", f"--data.stage={disk}")
+        self.assertIn("copied on 0 and found on 1 of 1 nodes", done)
+        weights = "checkpoints/latest/model.safetensors"
+        self.assertEqual((run / weights).read_bytes(), (self.trained / weights).read_bytes())
+        self.assertEqual(list(disk.iterdir()), [copy])
+
     def test_eval_takes_a_checkpoint_itself_and_another_split(self):
         checkpoint = self.trained / "checkpoints" / "step-000024"
         direct = json.loads(self.ok("eval", "--checkpoint", checkpoint, "--corpus", CORPUS, "--json", "--threads", 1))

@@ -19,6 +19,7 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
+#include "trainer/train/stage.h"
 #include "trainer/train/start_weights.h"
 #include "trainer/train/threads.h"
 
@@ -35,6 +36,9 @@ std::vector<Flag> flags() {
        .value_name = "DIR",
        .help = "a directory that sluice prepare wrote",
        .required = true},
+      {.name = "--stage",
+       .value_name = "DIR",
+       .help = "directory on each node's own disk to copy the corpus to first, as data.stage of train"},
       {.name = "--split", .value_name = "NAME", .help = "which part of the corpus", .default_value = "valid"},
       {.name = "--micro-batch",
        .value_name = "B",
@@ -131,6 +135,9 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
+  const auto staged = train::stage_corpus(corpus, arguments.text("--stage"), world);
+  if (world.rank() == 0)
+    for (const std::string& line : staged.told) fmt::print(stderr, "sluice: {}\n", line);
   std::unique_ptr<train::Replica> replica;
   std::unique_ptr<dataio::SplitReader> reader;
   std::optional<train::Masking> masking;
@@ -140,7 +147,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     train::check_same_tokenizer(checkpoint, corpus);
     masking = masking_of(checkpoint, range ? MaskToken::kIfThere : MaskToken::kNeeded);
     replica = train::load_replica(checkpoint, train::placement_for(precision, group.device()), use);
-    reader = std::make_unique<dataio::SplitReader>(corpus.split(arguments.text("--split")),
+    reader = std::make_unique<dataio::SplitReader>(staged.corpus.split(arguments.text("--split")),
                                                    checkpoint.vocabulary_size, dataio::ReaderOptions{});
   });
   train::EvaluationResult result;

@@ -38,6 +38,12 @@ std::vector<OptionRow> data_rows() {
             "run.seed"}),
       integer("data.reader_threads", &R::data, &S::reader_threads, {1, 256},
               {"threads", "reads in flight on each rank", kFree, ""}),
+      text("data.stage", &R::data, &S::stage, "a path, or empty for none",
+           {"",
+            "directory on each node's own disk to copy the corpus to before training; a complete copy there "
+            "is "
+            "used again, and where there is no room the corpus is read from where it lies",
+            kFree, "none"}),
   };
 }
 

@@ -36,12 +36,14 @@ void TrainProgress::say(const std::string& line) {
 
 void TrainProgress::warned(const std::string& message) { say("warning: " + message); }
 
+void TrainProgress::told(const std::string& message) { say(message); }
+
 void TrainProgress::started(const train::RunSummary& summary) {
   summary_ = summary;
-  say(fmt::format("run {}: {} parameters, {} rank{} on {}, {} thread{} each", summary.directory.string(),
-                  short_count(static_cast<double>(summary.parameters)), summary.world_size,
-                  summary.world_size == 1 ? "" : "s", summary.device, summary.threads,
-                  summary.threads == 1 ? "" : "s"));
+  say(fmt::format("{}: {}, {} thread{} each", train::describe_nodes(summary.nodes), summary.device,
+                  summary.threads, summary.threads == 1 ? "" : "s"));
+  say(fmt::format("run {}: {} parameters", summary.directory.string(),
+                  short_count(static_cast<double>(summary.parameters))));
   say_data();
   if (summary.first_step > 0) say(fmt::format("resuming after step {}", summary.first_step));
   start_ = Clock::now();

@@ -15,6 +15,7 @@ class TrainProgress : public train::TrainSink {
   TrainProgress();
 
   void warned(const std::string& message) override;
+  void told(const std::string& message) override;
   void started(const train::RunSummary& summary) override;
   void stepped(std::int64_t steps, const train::StepResult& result,
                const train::StepMetrics& metrics) override;

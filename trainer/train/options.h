@@ -19,6 +19,7 @@ struct DataOptions {
   std::string window = "sequential";  ///< sequential | random-offset
   std::uint64_t seed = 0;             ///< defaults to run.seed
   std::int64_t reader_threads = 16;
+  std::string stage;  ///< local directory to copy the corpus to, once a node; empty: read it where it is
 };
 
 struct TrainOptions {

@@ -14,6 +14,7 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/product_choice.h"
 #include "trainer/train/resume_ground.h"
+#include "trainer/train/stage.h"
 #include "trainer/train/start_weights.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/threads.h"
@@ -32,6 +33,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
+  corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
   buckets_ = choose_buckets(options_, vocabulary_size(), device_, kept_buckets());
   parallel::on_all_ranks(world_, [this] { build(); });
@@ -203,9 +205,10 @@ std::vector<CorpusSummary> Session::summarise_corpora() const {
 }
 
 TrainOutcome Session::train() {
+  const std::vector<NodeRanks> nodes = ranks_by_node(world_);
   if (is_rank_zero()) {
     context_.sink->started({.directory = options_.run.dir,
-                            .world_size = world_.size(),
+                            .nodes = nodes,
                             .device = device_.name(),
                             .threads = threads_,
                             .parameters = replica_->parameter_count(),

@@ -7,6 +7,7 @@
 
 #include "trainer/train/evaluate.h"
 #include "trainer/train/meter.h"
+#include "trainer/train/nodes.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
@@ -22,9 +23,9 @@ struct CorpusSummary {
 
 struct RunSummary {
   std::filesystem::path directory;
-  std::int64_t world_size = 1;
-  std::string device = "cpu";  ///< of rank 0: the GPU's name
-  std::int64_t threads = 1;    ///< compute threads of this rank
+  std::vector<NodeRanks> nodes;  ///< the job's machines
+  std::string device = "cpu";    ///< of rank 0: the GPU's name
+  std::int64_t threads = 1;      ///< compute threads of this rank
   std::int64_t parameters = 0;
   std::vector<CorpusSummary> corpora;  ///< one, or those of a mixture
   std::int64_t samples_per_step = 0;
@@ -41,6 +42,8 @@ class TrainSink {
  public:
   virtual ~TrainSink() = default;
   virtual void warned(const std::string& message) = 0;
+  /// What was done before the start, and worth a line.
+  virtual void told(const std::string& message) = 0;
   virtual void started(const RunSummary& summary) = 0;
   /// `steps` done, this one included.
   virtual void stepped(std::int64_t steps, const StepResult& result, const StepMetrics& metrics) = 0;

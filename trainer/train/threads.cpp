@@ -2,13 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <bitset>
 #include <string>
 #include <vector>
+
+#include "trainer/train/nodes.h"
 
 namespace sluice::train {
 
@@ -23,12 +23,6 @@ CoreMask own_cores() {
   if (sched_getaffinity(0, sizeof set, &set) != 0) return cores;
   for (std::size_t core = 0; core < cores.size(); ++core) cores[core] = CPU_ISSET(core, &set) != 0;
   return cores;
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ void make_corpus(const std::filesystem::path& directory, dataio::MaskToken mask 
 class RecordingSink : public TrainSink {
  public:
   void warned(const std::string& message) override { warnings.push_back(message); }
+  void told(const std::string& message) override { lines.push_back(message); }
   void started(const RunSummary& summary) override { starts.push_back(summary); }
   void stepped(std::int64_t /*steps*/, const StepResult& result, const StepMetrics& /*metrics*/) override {
     losses.push_back(result.loss);
@@ -39,6 +40,7 @@ class RecordingSink : public TrainSink {
   void ended(TrainOutcome outcome, std::int64_t /*steps*/) override { outcomes.push_back(outcome); }
 
   std::vector<std::string> warnings;
+  std::vector<std::string> lines;
   std::vector<RunSummary> starts;
   std::vector<double> losses;
   std::vector<Validation> valid;
