@@ -14,6 +14,7 @@ namespace sluice::cli {
 
 // A command is a file with one of these functions, and a line in commands().
 Command bench_command();
+Command doctor_command();
 Command eval_command();
 Command export_command();
 Command generate_command();
@@ -28,9 +29,9 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(), inspect_command(),  verify_command(), train_command(),
-      eval_command(),    generate_command(), import_command(), export_command(),
-      report_command(),  submit_command(),   bench_command(),  reference_command(),
+      prepare_command(),  inspect_command(), verify_command(),    train_command(),  eval_command(),
+      generate_command(), import_command(),  export_command(),    report_command(), submit_command(),
+      bench_command(),    doctor_command(),  reference_command(),
   };
   return all;
 }
@@ -39,7 +40,7 @@ namespace {
 
 constexpr const char* kExitCodes[][2] = {
     {"0", "done"},
-    {"1", "a fault of the run; `verify`: something is wrong"},
+    {"1", "a fault of the run; `verify`, `doctor`: something is wrong"},
     {"2", "bad input: every fault is named, nothing was done"},
     {"75", "stopped early by a signal, after a checkpoint: the same command goes on from there"},
 };
@@ -66,7 +67,7 @@ void print(const std::string& text, const parallel::Communicator& world) {
 std::string general_help() {
   std::string text =
       "sluice: trains gMLP language models on many ranks\n\n"
-      "  sluice COMMAND ...         alone, or under mpirun for train, eval and bench\n"
+      "  sluice COMMAND ...         alone, or under mpirun for train, eval, bench and doctor\n"
       "  sluice COMMAND --help      what a command takes\n"
       "  sluice --version           versions of this program and of every library it found\n\nCommands\n";
   for (const auto& command : commands()) text += fmt::format("  {:<10} {}\n", command.name, command.summary);

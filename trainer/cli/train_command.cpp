@@ -11,6 +11,7 @@
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/bench.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/doctor/launch.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/train_progress.h"
 #include "trainer/cli/version.h"
@@ -63,7 +64,17 @@ int run_session(train::Session& session, parallel::Communicator& world) {
   return code;
 }
 
+/// Refuses N jobs of one rank instead of one of N. The first process tells the reason, as rank 0 does
+/// elsewhere.
+bool launched_apart(const parallel::Communicator& world) {
+  const auto fault = doctor::launch_fault(world);
+  if (!fault) return false;
+  if (fault->rank == 0) throw train::InputError(fault->reason);
+  return true;
+}
+
 int run_train(const std::vector<std::string>& arguments, parallel::Communicator& world) {
+  if (launched_apart(world)) return kBadInput;
   const BenchWords words = split_words(kFlags, arguments);
   const Arguments own(kFlags, words.own);
   const train::RunOptions options = agreed_options(words.settings, world);
