@@ -7,12 +7,16 @@ usage() {
   cat <<'TEXT'
 usage: launch/mpirun.sh [-n N] [--hostfile FILE] [MPIRUN OPTION...] -- PROGRAM [ARGUMENT...]
 
-  -n N             ranks (default: mpirun's own: one for each core, or for each slot of the hostfile)
+  -n N             ranks; default: on one host with GPUs one for each GPU, else mpirun's own (one for each core,
+                   or for each slot of the hostfile or of the batch job)
   --hostfile FILE  hosts, one a line: NAME slots=COUNT
   PROGRAM          `sluice` means build/release/sluice of this checkout where PATH has none
 
 TERM, INT (Ctrl-C) and HUP let the ranks finish their step, write a checkpoint and exit 75; a second INT ends them at once.
 Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. MPIRUN names another mpirun.
+Ranks on other hosts get PATH, LD_LIBRARY_PATH and every SLUICE_, NCCL_, OMP_, MKL_, HDF5_, CUDA_ and UCX_ variable of
+this environment (Open MPI; MPICH hands all of it on). A host that falls silent ends the job after about 25 s:
+OMPI_MCA_oob_tcp_keepalive_time, _intvl and _probes set other times.
 TEXT
 }
 
@@ -44,6 +48,32 @@ if [ "$program" = sluice ] && ! command -v sluice >/dev/null; then
   [ -x "$program" ] || die "$program is not built yet (launch/check builds it)"
 fi
 
+# GPUs that a rank on this host would see, 0 where there are none.
+visible_gpus() {
+  local visible=${CUDA_VISIBLE_DEVICES-all}
+  [ "$visible" != "" ] || { echo 0; return; }
+  if [ "$visible" != all ]; then
+    awk -F, '{ print NF }' <<<"$visible"
+  elif command -v nvidia-smi >/dev/null; then
+    nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true
+  else
+    echo 0
+  fi
+}
+
+# Whether mpirun has hosts from elsewhere: its own options, or a batch system.
+hosts_given() {
+  [ -z "${SLURM_JOB_ID:-}${PBS_NODEFILE:-}${LSB_HOSTS:-}${PE_HOSTFILE:-}" ] || return 0
+  [[ " ${passed[*]} " =~ \ -?-(H|host|hostfile|machinefile|default-hostfile|rankfile|rf)\  ]]
+}
+
+several_hosts=false
+if [ -n "$hostfile" ] || hosts_given; then several_hosts=true; fi
+if [ -z "$ranks" ] && ! $several_hosts; then
+  gpus=$(visible_gpus)
+  [ "$gpus" -eq 0 ] || ranks=$gpus
+fi
+
 options=()
 [ -z "$ranks" ] || options+=(-n "$ranks")
 [ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
@@ -58,18 +88,44 @@ fi
 if [ -z "${SLUICE_PROGRESS:-}" ]; then
   if [ -t 1 ]; then export SLUICE_PROGRESS=place; else export SLUICE_PROGRESS=lines; fi
 fi
+# Open MPI starts ranks of other hosts with those hosts' environment, and what -x names.
+pass_environment() {
+  local name
+  while read -r name; do
+    case $name in
+      PATH | LD_LIBRARY_PATH | SLUICE_* | NCCL_* | OMP_* | MKL_* | HDF5_* | CUDA_* | UCX_*) ;;
+      *) continue ;;
+    esac
+    [[ " ${passed[*]} " == *" -x $name"[\ =]* ]] || options+=(-x "$name")  # naming one twice is a fault there
+  done < <(compgen -e)
+}
+
+# An Open MPI of its own folder (a module, a home directory) is looked for in that folder on the other hosts too.
+find_beside_mpirun() {
+  local folder
+  folder=$(dirname "$(dirname "$(command -v "$mpirun")")")
+  case $folder in / | /usr | /usr/local | .) ;; /*) options+=(--prefix "$folder") ;; esac
+}
+
 version=$("$mpirun" --version 2>&1)
 if [[ "$version" == *"Open MPI"* ]]; then
-  # By default each rank is bound to one core, and its threads (operators, loader) with it.
+  # By default each of two ranks is bound to one core, and its threads (operators, loader) with it. Unbound, or bound
+  # to a NUMA node, the system keeps threads apart; each rank takes its share of the cores (train.threads).
   nodes=(/sys/devices/system/node/node[0-9]*)
   if [ ${#nodes[@]} -gt 1 ] && [ "${ranks:-$cores}" -le "$cores" ]; then
     options+=(--map-by numa --bind-to numa:overload-allowed)
   else
     options+=(--bind-to none)
   fi
+  if $several_hosts; then
+    pass_environment
+    find_beside_mpirun
+    # The system's own times let the ranks wait two hours for a host that lost its power.
+    export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
+    export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
+    export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-3}
+  fi
   [ -n "$hostfile" ] || options+=(--oversubscribe)
-  [ -z "$hostfile" ] || options+=(-x SLUICE_PROGRESS)
-  [ -z "$hostfile" ] || [ -z "${OMP_NUM_THREADS:-}" ] || options+=(-x OMP_NUM_THREADS)
   [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
 fi
 

@@ -23,4 +23,15 @@ expect 0 "one two|--three" -n 1 -- printf '%s|%s\n' "one two" --three
 expect 0 "threads=7" -n 1 -- env OMP_NUM_THREADS=7 bash -c 'echo threads=$OMP_NUM_THREADS'
 expect 0 "999 ranks share" -n 999 --do-not-launch -- true
 MPIRUN=no-such-mpirun expect 2 "no-such-mpirun is not installed" -- true
+# Two ranks see every core that one sees, whatever Open MPI's own default would bind them to.
+cores=$(env -u OMP_NUM_THREADS nproc)
+expect 0 "cores=$cores" -n 2 -- bash -c 'echo cores=$(env -u OMP_NUM_THREADS nproc)'
+# Without -n there is one rank for each GPU; nvidia-smi lists them, or CUDA_VISIBLE_DEVICES chooses.
+tools=$(mktemp -d)
+trap 'rm -r "$tools"' EXIT
+printf '#!/bin/sh\necho "GPU 0: A (UUID: x)"\necho "GPU 1: A (UUID: y)"\necho "GPU 2: A (UUID: z)"\n' >"$tools/nvidia-smi"
+chmod +x "$tools/nvidia-smi"
+PATH=$tools:$PATH expect 0 "ranks=3" -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
+CUDA_VISIBLE_DEVICES=1,2 PATH=$tools:$PATH expect 0 "ranks=2" -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
+PATH=$tools:$PATH expect 0 "ranks=1" -n 1 -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
 [ $faults -eq 0 ] && echo "no faults"
