@@ -66,21 +66,6 @@ class SessionTest : public ::testing::Test {
   TemporaryDirectory directory_;
 };
 
-TEST_F(SessionTest, ARunDirectoryHoldsFewFilesWhateverTheRanksAndSteps) {
-  for (const std::int64_t ranks : {1, 3}) {
-    RunOptions run = options("files-" + std::to_string(ranks));
-    run.checkpoint.keep = 2;
-    run_on_ranks(ranks, run);
-    std::vector<std::string> names;
-    for (const auto& entry : fs::recursive_directory_iterator(run.run.dir))
-      if (!entry.is_directory() || entry.is_symlink()) names.push_back(entry.path().filename().string());
-    EXPECT_THAT(names, ::testing::UnorderedElementsAre(
-                           "build.txt", "latest", "manifest.json", "manifest.json", "metrics.jsonl",
-                           "model.safetensors", "model.safetensors", "optimizer.safetensors",
-                           "optimizer.safetensors", "resolved.ini", "tokenizer.json", "tokenizer.json"));
-  }
-}
-
 TEST_F(SessionTest, AnyDivisionOverRanksAndMicroBatchesTrainsTheSameModel) {
   for (const auto& [precision, tensor_limit, arena_limit] :
        {std::tuple{"fp64", 1e-10, 1e-10}, std::tuple{"fp32", 1e-4, 1e-6}}) {
