@@ -34,4 +34,17 @@ chmod +x "$tools/nvidia-smi"
 PATH=$tools:$PATH expect 0 "ranks=3" -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
 CUDA_VISIBLE_DEVICES=1,2 PATH=$tools:$PATH expect 0 "ranks=2" -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
 PATH=$tools:$PATH expect 0 "ranks=1" -n 1 -- bash -c 'echo ranks=$OMPI_COMM_WORLD_SIZE'
+# Several hosts: an Open MPI of its own folder is looked for there on all of them; variables are named once each.
+mkdir "$tools/bin"
+printf '#!/bin/sh\n[ "$1" != --version ] || { echo "mpirun (Open MPI) 4"; exit; }\necho "[$*] alive=$OMPI_MCA_oob_tcp_keepalive_time"\n' \
+  >"$tools/bin/mpirun"
+chmod +x "$tools/bin/mpirun"
+export SLUICE_PROBE=1 MPIRUN=$tools/bin/mpirun OMP_NUM_THREADS=1
+expect 0 "-x SLUICE_PROBE" -n 2 --host a,b -- true
+expect 0 "--prefix $tools" -n 2 --host a,b -- true
+expect 0 "alive=10" -n 2 --host a,b -- true
+expect 0 "-x OMP_NUM_THREADS=3 -- true" -n 2 --host a,b -x OMP_NUM_THREADS=3 -- true
+OMPI_MCA_oob_tcp_keepalive_time=60 expect 0 "alive=60" -n 2 --host a,b -- true
+[[ $("$launcher" -n 2 --host a,b -x OMP_NUM_THREADS=3 -- true) != *"-x OMP_NUM_THREADS "* ]] || { faults=1; echo "FAIL: named twice"; }
+[[ $("$launcher" -n 2 -- true) != *"-x "* ]] || { faults=1; echo "FAIL: -x on one host"; }
 [ $faults -eq 0 ] && echo "no faults"

@@ -167,6 +167,17 @@ TEST_F(StageTest, OneRankOfANodeCopiesAndAllRead) {
   });
 }
 
+TEST_F(StageTest, ASessionTrainsTheSameOnTheCopyAndSaysSo) {
+  const RunOptions plain = small_run(original(), original().parent_path() / "plain");
+  RunOptions staged = small_run(original(), original().parent_path() / "staged");
+  staged.data.stage = disk().string();
+  const RanksResult expected = run_on_ranks(2, plain), found = run_on_ranks(2, staged);
+  EXPECT_THAT(expected.told.lines, IsEmpty());
+  EXPECT_THAT(found.told.lines, ElementsAre(HasSubstr("copied on 1 and found on 0 of 1 nodes")));
+  EXPECT_EQ(found.told.losses, expected.told.losses);
+  EXPECT_THAT(on_disk(), SizeIs(1));
+}
+
 TEST(Room, WantsATwentiethMoreThanTheCorpusHas) {
   EXPECT_EQ(room_fault(1000, 1050), std::nullopt);
   EXPECT_THAT(room_fault(1000, 1049).value(), HasSubstr("1000 bytes, of which 1049 are free"));
