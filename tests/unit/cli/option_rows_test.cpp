@@ -47,7 +47,7 @@ train::RunOptions random_options() {
   };
   o.run = {path(), *rc::gen::arbitrary<std::uint64_t>(), *rc::gen::arbitrary<bool>()};
   o.data = {path() + "/c", *rc::gen::element<std::string>("sequential", "random-offset"),
-            *rc::gen::arbitrary<std::uint64_t>(), whole(1, 256)};
+            *rc::gen::arbitrary<std::uint64_t>(), whole(1, 256), path() + "/s"};
   o.model.layers = whole(1, 10000);
   o.model.d_model = 2 * whole(1, 5000);
   o.model.d_ffn = 2 * whole(1, 5000);
