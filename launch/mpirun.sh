@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # mpirun for Sluice: what TERM, INT and HUP ask for reaches the ranks as USR1, so that they write a checkpoint and exit 75.
-# (Open MPI's mpirun answers TERM by killing the ranks a second later and returns 1; it forwards USR1 and returns their code.)
+# (Open MPI's mpirun answers TERM by killing the ranks a second later and returns 1, MPICH's by killing them at once; both
+# forward USR1 and return the ranks' code.)
 set -euo pipefail
 
 usage() {
@@ -9,10 +10,11 @@ usage: launch/mpirun.sh [-n N] [--hostfile FILE] [MPIRUN OPTION...] -- PROGRAM [
 
   -n N             ranks (default: mpirun's own: one for each core, or for each slot of the hostfile)
   --hostfile FILE  hosts, one a line: NAME slots=COUNT
-  PROGRAM          `sluice` means build/release/sluice of this checkout where PATH has none
+  PROGRAM          `sluice` means this tree's where PATH has none: bin/sluice when installed, else build/release/sluice
 
 TERM, INT (Ctrl-C) and HUP let the ranks finish their step, write a checkpoint and exit 75; a second INT ends them at once.
-Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. MPIRUN names another mpirun.
+Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. mpirun is that of the MPI which this
+tree's sluice was built with, Open MPI's or MPICH's, or PATH's where that is gone; MPIRUN names another.
 TEXT
 }
 
@@ -35,18 +37,30 @@ shift
 [[ "$ranks" =~ ^([1-9][0-9]*)?$ ]] || die "-n $ranks: the number of ranks is a whole number, at least 1"
 [ -z "$hostfile" ] || [ -r "$hostfile" ] || die "--hostfile $hostfile: cannot be read"
 
-mpirun=${MPIRUN:-mpirun}
+tree=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+# The launcher of the MPI that sluice was built with, as CMake recorded it: another's would start N jobs of one rank each.
+recorded_launcher() {
+  local record path
+  for record in "$tree/launch/mpiexec.path" "$tree/build/release/mpiexec.path"; do
+    [ -r "$record" ] || continue
+    path=$(cat "$record")
+    [[ "$path" == /* ]] || path=$tree/$path
+    [ -x "$path" ] && { echo "$path"; return; }
+  done
+  echo mpirun
+}
+mpirun=${MPIRUN:-$(recorded_launcher)}
 command -v "$mpirun" >/dev/null || die "$mpirun is not installed (Debian: apt-get install openmpi-bin)"
 program=$1
 shift
 if [ "$program" = sluice ] && ! command -v sluice >/dev/null; then
-  program=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release/sluice
+  program=$tree/bin/sluice
+  [ -x "$program" ] || program=$tree/build/release/sluice
   [ -x "$program" ] || die "$program is not built yet (launch/check builds it)"
 fi
 
-options=()
+options=() separator=()
 [ -z "$ranks" ] || options+=(-n "$ranks")
-[ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
 cores=$(env -u OMP_NUM_THREADS nproc)  # nproc would answer with OMP_NUM_THREADS
 if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > ranks ? cores / ranks : 1))}
@@ -59,10 +73,14 @@ if [ -z "${SLUICE_PROGRESS:-}" ]; then
   if [ -t 1 ]; then export SLUICE_PROGRESS=place; else export SLUICE_PROGRESS=lines; fi
 fi
 version=$("$mpirun" --version 2>&1)
+nodes=(/sys/devices/system/node/node[0-9]*)
+by_numa=no
+[ ${#nodes[@]} -le 1 ] || [ "${ranks:-$cores}" -gt "$cores" ] || by_numa=yes
 if [[ "$version" == *"Open MPI"* ]]; then
+  separator=(--)
+  [ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
   # By default each rank is bound to one core, and its threads (operators, loader) with it.
-  nodes=(/sys/devices/system/node/node[0-9]*)
-  if [ ${#nodes[@]} -gt 1 ] && [ "${ranks:-$cores}" -le "$cores" ]; then
+  if [ $by_numa = yes ]; then
     options+=(--map-by numa --bind-to numa:overload-allowed)
   else
     options+=(--bind-to none)
@@ -71,12 +89,23 @@ if [[ "$version" == *"Open MPI"* ]]; then
   [ -z "$hostfile" ] || options+=(-x SLUICE_PROGRESS)
   [ -z "$hostfile" ] || [ -z "${OMP_NUM_THREADS:-}" ] || options+=(-x OMP_NUM_THREADS)
   [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
+elif [[ "$version" == *HYDRA* ]]; then
+  # MPICH: the environment goes to all hosts by itself, ranks may outnumber cores, and nothing is bound unless asked for.
+  [ $by_numa = no ] || options+=(-bind-to numa)
+  if [ -n "$hostfile" ]; then
+    hosts=$(mktemp)
+    trap 'rm -f "$hosts"' EXIT
+    sed -E 's/^[[:space:]]*([^#[:space:]]+)[[:space:]]+slots=([0-9]+).*/\1:\2/' "$hostfile" >"$hosts"
+    options+=(-f "$hosts")
+  fi
+elif [ -n "$hostfile" ]; then
+  options+=(--hostfile "$hostfile")
 fi
 
 # Job control gives mpirun a process group of its own: a terminal's Ctrl-C would else reach it directly.
 [ ! -t 0 ] || exec </dev/null
 set -m
-"$mpirun" "${options[@]}" "${passed[@]}" -- "$program" "$@" &
+"$mpirun" "${options[@]}" "${passed[@]}" "${separator[@]}" "$program" "$@" &
 job=$!
 
 signalled=0 interrupts=0
