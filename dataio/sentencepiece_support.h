@@ -7,7 +7,8 @@ namespace sluice::dataio {
 [[nodiscard]] bool has_sentencepiece();
 
 inline constexpr const char* kWithoutSentencePiece =
-    "this program was built without SentencePiece, and can neither train such a tokenizer nor use one; bytes, "
+    "this program was built without SentencePiece, and can neither train such a tokenizer nor use one; "
+    "bytes, "
     "chars and external work (docs/install.md says how to build with it)";
 
 }  // namespace sluice::dataio

@@ -59,7 +59,7 @@ if [ "$program" = sluice ] && ! command -v sluice >/dev/null; then
   [ -x "$program" ] || die "$program is not built yet (launch/check builds it)"
 fi
 
-options=() separator=()
+options=() separator=() scratch=""
 [ -z "$ranks" ] || options+=(-n "$ranks")
 cores=$(env -u OMP_NUM_THREADS nproc)  # nproc would answer with OMP_NUM_THREADS
 if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
@@ -92,12 +92,17 @@ if [[ "$version" == *"Open MPI"* ]]; then
 elif [[ "$version" == *HYDRA* ]]; then
   # MPICH: the environment goes to all hosts by itself, ranks may outnumber cores, and nothing is bound unless asked for.
   [ $by_numa = no ] || options+=(-bind-to numa)
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
   if [ -n "$hostfile" ]; then
-    hosts=$(mktemp)
-    trap 'rm -f "$hosts"' EXIT
-    sed -E 's/^[[:space:]]*([^#[:space:]]+)[[:space:]]+slots=([0-9]+).*/\1:\2/' "$hostfile" >"$hosts"
-    options+=(-f "$hosts")
+    sed -E 's/^[[:space:]]*([^#[:space:]]+)[[:space:]]+slots=([0-9]+).*/\1:\2/' "$hostfile" >"$scratch/hosts"
+    options+=(-f "$scratch/hosts")
   fi
+  # After a signal MPICH's launcher (seen with 4.0.2) returns 0 now and then, whatever the ranks returned: those of this host
+  # leave their code here. The shell gets the signal beside its program, and is to outlive it.
+  mkdir "$scratch/codes"
+  separator=(bash -c 'trap : USR1; "$@"; code=$?; [ $code -eq 0 ] || echo $code 2>/dev/null >"$0/$PMI_RANK"; exit $code'
+             "$scratch/codes")
 elif [ -n "$hostfile" ]; then
   options+=(--hostfile "$hostfile")
 fi
@@ -121,5 +126,9 @@ while :; do
   signalled=0
   code=0
   wait "$job" || code=$?
-  [ $signalled -eq 1 ] || exit "$code"
+  [ $signalled -eq 1 ] || break
 done
+if [ $code -eq 0 ] && [ -n "$scratch" ]; then
+  code=$(cat "$scratch"/codes/* 2>/dev/null | sort -n | tail -n 1) || true
+fi
+exit "${code:-0}"
