@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 // The passes of a gMLP block between its products (arXiv 2105.08050, figure 1), as CUDA kernels that read and
 // write every tensor once. Arithmetic in float32; GELU by the error function, computed again from its input
 // wherever it is needed. In a build without CUDA has_fused_passes is false and the rest throws c10::Error.
@@ -12,7 +14,13 @@
 // are added to, in an order that depends on the shapes alone.
 namespace sluice::kernels {
 
-/// Whether there are kernels: on a GPU, type C and R as above, every width a multiple of 8 and at most 8192.
+/// Of a row that the kernels take.
+inline constexpr std::int64_t kMostFusedWidth = 8192;
+[[nodiscard]] constexpr bool is_fused_width(std::int64_t width) {
+  return width > 0 && width % 8 == 0 && width <= kMostFusedWidth;
+}
+
+/// Whether there are kernels: on a GPU, type C and R as above, every width one of is_fused_width().
 [[nodiscard]] bool has_fused_passes(const at::Tensor& x, at::ScalarType compute, at::IntArrayRef widths);
 
 struct ResidualNorm {

@@ -4,6 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 #include "trainer/kernels/cuda_fused_launch.h"
 
 namespace sluice::kernels {
@@ -108,8 +110,8 @@ void check_positions(const Pass& pass, const at::Tensor& bias, std::int64_t posi
 }  // namespace
 
 bool has_fused_passes(const at::Tensor& x, at::ScalarType compute, at::IntArrayRef widths) {
-  for (const std::int64_t width : widths)
-    if (width <= 0 || width % 8 != 0 || width > launch::kFusedWidth) return false;
+  static_assert(kMostFusedWidth == launch::kFusedWidth);
+  if (!std::all_of(widths.begin(), widths.end(), is_fused_width)) return false;
   return x.is_cuda() && fused_type(compute) && (x.scalar_type() == at::kFloat || x.scalar_type() == compute);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "trainer/kernels/cross_entropy.h"
+#include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/gmlp_block.h"
 
 namespace sluice::model {
@@ -43,11 +44,10 @@ struct BlockBytes {
 };
 
 bool runs_fused(const ModelOptions& o, bool on_gpu) {
-  constexpr std::int64_t kMultiple = 8, kMost = 8192;  // kernels::has_fused_passes
-  const auto fits = [](std::int64_t width) { return width % kMultiple == 0 && width <= kMost; };
   return on_gpu && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
          o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
-         o.gate_norm && !draws_in_training(o) && fits(o.d_model) && fits(gate_channels(o));
+         o.gate_norm && !draws_in_training(o) && kernels::is_fused_width(o.d_model) &&
+         kernels::is_fused_width(gate_channels(o));
 }
 
 /// Softmax and, where they are of another type or dropped from, the weights that multiply the values.
