@@ -196,11 +196,7 @@ void write_weights(const fs::path& directory, const CheckpointInfo& info, const 
 }
 
 at::ScalarType weights_type(const CheckpointInfo& info) {
-  const SafetensorsFile weights(info.directory / kWeightsFile);
-  return std::ranges::any_of(weights.tensors(),
-                             [](const StoredTensor& one) { return one.dtype == at::kDouble; })
-             ? at::kDouble
-             : at::kFloat;
+  return exact_type(SafetensorsFile(info.directory / kWeightsFile));
 }
 
 std::optional<CheckpointInfo> find_checkpoint(const fs::path& path, std::vector<std::string>& warnings) {

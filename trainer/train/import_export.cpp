@@ -145,12 +145,6 @@ std::optional<std::int64_t> stored_vocabulary(const SafetensorsFile& file, const
   return found == file.tensors().end() ? std::nullopt : std::optional(found->shape[0]);
 }
 
-at::ScalarType exact_type(const SafetensorsFile& file) {
-  const bool wide =
-      std::ranges::any_of(file.tensors(), [](const StoredTensor& one) { return one.dtype == at::kDouble; });
-  return wide ? at::kDouble : at::kFloat;
-}
-
 void import_weights(const SafetensorsFile& file, const Layout& layout, Replica& into) {
   Import(file, layout, into).run();
 }

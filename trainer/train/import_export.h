@@ -17,9 +17,6 @@ namespace sluice::train {
 [[nodiscard]] std::optional<std::int64_t> stored_vocabulary(const SafetensorsFile& file,
                                                             const Layout& layout);
 
-/// float64 where the file has any tensor of it, else float32: what holds all values as they are.
-[[nodiscard]] at::ScalarType exact_type(const SafetensorsFile& file);
-
 /// Copies every parameter of `into` from the file, converted to the replica's type. Throws InputError with
 /// all that does not fit: settings that the layout cannot express; tensors missing, unexpected, of another
 /// shape (both are named) or not of floating type; tables of positions other than the model's.

@@ -176,4 +176,10 @@ std::string SafetensorsFile::digest(const StoredTensor& stored) const {
   return digest_of(read_bytes(stored));
 }
 
+at::ScalarType exact_type(const SafetensorsFile& file) {
+  const bool wide =
+      std::ranges::any_of(file.tensors(), [](const StoredTensor& one) { return one.dtype == at::kDouble; });
+  return wide ? at::kDouble : at::kFloat;
+}
+
 }  // namespace sluice::train

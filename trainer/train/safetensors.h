@@ -65,4 +65,7 @@ class SafetensorsFile {
   std::string header_digest_;
 };
 
+/// float64 where the file has any tensor of it, else float32: what holds all values as they are.
+[[nodiscard]] at::ScalarType exact_type(const SafetensorsFile& file);
+
 }  // namespace sluice::train
