@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "dataio/tokenizer.h"
@@ -29,13 +28,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using Json = nlohmann::json;
-
-std::vector<Json> lines_of(const fs::path& file) {
-  std::ifstream in(file);
-  std::vector<Json> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
 
 std::vector<Json> valid_lines(const fs::path& run) {
   std::vector<Json> lines = lines_of(run / "metrics.jsonl");

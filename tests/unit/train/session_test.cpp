@@ -25,13 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
-std::vector<Json> lines_of(const fs::path& file) {
-  std::ifstream in(file);
-  std::vector<Json> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
-
 /// Losses of the metrics by step; fails the test for a step that stands twice.
 std::map<std::int64_t, double> losses_of(const fs::path& run, const std::string& kind) {
   std::map<std::int64_t, double> losses;

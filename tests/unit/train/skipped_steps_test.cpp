@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -21,10 +20,7 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
 std::vector<Json> metrics_of(const RunOptions& run) {
-  std::ifstream in(fs::path(run.run.dir) / "metrics.jsonl");
-  std::vector<Json> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
-  return lines;
+  return lines_of(fs::path(run.run.dir) / "metrics.jsonl");
 }
 
 class SkippedStepsTest : public ::testing::Test {

@@ -2,7 +2,9 @@
 
 #include <ATen/ops/equal.h>
 
+#include <fstream>
 #include <mutex>
+#include <nlohmann/json.hpp>
 
 #include "dataio/tokenizer.h"
 #include "parallel/thread_communicator.h"
@@ -17,6 +19,13 @@ void make_corpus(const std::filesystem::path& directory, dataio::MaskToken mask)
   dataio::testing::write_corpus(directory, {{"train", {350, 250}}, {"valid", {77}}},
                                 tokenizer->vocabulary_size());
   tokenizer->save(directory);
+}
+
+std::vector<nlohmann::json> lines_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::vector<nlohmann::json> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
 }
 
 RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem::path& run) {

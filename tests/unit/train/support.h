@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ void make_corpus(const std::filesystem::path& directory, dataio::MaskToken mask 
 
 /// A small model on that corpus: 20 steps of 8 windows of 8 tokens, so that a run crosses epochs.
 [[nodiscard]] RunOptions small_run(const std::filesystem::path& corpus, const std::filesystem::path& run);
+
+/// A file of JSON objects, one a line: metrics, a ledger.
+[[nodiscard]] std::vector<nlohmann::json> lines_of(const std::filesystem::path& file);
 
 /// Keeps what a session tells.
 class RecordingSink : public TrainSink {
