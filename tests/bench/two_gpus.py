@@ -82,9 +82,9 @@ def measure(own, folder, lines, clock):
         for batch in map(int, own.batches.split(",")):
             for name, ranks, command in programs(own, batch):
                 log = folder / f"{name.replace(' ', '-')}-{batch}-{ranks}-{turn}.log"
-                begin = run_on_each if ranks == 1 else lambda own, *words: run(*words)
+                job = (command, log, min(own.limit, clock.left()), environment)
                 result = lines.add({"batch": batch, "who": name, "ranks": ranks, "round": turn},
-                                   begin(own, command, log, min(own.limit, clock.left()), environment))
+                                   run_on_each(own, *job) if ranks == 1 else run(*job))
                 key = (batch, name, ranks)
                 best[key] = better(best[key], result) if key in best else result
     return best

@@ -62,7 +62,7 @@ nlohmann::json medians(const train::StepBenchmark& benchmark) {
   return out;
 }
 
-/// Every rank's medians: [what][rank].
+/// Every rank's numbers: [what][rank].
 std::vector<std::vector<double>> of_ranks(const nlohmann::json& own, parallel::Communicator& world) {
   std::vector<std::vector<double>> all(own.size());
   for (const std::string& text : world.all_gather(own.dump())) {
@@ -118,14 +118,9 @@ nlohmann::ordered_json or_null(const std::optional<double>& value, double scale 
 void add_device(const train::StepBenchmark& benchmark, parallel::Communicator& world,
                 nlohmann::ordered_json& values) {
   constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
-  const nlohmann::json own = {benchmark.memory.allocated_peak, benchmark.memory.reserved_peak};
-  double allocated = 0;
-  double reserved = 0;
-  for (const std::string& text : world.all_gather(own.dump())) {
-    const auto bytes = nlohmann::json::parse(text).get<std::vector<double>>();
-    allocated = std::max(allocated, bytes[0]);
-    reserved = std::max(reserved, bytes[1]);
-  }
+  const auto bytes = of_ranks({benchmark.memory.allocated_peak, benchmark.memory.reserved_peak}, world);
+  const double allocated = std::ranges::max(bytes[0]);
+  const double reserved = std::ranges::max(bytes[1]);
   const train::StepMetrics& metrics = benchmark.metrics;
   values["device"] = benchmark.peaks.device;
   values["tokens_per_s_per_gpu"] = metrics.tokens_per_s_per_gpu;

@@ -67,16 +67,19 @@ std::string set_time(Site& site, const std::string& text) {
   return "";
 }
 
+std::string suggestion(const std::string& word, const std::vector<std::string>& known) {
+  const auto near = nearest(word, known);
+  return near.empty() ? fmt::format("; there are {}", fmt::join(known, ", "))
+                      : "; did you mean " + near + "?";
+}
+
 std::string set_launch(Site& site, const std::string& text) {
   static const std::regex placeholder(R"(\{[^{}$]*\})");
   for (std::sregex_iterator it(text.begin(), text.end(), placeholder), end; it != end; ++it) {
     const auto word = it->str();
     const bool of_the_shell = it->position() > 0 && text[static_cast<std::size_t>(it->position()) - 1] == '$';
     if (of_the_shell || std::ranges::count(kPlaceholders, word) > 0) continue;
-    const auto near = nearest(word, kPlaceholders);
-    return fmt::format("{} is no placeholder; {}", word,
-                       near.empty() ? fmt::format("there are {}", fmt::join(kPlaceholders, ", "))
-                                    : "did you mean " + near + "?");
+    return fmt::format("{} is no placeholder{}", word, suggestion(word, kPlaceholders));
   }
   if (text.find("{command}") == std::string::npos) return "must hold {command}, what the launcher starts";
   site.launch = text;
@@ -95,12 +98,6 @@ const std::map<std::string, Setter>& setters() {
       {"limits.running", integer(&Site::running, {0, 4e6})},
   };
   return all;
-}
-
-std::string suggestion(const std::string& word, const std::vector<std::string>& known) {
-  const auto near = nearest(word, known);
-  return near.empty() ? fmt::format("; there are {}", fmt::join(known, ", "))
-                      : "; did you mean " + near + "?";
 }
 
 class SiteReader {

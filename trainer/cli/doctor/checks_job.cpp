@@ -13,8 +13,6 @@ namespace {
 
 constexpr double kSlowExchange = 3.0, kSlowProducts = 0.8;
 
-std::string name_of(const RankProbe& rank) { return fmt::format("rank {} on {}", rank.rank, rank.host); }
-
 /// Of two the larger one: the slower of two rates is then named.
 template <typename Value>
 double median(const std::vector<RankProbe>& ranks, Value value) {

@@ -18,8 +18,6 @@ constexpr std::int64_t kFewInodes = 10'000, kHardlyInodes = 100;
 constexpr std::int64_t kFewFiles = 1024;
 constexpr std::int64_t kSmallStack = 8'000'000;
 
-std::string name_of(const RankProbe& rank) { return fmt::format("rank {} on {}", rank.rank, rank.host); }
-
 std::vector<const RankProbe*> first_ranks(const std::vector<RankProbe>& ranks) {
   std::vector<const RankProbe*> first;
   for (const RankProbe& rank : ranks)

@@ -1,6 +1,7 @@
 #include "trainer/cli/doctor/probe.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -108,6 +109,8 @@ bool hdf5_locks() {
 }
 
 }  // namespace
+
+std::string name_of(const RankProbe& rank) { return fmt::format("rank {} on {}", rank.rank, rank.host); }
 
 std::vector<std::string> exchange_libraries(const std::string& maps) {
   std::vector<std::string> found;

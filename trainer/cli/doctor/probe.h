@@ -54,6 +54,9 @@ struct RankProbe {
   bool sum_right = true;      ///< the all-reduce gave the sum
 };
 
+/// "rank 3 on node-b"
+[[nodiscard]] std::string name_of(const RankProbe& rank);
+
 /// NCCL and MPI libraries, by path, that the text of /proc/self/maps names.
 [[nodiscard]] std::vector<std::string> exchange_libraries(const std::string& maps);
 
