@@ -1,5 +1,6 @@
 #include "parallel/communicator.h"
 
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <sstream>
@@ -215,6 +216,18 @@ void Communicator::barrier() {
   const std::string name = "barrier";
   const Blocking blocking(*this, name, enter(name));
   do_barrier();
+}
+
+at::Tensor Communicator::exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) {
+  TORCH_CHECK(elements >= 0 && (size() == 1 || takes(device)), "exchange_buffer: the ", name(),
+              " communicator of rank ", rank(), " has no ", elements, " elements on ", device);
+  const std::string name = "exchange_buffer of " + std::to_string(elements) + " elements";
+  const Blocking blocking(*this, name, enter(name));
+  return do_exchange_buffer(elements, dtype, device);
+}
+
+at::Tensor Communicator::do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) {
+  return at::zeros({elements}, at::TensorOptions().dtype(dtype).device(device));
 }
 
 Communicator::Blocking Communicator::blocking(std::string name) {

@@ -100,6 +100,12 @@ class Communicator {
   /// Every rank's bytes, by rank.
   [[nodiscard]] std::vector<std::string> all_gather(std::string_view bytes);
   void barrier();
+  /// Collective. Zeros in memory that the group exchanges fastest; it and views of it are tensors like any
+  /// others. Not to be used once the communicator is gone.
+  [[nodiscard]] at::Tensor exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device);
+  /// Whether all_gather_async and all_to_all_async of exchange buffers leave the cores of a GPU alone: its
+  /// copy engines move the bytes. The same on all ranks.
+  [[nodiscard]] virtual bool has_copy_engines() const { return false; }
   /// Ends the whole job with this exit code, without waiting for other ranks.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
@@ -138,6 +144,7 @@ class Communicator {
   virtual std::string do_broadcast_bytes(std::string bytes, std::int64_t root) = 0;
   virtual std::vector<std::string> do_all_gather(std::string_view bytes) = 0;
   virtual void do_barrier() = 0;
+  virtual at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device);
   /// Makes known to the other ranks' watchdogs how many operations this rank has started.
   virtual void do_publish(std::int64_t /*sequence*/) {}
   /// How many operations each rank has started, -1 where unknown; empty: all unknown. Any thread.

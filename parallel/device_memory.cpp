@@ -3,10 +3,14 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <sys/resource.h>
 
+#include <atomic>
+
 namespace sluice::parallel {
 namespace {
 
 constexpr std::size_t kAllPools = 0;  ///< index of a statistic over small and large blocks together
+
+std::atomic<std::int64_t> beside_the_allocator = 0;
 
 std::int64_t peak_resident_bytes() {
   rusage usage{};
@@ -19,8 +23,11 @@ std::int64_t peak_resident_bytes() {
 DeviceMemory peak_memory(const c10::Device& device) {
   if (device.is_cpu()) return {peak_resident_bytes(), peak_resident_bytes()};
   const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
-  return {stats.allocated_bytes[kAllPools].peak, stats.reserved_bytes[kAllPools].peak};
+  const std::int64_t beside = beside_the_allocator;
+  return {stats.allocated_bytes[kAllPools].peak + beside, stats.reserved_bytes[kAllPools].peak + beside};
 }
+
+void count_device_memory(std::int64_t bytes) { beside_the_allocator += bytes; }
 
 void reset_peak_memory(const c10::Device& device) {
   if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());

@@ -39,10 +39,11 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
-  if (options_.wire != at::kBFloat16 || communicator.size() == 1) return;
+  const bool by_copy_engines = communicator.has_copy_engines() && !gradients.is_cpu() && gradients.scalar_type() == at::kFloat;
+  if (communicator.size() == 1 || (options_.wire == at::kFloat && !by_copy_engines)) return;
   std::int64_t largest = 0;
   for (const at::Tensor& tensor : tensors_) largest = std::max(largest, tensor.numel());
-  rounding_.emplace(communicator, largest, gradients.device());
+  ordered_.emplace(communicator, largest, options_.wire, gradients.device());
 }
 
 void GradientReducer::start() {
@@ -106,12 +107,11 @@ double GradientReducer::finish() {
 }
 
 Work GradientReducer::begin_bucket(std::size_t index) {
-  if (rounding_ && options_.mode == ReduceMode::kAllReduce)
-    return rounding_->all_reduce_async(tensors_[index]);
-  if (rounding_) return rounding_->reduce_scatter_async(tensors_[index]);
-  if (options_.mode == ReduceMode::kAllReduce)
-    return communicator_.all_reduce_async(tensors_[index], ReduceOp::kSum);
-  return communicator_.reduce_scatter_async(tensors_[index]);
+  const at::Tensor& tensor = tensors_[index];
+  const bool everywhere = options_.mode == ReduceMode::kAllReduce;
+  if (ordered_) return everywhere ? ordered_->all_reduce_async(tensor) : ordered_->reduce_scatter_async(tensor);
+  return everywhere ? communicator_.all_reduce_async(tensor, ReduceOp::kSum)
+                    : communicator_.reduce_scatter_async(tensor);
 }
 
 /// Starts what is ready and moves what runs. By the helper, or where there is none (any more), the caller.

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "parallel/arena.h"
-#include "parallel/bf16_reduction.h"
 #include "parallel/communicator.h"
+#include "parallel/ordered_reduction.h"
 
 namespace sluice::parallel {
 
@@ -28,7 +28,7 @@ struct ReducerOptions {
   ReduceMode mode = ReduceMode::kAllReduce;
   ReducerProgress progress = ReducerProgress::kThread;
   at::ScalarType wire =
-      at::kFloat;  ///< kBFloat16: what travels is rounded to it, sums stay float32 (Bf16Reduction)
+      at::kFloat;  ///< kBFloat16: what travels is rounded to it, sums stay float32 (OrderedReduction)
 };
 
 /// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
@@ -65,7 +65,7 @@ class GradientReducer {
   const ArenaLayout& layout_;
   Communicator& communicator_;
   ReducerOptions options_;
-  std::optional<Bf16Reduction> rounding_;
+  std::optional<OrderedReduction> ordered_;  ///< in place of the communicator's own sums
   std::vector<at::Tensor> tensors_;  ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "parallel/nccl_group.h"
+#include "parallel/nccl_memory.h"
 
 namespace sluice::parallel {
 namespace {
@@ -125,12 +126,14 @@ class NcclCommunicator final : public Communicator {
         host_(host),
         device_(device),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
-        group_(host, options) {}
+        group_(host, options),
+        memory_(group_, device, options.copy_engines) {}
 
   [[nodiscard]] std::int64_t rank() const override { return host_.rank(); }
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }
   [[nodiscard]] std::string name() const override { return "nccl"; }
   [[nodiscard]] Place place() const override { return host_.place(); }
+  [[nodiscard]] bool has_copy_engines() const override { return memory_.is_mapped(); }
 
   void check() override {
     host_.check();
@@ -172,18 +175,9 @@ class NcclCommunicator final : public Communicator {
 
   std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
     if (send.is_cpu()) return from_host(host_.all_to_all_async(send, receive));
-    const std::size_t bytes = send.nbytes() / ranks();
-    return start("ncclSend and ncclRecv", send, [&](ncclComm_t comm, cudaStream_t stream) {
-      ncclResult_t result = ncclGroupStart();
-      const auto queue = [&result](ncclResult_t next) {
-        if (result == ncclSuccess && next != ncclInProgress) result = next;
-      };
-      for (std::int64_t peer = 0; peer < size(); ++peer) {
-        queue(ncclSend(chunk(send, peer), bytes, ncclUint8, static_cast<int>(peer), comm, stream));
-        queue(ncclRecv(chunk(receive, peer), bytes, ncclUint8, static_cast<int>(peer), comm, stream));
-      }
-      const ncclResult_t end = ncclGroupEnd();
-      return result == ncclSuccess ? end : result;
+    return start("ncclAlltoAll", send, [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclAlltoAll(send.data_ptr(), receive.data_ptr(), send.nbytes() / ranks(), ncclUint8, comm,
+                          stream);
     });
   }
 
@@ -200,6 +194,10 @@ class NcclCommunicator final : public Communicator {
   }
   std::vector<std::string> do_all_gather(std::string_view bytes) override { return host_.all_gather(bytes); }
   void do_barrier() override { host_.barrier(); }
+  at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) override {
+    if (device.is_cpu()) return host_.exchange_buffer(elements, dtype, device);
+    return memory_.zeros(elements, dtype);
+  }
 
   [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(size()); }
   [[nodiscard]] static std::size_t elements(const at::Tensor& tensor) {
@@ -230,6 +228,7 @@ class NcclCommunicator final : public Communicator {
   c10::cuda::CUDAStream stream_;
   OrderEvents events_;
   NcclGroup group_;
+  NcclMemory memory_;
 };
 
 }  // namespace

@@ -56,6 +56,7 @@ NcclGroup::NcclGroup(Communicator& host, NcclOptions options)
     on_all_ranks(host, [&] {
       ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
       config.blocking = options.calls == NcclCalls::kBlocking ? 1 : 0;
+      if (options.copy_engines == CopyEngines::kWhereTheyCan) config.CTAPolicy = NCCL_CTA_POLICY_ZERO;
       const std::lock_guard lock(calls_);
       settle("ncclCommInitRankConfig", ncclCommInitRankConfig(&comm_, static_cast<int>(host.size()), id,
                                                               static_cast<int>(host.rank()), &config));
@@ -68,10 +69,14 @@ NcclGroup::NcclGroup(Communicator& host, NcclOptions options)
 
 NcclGroup::~NcclGroup() {
   const std::lock_guard lock(calls_);
-  if (fault_ || aborting_ || std::uncaught_exceptions() > exceptions_at_start_)
-    give_up();
-  else
+  if (is_healthy())
     destroy();
+  else
+    give_up();
+}
+
+bool NcclGroup::is_healthy() const {
+  return !fault_ && !aborting_ && std::uncaught_exceptions() <= exceptions_at_start_;
 }
 
 void NcclGroup::check() {

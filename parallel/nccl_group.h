@@ -33,6 +33,8 @@ class NcclGroup {
 
   /// Throws what NCCL's threads have met. Any thread.
   void check();
+  /// No fault so far, and none that an exception in flight may stand for: what the destructor destroys.
+  [[nodiscard]] bool is_healthy() const;
   /// Lets kernels that wait for a peer end, as far as a few seconds allow. Any thread.
   void abort() noexcept;
 

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "parallel/bf16_reduction.h"
+#include "parallel/ordered_reduction.h"
 #include "parallel/thread_communicator.h"
 #include "tests/support/rank_gradients.h"
 
@@ -59,7 +59,7 @@ int main() {
         });
     const at::Tensor narrow =
         sum_by(ranks, [](parallel::Communicator& communicator, const at::Tensor& tensor) {
-          parallel::Bf16Reduction reduction(communicator, kCount, at::kCPU);
+          parallel::OrderedReduction reduction(communicator, kCount, at::kBFloat16, at::kCPU);
           return reduction.all_reduce_async(tensor);
         });
     std::printf("| %d | %.2e | %.2e | %.2e | %.2e |\n", static_cast<int>(ranks), relative_error(plain, exact),

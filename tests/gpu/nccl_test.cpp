@@ -17,7 +17,7 @@
 #include <functional>
 #include <vector>
 
-#include "parallel/bf16_reduction.h"
+#include "parallel/ordered_reduction.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/gpu.h"
 #include "tests/support/gpu_ranks.h"
@@ -219,39 +219,72 @@ TEST_P(Nccl, IsOrderedWithTheStreamAround) {
   EXPECT_TRUE(after.eq(3 * ranks.size()).all().item<bool>());
 }
 
-/// The same bits as on CPU ranks.
-TEST_P(Nccl, Bf16ReductionIsThatOfCpuRanks) {
+/// The same bits as on CPU ranks, whatever travels and whoever moves it: exchange buffers (by copy engines,
+/// where the group has them) and other memory.
+TEST_P(Nccl, OrderedReductionIsThatOfCpuRanks) {
   SLUICE_NEEDS_GPU();
   Communicator& ranks = gpu_world();
   constexpr std::int64_t kCount = 4 * 30000;
-  parallel::Bf16Reduction on_device(ranks, kCount, gpu_of_rank());
-  parallel::Bf16Reduction on_host(mpi_world(), kCount, at::kCPU);
   const at::Tensor own = rank_gradients(ranks.rank(), kCount);
-  const at::Tensor whole = own.clone(), part = own.clone();
-  on_host.all_reduce_async(whole).wait();
-  on_host.reduce_scatter_async(part).wait();
-  std::vector<at::Tensor> tensors(3);
-  for (at::Tensor& tensor : tensors) tensor = on_gpu(kCount, at::kFloat);
   const at::Tensor source = own.to(gpu_of_rank());
+  for (const at::ScalarType wire : {at::kFloat, at::kBFloat16}) {
+    SCOPED_TRACE(wire);
+    parallel::OrderedReduction on_device(ranks, kCount, wire, gpu_of_rank());
+    parallel::OrderedReduction on_host(mpi_world(), kCount, wire, at::kCPU);
+    const at::Tensor whole = own.clone(), part = own.clone();
+    on_host.all_reduce_async(whole).wait();
+    on_host.reduce_scatter_async(part).wait();
+    const std::vector<at::Tensor> tensors = {ranks.exchange_buffer(kCount, at::kFloat, gpu_of_rank()),
+                                             on_gpu(kCount, at::kFloat),
+                                             ranks.exchange_buffer(kCount, at::kFloat, gpu_of_rank())};
+    run_on_gpu(
+        GetParam(),
+        [&] {
+          for (const at::Tensor& tensor : tensors) tensor.copy_(source);
+        },
+        [&] {
+          std::vector<Work> works;
+          works.push_back(on_device.all_reduce_async(tensors[0]));
+          works.push_back(on_device.all_reduce_async(tensors[1]));
+          works.push_back(on_device.reduce_scatter_async(tensors[2]));
+          for (Work& work : works) work.wait();
+        });
+    EXPECT_TRUE(tensors[0].cpu().equal(whole));
+    EXPECT_TRUE(tensors[1].cpu().equal(whole));
+    const std::int64_t chunk = kCount / ranks.size();
+    const auto chunk_of = [&](const at::Tensor& tensor) {
+      return tensor.cpu().narrow(0, ranks.rank() * chunk, chunk);
+    };
+    EXPECT_TRUE(chunk_of(tensors[2]).equal(chunk_of(part)));
+  }
+}
+
+/// Again and again over the same buffers, views of them too, without a pause for the host: a rank that is
+/// ahead waits for those behind.
+TEST_P(Nccl, ExchangeBuffersAreGatheredAndDealt) {
+  SLUICE_NEEDS_GPU();
+  Communicator& ranks = gpu_world();
+  constexpr std::int64_t kChunk = 50000, kRounds = 20;
+  const std::int64_t size = ranks.size();
+  const auto buffer = [&](std::int64_t elements) {
+    return ranks.exchange_buffer(elements, at::kFloat, gpu_of_rank());
+  };
+  const at::Tensor all = buffer(3 * size * kChunk).narrow(0, size * kChunk, size * kChunk);
+  const at::Tensor dealt = buffer(size * kChunk);
+  const at::Tensor own = all.narrow(0, ranks.rank() * kChunk, kChunk);
   run_on_gpu(
-      GetParam(),
+      GetParam(), [&] { all.fill_(static_cast<double>(ranks.rank())); },
       [&] {
-        for (const at::Tensor& tensor : tensors) tensor.copy_(source);
-      },
-      [&] {
-        std::vector<Work> works;
-        works.push_back(on_device.all_reduce_async(tensors[0]));
-        works.push_back(on_device.all_reduce_async(tensors[1]));
-        works.push_back(on_device.reduce_scatter_async(tensors[2]));
-        for (Work& work : works) work.wait();
+        for (std::int64_t round = 0; round < kRounds; ++round) {
+          ranks.all_gather_async(all).wait();
+          ranks.all_to_all_async(all, dealt).wait();
+          own.copy_(dealt.narrow(0, ranks.rank() * kChunk, kChunk)).add_(1);
+        }
       });
-  EXPECT_TRUE(tensors[0].cpu().equal(whole));
-  EXPECT_TRUE(tensors[1].cpu().equal(whole));
-  const std::int64_t chunk = kCount / ranks.size();
-  EXPECT_TRUE(tensors[2]
-                  .cpu()
-                  .narrow(0, ranks.rank() * chunk, chunk)
-                  .equal(part.narrow(0, ranks.rank() * chunk, chunk)));
+  for (std::int64_t rank = 0; rank < size; ++rank) {
+    EXPECT_TRUE(dealt.narrow(0, rank * kChunk, kChunk).eq(ranks.rank() + kRounds - 1).all().item<bool>())
+        << "from rank " << rank << (ranks.has_copy_engines() ? ", copy engines" : ", kernels");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, Nccl, testing::Values(Path::kDirect, Path::kGraph),

@@ -20,7 +20,7 @@ namespace {
 
 using tests::mpi_world;
 
-/// What a run told rank 0 and left on disk, and the memory that this rank held when it was done.
+/// What a run told rank 0 and left on disk, and the memory that it held on this rank when it was done.
 struct Trained {
   RecordingSink told;
   TrainOutcome outcome = TrainOutcome::kDone;
@@ -39,8 +39,16 @@ StateBuffers load_latest(const RunOptions& options, const parallel::ArenaLayout&
           .second_moment = in_one_bucket(layout, state.second_moment)};
 }
 
+std::int64_t allocated_now() {
+  const at::Device device = tests::gpu_of_rank();
+  parallel::reset_peak_memory(device);
+  return parallel::peak_memory(device).allocated_peak;
+}
+
 Trained train(const RunOptions& options, std::int64_t stop_in_step = -1) {
   Trained run;
+  // Workspaces that cuBLAS keeps for the streams of earlier sessions are none of this one's.
+  const std::int64_t before = allocated_now();
   std::int64_t step = 0;
   SessionContext context;
   context.texts = {.resolved_ini = "[train]\nsteps = 1\n", .build = "test\n"};
@@ -50,9 +58,7 @@ Trained train(const RunOptions& options, std::int64_t stop_in_step = -1) {
   Session session(options, context, mpi_world());
   step = session.state().step;
   run.outcome = session.run();
-  const at::Device device = session.replica().parameters().device();
-  parallel::reset_peak_memory(device);
-  run.allocated_bytes = parallel::peak_memory(device).allocated_peak;
+  run.allocated_bytes = allocated_now() - before;
   run.parameters = session.replica().parameter_count();
   if (mpi_world().rank() == 0) run.state = load_latest(options, session.replica().layout());
   return run;

@@ -204,7 +204,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     split = corpus.split("train");
     vocabulary = corpus.vocabulary_size();
   }
-  train::DeviceGroup group(options.train.device, world);
+  train::DeviceGroup group(options.train.device, world, options.parallel.exchange);
   std::optional<train::StepBenchmark> benchmark;
   end_job_on_fault(group.exchange(),
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });

@@ -1,6 +1,7 @@
 #include "trainer/train/buckets.h"
 
 #include <algorithm>
+#include <string>
 
 #include "parallel/link_model.h"
 #include "trainer/model/parameters.h"
@@ -22,6 +23,17 @@ std::int64_t measured_elements(const RunOptions& options, std::int64_t vocabular
 }
 
 }  // namespace
+
+std::optional<std::int64_t> kept_bucket_elements(const std::optional<CheckpointInfo>& resumed_from,
+                                                 const DeviceGroup& group, parallel::Communicator& world) {
+  std::int64_t kept = 0;
+  if (resumed_from && resumed_from->device == group.name() && resumed_from->world_size == world.size()) {
+    const auto found = resumed_from->choices.find(kBucketElements);
+    if (found != resumed_from->choices.end()) kept = found->second;
+  }
+  kept = std::stoll(world.broadcast(std::to_string(kept), 0));
+  return kept > 0 ? std::optional(kept) : std::nullopt;
+}
 
 parallel::BucketPlan choose_buckets(const RunOptions& options, std::int64_t vocabulary_size,
                                     DeviceGroup& group, std::optional<std::int64_t> kept) {

@@ -4,10 +4,20 @@
 #include <optional>
 
 #include "parallel/arena.h"
+#include "trainer/train/checkpoint.h"
 #include "trainer/train/device_group.h"
 #include "trainer/train/options.h"
 
 namespace sluice::train {
+
+/// The choice's name in a checkpoint.
+inline constexpr const char* kBucketElements = "bucket_elements";
+
+/// What `resumed_from`'s run had chosen (known to rank 0), where this one computes on the same device and as
+/// many ranks. Collective.
+[[nodiscard]] std::optional<std::int64_t> kept_bucket_elements(
+    const std::optional<CheckpointInfo>& resumed_from, const DeviceGroup& group,
+    parallel::Communicator& world);
 
 /// How a training replica's arena is cut for exchange: by parallel.bucket_mb; where that is 0 by `kept`, the
 /// elements that an earlier session of the run chose, or on GPUs by measuring their link. Bits of the norm

@@ -13,8 +13,10 @@ namespace sluice::train {
 /// that touches the device, on the thread that trains; graphs that hold an exchange must go before it.
 class DeviceGroup {
  public:
-  /// Collective. `choice`: train.device. Throws parallel::DeviceError, parallel::PeerError.
-  DeviceGroup(const std::string& choice, parallel::Communicator& world);
+  /// Collective. `choice`: train.device, `exchange`: parallel.exchange. Throws parallel::DeviceError,
+  /// parallel::PeerError.
+  DeviceGroup(const std::string& choice, parallel::Communicator& world,
+              const std::string& exchange = "kernels");
 
   [[nodiscard]] at::Device device() const { return device_; }
   /// Tensors of the device, in stream order on a GPU, and all else that `world` exchanges.

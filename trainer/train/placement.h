@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "parallel/communicator.h"
+
 namespace sluice::train {
 
 /// Where a replica lives and in which types it computes.
@@ -12,6 +14,8 @@ struct Placement {
   at::Device device = at::kCPU;
   at::ScalarType master = at::kFloat;   ///< parameters, gradients and moments: float32 or float64
   at::ScalarType compute = at::kFloat;  ///< products and activations: master, or bfloat16
+  /// Whose exchange_buffer() holds the flat buffers of a training replica; none: they are not exchanged.
+  parallel::Communicator* exchange = nullptr;
 
   Placement() = default;
   /// On the CPU, all of one type.

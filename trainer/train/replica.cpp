@@ -21,10 +21,19 @@ std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::Paramete
   return tensors;
 }
 
+/// Flat, of all of the layout, for exchange where there is one.
+at::Tensor flat_buffer(const parallel::ArenaLayout& layout, at::ScalarType dtype,
+                       const Placement& placement) {
+  if (placement.exchange == nullptr) return layout.allocate(dtype, placement.device);
+  return placement.exchange->exchange_buffer(layout.size(), dtype, placement.device);
+}
+
 /// All of the layout, or its slices of `owner`.
 at::Tensor allocate_parameters(const parallel::ArenaLayout& layout, const Placement& placement,
                                std::optional<std::int64_t> owner) {
-  if (!owner) return layout.allocate(placement.master, placement.device);
+  if (!owner && placement.compute != placement.master)
+    return layout.allocate(placement.master, placement.device);
+  if (!owner) return flat_buffer(layout, placement.master, placement);
   TORCH_CHECK(placement.compute != placement.master,
               "a replica holds slices alone of parameters that it rounds, not of ", placement.master);
   std::int64_t elements = 0;
@@ -44,8 +53,8 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
       owner_(owner),
       parameters_(allocate_parameters(layout_, placement, owner)) {
   const bool rounds = placement.compute != placement.master;
-  if (rounds) rounded_ = layout_.allocate(placement.compute, placement.device);
-  if (use == ReplicaUse::kTraining) gradients_ = layout_.allocate(placement.master, placement.device);
+  if (rounds) rounded_ = flat_buffer(layout_, placement.compute, placement);
+  if (use == ReplicaUse::kTraining) gradients_ = flat_buffer(layout_, placement.master, placement);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(specs_.size()); ++i) {
     at::Tensor value = layout_.view(rounds ? rounded_ : parameters_, i);
     if (gradients_.defined()) {

@@ -21,21 +21,18 @@
 
 namespace sluice::train {
 
-namespace {
-
-constexpr const char* kBucketElements = "bucket_elements";
-
-}  // namespace
-
 Session::Session(const RunOptions& options, SessionContext context, parallel::Communicator& world)
-    : options_(options), context_(std::move(context)), world_(world), device_(options.train.device, world) {
+    : options_(options),
+      context_(std::move(context)),
+      world_(world),
+      device_(options.train.device, world, options.parallel.exchange) {
   parallel::on_all_ranks(world_, [this] {
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
-  buckets_ = choose_buckets(options_, vocabulary_size(), device_, kept_buckets());
+  make_replica();
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
   choose_algorithms();
@@ -93,26 +90,22 @@ void Session::share_mask_ids() {
                .vocabulary_size = vocabulary_size()};
 }
 
-/// What the checkpoint's run had measured, where this one computes on the same. Collective.
-std::optional<std::int64_t> Session::kept_buckets() {
-  std::int64_t kept = 0;
-  if (resumed_from_ && resumed_from_->device == device_.name() &&
-      resumed_from_->world_size == world_.size()) {
-    const auto found = resumed_from_->choices.find(kBucketElements);
-    if (found != resumed_from_->choices.end()) kept = found->second;
-  }
-  kept = std::stoll(world_.broadcast(std::to_string(kept), 0));
-  return kept > 0 ? std::optional(kept) : std::nullopt;
+/// The buffers that ranks exchange are made by all of them together. Collective.
+void Session::make_replica() {
+  Placement placement = placement_for(options_.train.precision, device_.device());
+  placement.exchange = &device_.exchange();
+  const auto kept = kept_bucket_elements(resumed_from_, device_, world_);
+  const parallel::BucketPlan buckets = choose_buckets(options_, vocabulary_size(), device_, kept);
+  choices_[kBucketElements] = buckets.bucket_elements;
+  if (device_.exchange().has_copy_engines()) choices_["copy_engines"] = 1;
+  replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
+                                       buckets, recompute_of(options_.train),
+                                       parameter_owner(sharding_of(options_), placement, world_.rank()));
+  step_ = make_train_step(*replica_, step_plan(options_, slicing_of(options_, world_)), device_.exchange());
 }
 
 void Session::build() {
   const dataio::Slicing slicing = slicing_of(options_, world_);
-  const Placement placement = placement_for(options_.train.precision, device_.device());
-  replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
-                                       buckets_, recompute_of(options_.train),
-                                       parameter_owner(sharding_of(options_), placement, world_.rank()));
-  choices_[kBucketElements] = buckets_.bucket_elements;
-  step_ = make_train_step(*replica_, step_plan(options_, slicing), device_.exchange());
   if (is_rank_zero()) {
     if (resumed_from_) {
       loaded_ = whole_buffers(replica_->layout(), live_state());

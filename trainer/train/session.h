@@ -62,7 +62,7 @@ class Session {
  private:
   void open_on_rank_zero();
   void share_opening();
-  [[nodiscard]] std::optional<std::int64_t> kept_buckets();
+  void make_replica();
   void build();
   void share_initial_state();
   void choose_algorithms();
@@ -105,7 +105,6 @@ class Session {
   std::int64_t last_evaluated_ = -1;  ///< steps done at the newest evaluation
   std::int64_t last_checkpointed_ = -1;
   std::int64_t threads_ = 1;
-  parallel::BucketPlan buckets_;
 
   std::vector<std::unique_ptr<dataio::SplitReader>> valid_readers_;  ///< of the corpora, one each
   StateBuffers loaded_;  ///< rank 0 alone, during set-up: where the state comes from

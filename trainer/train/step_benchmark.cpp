@@ -111,7 +111,8 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   parallel::Communicator& world = group.exchange();
   check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
-  const Placement placement = placement_for(options.train.precision, group.device());
+  Placement placement = placement_for(options.train.precision, group.device());
+  placement.exchange = &world;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       sample_order(options, split), slicing,

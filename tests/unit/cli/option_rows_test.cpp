@@ -133,7 +133,7 @@ train::RunOptions random_options() {
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
   o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
-  o.parallel = {share() + 0.5, whole(0, 1), whole(0, 1'000'000), whole(0, 1'000'000)};
+  o.parallel = {share() + 0.5, whole(0, 1), *rc::gen::element<std::string>("kernels", "copy_engines"), whole(0, 1'000'000), whole(0, 1'000'000)};
   return o;
 }
 
@@ -147,6 +147,7 @@ RC_GTEST_PROP(OptionTable, ParseOfDumpIsTheSame, ()) {
   RC_ASSERT(again.optim.lr == options.optim.lr);
   RC_ASSERT(again.optim.betas == options.optim.betas);
   RC_ASSERT(again.parallel.bucket_mb == options.parallel.bucket_mb);
+  RC_ASSERT(again.parallel.exchange == options.parallel.exchange);
   RC_ASSERT(again.model.seed == options.model.seed);
   RC_ASSERT(dump_ini(again) == dump_ini(options));
 }

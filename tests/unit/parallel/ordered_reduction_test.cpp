@@ -1,4 +1,4 @@
-#include "parallel/bf16_reduction.h"
+#include "parallel/ordered_reduction.h"
 
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
@@ -23,11 +23,11 @@ at::Tensor sum_of_rounded(std::int64_t ranks) {
   return sum;
 }
 
-class Bf16Ranks : public testing::TestWithParam<std::int64_t> {};
+class OrderedRanks : public testing::TestWithParam<std::int64_t> {};
 
-TEST_P(Bf16Ranks, AllReduceIsALoopOverRoundedValues) {
+TEST_P(OrderedRanks, AllReduceIsALoopOverRoundedValues) {
   run_thread_ranks(GetParam(), [](Communicator& ranks) {
-    Bf16Reduction reduction(ranks, kCount, at::kCPU);
+    OrderedReduction reduction(ranks, kCount, at::kBFloat16, at::kCPU);
     const at::Tensor tensor = tests::rank_gradients(ranks.rank(), kCount);
     reduction.all_reduce_async(tensor).wait();
     EXPECT_TRUE(tensor.equal(sum_of_rounded(ranks.size()).to(at::kBFloat16).to(at::kFloat)));
@@ -35,9 +35,9 @@ TEST_P(Bf16Ranks, AllReduceIsALoopOverRoundedValues) {
   });
 }
 
-TEST_P(Bf16Ranks, ReduceScatterKeepsTheSumInFloat) {
+TEST_P(OrderedRanks, ReduceScatterKeepsTheSumInFloat) {
   run_thread_ranks(GetParam(), [](Communicator& ranks) {
-    Bf16Reduction reduction(ranks, kCount, at::kCPU);
+    OrderedReduction reduction(ranks, kCount, at::kBFloat16, at::kCPU);
     const at::Tensor tensor = tests::rank_gradients(ranks.rank(), kCount);
     reduction.reduce_scatter_async(tensor).wait();
     const std::int64_t chunk = kCount / ranks.size();
@@ -46,9 +46,9 @@ TEST_P(Bf16Ranks, ReduceScatterKeepsTheSumInFloat) {
   });
 }
 
-TEST_P(Bf16Ranks, SeveralMayBeUnderWay) {
+TEST_P(OrderedRanks, SeveralMayBeUnderWay) {
   run_thread_ranks(GetParam(), [](Communicator& ranks) {
-    Bf16Reduction reduction(ranks, kCount, at::kCPU);
+    OrderedReduction reduction(ranks, kCount, at::kBFloat16, at::kCPU);
     std::vector<at::Tensor> tensors;
     std::vector<Work> works;
     for (int i = 0; i < 5; ++i) {
@@ -60,22 +60,41 @@ TEST_P(Bf16Ranks, SeveralMayBeUnderWay) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, Bf16Ranks, testing::Values(2, 4, 8));
+/// The bits of the communicator's own sums, which fold in the same order.
+TEST_P(OrderedRanks, InFloatItIsTheAllReduceOfCpuRanks) {
+  run_thread_ranks(GetParam(), [](Communicator& ranks) {
+    OrderedReduction reduction(ranks, kCount, at::kFloat, at::kCPU);
+    const at::Tensor own = tests::rank_gradients(ranks.rank(), kCount);
+    const at::Tensor sums = own.clone();
+    ranks.all_reduce(sums, ReduceOp::kSum);
+    const at::Tensor everywhere = own.clone();
+    reduction.all_reduce_async(everywhere).wait();
+    EXPECT_TRUE(everywhere.equal(sums));
+    const at::Tensor scattered = own.clone();
+    reduction.reduce_scatter_async(scattered).wait();
+    const std::int64_t chunk = kCount / ranks.size();
+    EXPECT_TRUE(scattered.narrow(0, ranks.rank() * chunk, chunk)
+                    .equal(sums.narrow(0, ranks.rank() * chunk, chunk)));
+  });
+}
 
-TEST(Bf16Reduction, AGroupOfOneChangesNothing) {
+INSTANTIATE_TEST_SUITE_P(Threads, OrderedRanks, testing::Values(2, 4, 8));
+
+TEST(OrderedReduction, AGroupOfOneChangesNothing) {
   const auto alone = make_local_communicator();
-  Bf16Reduction reduction(*alone, kCount, at::kCPU);
+  OrderedReduction reduction(*alone, kCount, at::kBFloat16, at::kCPU);
   const at::Tensor tensor = tests::rank_gradients(0, kCount);
   reduction.all_reduce_async(tensor).wait();
   EXPECT_TRUE(tensor.equal(tests::rank_gradients(0, kCount)));
 }
 
-TEST(Bf16Reduction, RefusesWhatDoesNotFit) {
+TEST(OrderedReduction, RefusesWhatDoesNotFit) {
   run_thread_ranks(2, [](Communicator& ranks) {
-    Bf16Reduction reduction(ranks, 8, at::kCPU);
+    OrderedReduction reduction(ranks, 8, at::kBFloat16, at::kCPU);
     EXPECT_THROW((void)reduction.all_reduce_async(at::zeros({10}, at::kFloat)), c10::Error);
     EXPECT_THROW((void)reduction.all_reduce_async(at::zeros({7}, at::kFloat)), c10::Error);
     EXPECT_THROW((void)reduction.all_reduce_async(at::zeros({8}, at::kDouble)), c10::Error);
+    EXPECT_THROW(OrderedReduction(ranks, 8, at::kDouble, at::kCPU), c10::Error);
   });
 }
 
