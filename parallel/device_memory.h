@@ -8,7 +8,8 @@ namespace sluice::parallel {
 
 /// Highest memory use since the start of the process or the last reset_peak_memory(), in bytes. Of a GPU:
 /// what the caching allocator gave out (allocated), and what it took from the driver (reserved; graphs
-/// included), each with what count_device_memory() told. Of the CPU: the resident set of the process, in both.
+/// included), each with what count_device_memory() told. Of the CPU: the resident set of the process, in
+/// both.
 struct DeviceMemory {
   std::int64_t allocated_peak = 0;
   std::int64_t reserved_peak = 0;

@@ -39,7 +39,8 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
-  const bool by_copy_engines = communicator.has_copy_engines() && !gradients.is_cpu() && gradients.scalar_type() == at::kFloat;
+  const bool by_copy_engines =
+      communicator.has_copy_engines() && !gradients.is_cpu() && gradients.scalar_type() == at::kFloat;
   if (communicator.size() == 1 || (options_.wire == at::kFloat && !by_copy_engines)) return;
   std::int64_t largest = 0;
   for (const at::Tensor& tensor : tensors_) largest = std::max(largest, tensor.numel());
@@ -109,7 +110,8 @@ double GradientReducer::finish() {
 Work GradientReducer::begin_bucket(std::size_t index) {
   const at::Tensor& tensor = tensors_[index];
   const bool everywhere = options_.mode == ReduceMode::kAllReduce;
-  if (ordered_) return everywhere ? ordered_->all_reduce_async(tensor) : ordered_->reduce_scatter_async(tensor);
+  if (ordered_)
+    return everywhere ? ordered_->all_reduce_async(tensor) : ordered_->reduce_scatter_async(tensor);
   return everywhere ? communicator_.all_reduce_async(tensor, ReduceOp::kSum)
                     : communicator_.reduce_scatter_async(tensor);
 }

@@ -66,7 +66,7 @@ class GradientReducer {
   Communicator& communicator_;
   ReducerOptions options_;
   std::optional<OrderedReduction> ordered_;  ///< in place of the communicator's own sums
-  std::vector<at::Tensor> tensors_;  ///< the gradients of each bucket
+  std::vector<at::Tensor> tensors_;          ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet
   std::vector<bool> ready_;

@@ -74,12 +74,13 @@ RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabula
   constexpr std::int64_t kBucketElements =
       1'000'000;  // as CPU ranks have; others pad by a little less or more
   const at::Device device = device_of(options.train);
+  const train::Placement placement = train::placement_for(options.train.precision, device);
   return {
       .device = device.is_cpu() ? "cpu" : "cuda",
       .predicted_positions = train::sample_form(options).targets,
-      .flops = train::workload_of(options, vocabulary_size, ranks).flops,
+      .flops = train::workload_of(options, vocabulary_size, ranks, device, placement.compute).flops,
       .memory = train::estimate_memory(options.model, vocabulary_size,
-                                       {.placement = train::placement_for(options.train.precision, device),
+                                       {.placement = placement,
                                         .batch = options.train.micro_batch,
                                         .recompute = train::recompute_of(options.train),
                                         .sharding = train::sharding_of(options),

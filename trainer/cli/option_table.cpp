@@ -165,11 +165,12 @@ std::vector<OptionRow> cadence_rows() {
               "and "
               "bandwidth, on CPU ranks 4",
               kFree, ""}),
-      choice("parallel.exchange", &R::parallel, &train::ParallelOptions::exchange, {"kernels", "copy_engines"},
-             {"",
-              "what moves gradients and parameters between GPUs: NCCL's kernels, or, within one host, the GPUs' "
-              "copy engines, which leave the cores to backward",
-              kFree, ""}),
+      choice(
+          "parallel.exchange", &R::parallel, &train::ParallelOptions::exchange, {"kernels", "copy_engines"},
+          {"",
+           "what moves gradients and parameters between GPUs: NCCL's kernels, or, within one host, the GPUs' "
+           "copy engines, which leave the cores to backward",
+           kFree, ""}),
       integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
               kCadence,
               {"steps", "steps between checks that all ranks hold the same weights; 0: never", kFree, ""}),

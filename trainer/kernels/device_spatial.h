@@ -9,6 +9,10 @@
 // c10::Error.
 namespace sluice::kernels {
 
+/// Rows of W that a kernel's product takes at once; 0: there are none for the type on this device, or no such
+/// device.
+[[nodiscard]] std::int64_t spatial_kernel_rows(const c10::Device& device, c10::ScalarType type);
+
 /// Whether there are kernels for bfloat16 values [B, T, h] and W, or the sum of its gradients: h and rows of
 /// W at multiples of 8, everything 16-byte aligned.
 [[nodiscard]] bool has_spatial_kernel(const at::Tensor& values_BTh, const at::Tensor& square_nn);

@@ -4,6 +4,8 @@
 
 namespace sluice::kernels {
 
+std::int64_t spatial_kernel_rows(const c10::Device& /*device*/, c10::ScalarType /*type*/) { return 0; }
+
 bool has_spatial_kernel(const at::Tensor& /*values_BTh*/, const at::Tensor& /*square_nn*/) { return false; }
 
 at::Tensor spatial_diagonal(const at::Tensor& /*weight_nn*/, std::int64_t /*positions*/, Mixing /*mixing*/) {

@@ -39,12 +39,17 @@ const void* address_or_null(const at::Tensor& tensor) {
 
 }  // namespace
 
+std::int64_t spatial_kernel_rows(const c10::Device& device, c10::ScalarType type) {
+  if (!device.is_cuda() || type != at::kBFloat16 || at::cuda::device_count() == 0) return 0;
+  const cudaDeviceProp& properties = device.has_index() ? *at::cuda::getDeviceProperties(device.index())
+                                                        : *at::cuda::getCurrentDeviceProperties();
+  return properties.major == 9 && properties.minor == 0 ? launch::kSpatialTile : 0;
+}
+
 bool has_spatial_kernel(const at::Tensor& values_BTh, const at::Tensor& square_nn) {
-  if (!values_BTh.is_cuda() || values_BTh.scalar_type() != at::kBFloat16) return false;
-  const cudaDeviceProp& device = *at::cuda::getDeviceProperties(values_BTh.device().index());
-  return device.major == 9 && device.minor == 0 && values_BTh.size(2) % kVector == 0 &&
-         square_nn.stride(1) == 1 && square_nn.stride(0) % kVector == 0 && on_16_bytes(values_BTh) &&
-         on_16_bytes(square_nn);
+  return spatial_kernel_rows(values_BTh.device(), values_BTh.scalar_type()) > 0 &&
+         values_BTh.size(2) % kVector == 0 && square_nn.stride(1) == 1 &&
+         square_nn.stride(0) % kVector == 0 && on_16_bytes(values_BTh) && on_16_bytes(square_nn);
 }
 
 at::Tensor spatial_diagonal(const at::Tensor& weight_nn, std::int64_t positions, Mixing mixing) {

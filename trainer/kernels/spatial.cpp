@@ -46,6 +46,11 @@ at::Tensor mixed_by_aten(const at::Tensor& gate_BTh, const at::Tensor& weight_nn
 
 }  // namespace
 
+std::int64_t spatial_rows(const c10::Device& device, c10::ScalarType type) {
+  const std::int64_t rows = spatial_kernel_rows(device, type);
+  return rows > 0 ? rows : kBlock;
+}
+
 SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh,
                          const at::Tensor& weight_nn, const at::Tensor& bias_n, Mixing mixing, Keep keep) {
   if (!has_spatial_kernel(gate_BTh, weight_nn)) {

@@ -10,6 +10,9 @@
 // and columns of W, h channels.
 namespace sluice::kernels {
 
+/// Rows of W that one product takes at once on `device` in `type`.
+[[nodiscard]] std::int64_t spatial_rows(const c10::Device& device, c10::ScalarType type);
+
 /// Whether backward needs the gate's input as well as its result.
 enum class Keep { kMixed, kNothing };
 

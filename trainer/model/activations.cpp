@@ -43,13 +43,6 @@ struct BlockBytes {
   }
 };
 
-bool runs_fused(const ModelOptions& o, bool on_gpu) {
-  return on_gpu && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
-         o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
-         o.gate_norm && !draws_in_training(o) && kernels::is_fused_width(o.d_model) &&
-         kernels::is_fused_width(gate_channels(o));
-}
-
 /// Softmax and, where they are of another type or dropped from, the weights that multiply the values.
 std::int64_t softmax_bytes(const ModelOptions& o, const Types& type, std::int64_t heads) {
   const bool twice = type.compute != type.wide || (family_of(o) == Family::kTransformer && o.dropout > 0);
@@ -167,6 +160,13 @@ std::int64_t logits_bytes(std::int64_t tokens, std::int64_t vocabulary, const Ac
 }
 
 }  // namespace
+
+bool runs_fused(const ModelOptions& o, bool on_gpu) {
+  return on_gpu && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
+         o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
+         o.gate_norm && !draws_in_training(o) && kernels::is_fused_width(o.d_model) &&
+         kernels::is_fused_width(gate_channels(o));
+}
 
 ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,
                                   const ActivationPlan& plan) {

@@ -2,6 +2,11 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
+#include "trainer/kernels/spatial.h"
+#include "trainer/model/activations.h"
+
 namespace sluice::model {
 
 namespace {
@@ -21,9 +26,21 @@ double used_pairs(const ModelOptions& options) {
   return options.causal ? (positions + 1) / (2 * positions) : 1.0;
 }
 
+/// The share of all pairs of positions that a spatial product runs over.
+double run_pairs(const ModelOptions& options, const SpatialRun& run) {
+  const std::int64_t positions = options.seq_len;
+  if (!options.causal || run.rows_at_once == 0) return 1.0;
+  double pairs = 0;
+  for (std::int64_t first = 0; first < positions; first += run.rows_at_once) {
+    const std::int64_t end = std::min(first + run.rows_at_once, positions);
+    pairs += static_cast<double>(end - first) * static_cast<double>(end);
+  }
+  return pairs / (static_cast<double>(positions) * static_cast<double>(positions));
+}
+
 /// Tiny attention runs the flash kernel, which skips what is masked, and computes the scores again in
 /// backward.
-BlockFlops gmlp_block_flops(const ModelOptions& options) {
+BlockFlops gmlp_block_flops(const ModelOptions& options, const SpatialRun& run) {
   const auto width = static_cast<double>(options.d_model);
   const auto hidden = static_cast<double>(options.d_ffn);
   const auto gated = static_cast<double>(gate_channels(options));
@@ -34,7 +51,7 @@ BlockFlops gmlp_block_flops(const ModelOptions& options) {
   const double attention_out = 2 * head * gated;
   return {.channel = 2 * width * hidden + 2 * gated * width + 2 * width * (3 * head) + attention_out,
           .positions = dense * used_pairs(options) + 2 * scores,
-          .positions_run = dense + 2 * scores,
+          .positions_run = dense * run_pairs(options, run) + 2 * scores,
           .positions_again = scores,
           .gate_channel = attention_out};
 }
@@ -67,10 +84,10 @@ BlockFlops mixer_block_flops(const ModelOptions& options) {
           .gate_channel = 0};
 }
 
-BlockFlops block_flops(const ModelOptions& options) {
+BlockFlops block_flops(const ModelOptions& options, const SpatialRun& run) {
   switch (family_of(options)) {
     case Family::kGmlp:
-      return gmlp_block_flops(options);
+      return gmlp_block_flops(options, run);
     case Family::kTransformer:
       return transformer_block_flops(options);
     case Family::kMixer:
@@ -82,9 +99,9 @@ BlockFlops block_flops(const ModelOptions& options) {
 }  // namespace
 
 FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size, Recompute recompute,
-                      double predicted) {
+                      double predicted, SpatialRun spatial) {
   const auto layers = static_cast<double>(options.layers);
-  const BlockFlops block = block_flops(options);
+  const BlockFlops block = block_flops(options, spatial);
   const double head = 2 * static_cast<double>(options.d_model) * static_cast<double>(vocabulary_size);
   double again = block.positions_again;
   if (recompute == Recompute::kGate) again += block.positions_run + block.gate_channel;
@@ -94,6 +111,11 @@ FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
               kForwardAndBackward * (layers * (block.channel + block.positions) + predicted * head),
           .executed_per_token =
               kForwardAndBackward * (layers * (block.channel + block.positions_run) + head) + layers * again};
+}
+
+SpatialRun spatial_run(const ModelOptions& options, const c10::Device& device, c10::ScalarType compute) {
+  if (!runs_fused(options, device.is_cuda())) return {};
+  return {kernels::spatial_rows(device, compute)};
 }
 
 double flop_utilisation(double flops_per_token, double tokens_per_s, double peak_flops) {

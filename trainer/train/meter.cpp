@@ -9,10 +9,13 @@
 
 namespace sluice::train {
 
-Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size, std::int64_t world_size) {
+Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size, std::int64_t world_size,
+                     const c10::Device& device, c10::ScalarType compute) {
   const double predicted =
       static_cast<double>(sample_form(options).targets) / static_cast<double>(options.model.seq_len);
-  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train), predicted),
+  const model::SpatialRun spatial = model::spatial_run(options.model, device, compute);
+  return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train), predicted,
+                                      spatial),
           .step_tokens = options.train.global_batch * options.model.seq_len,
           .world_size = world_size};
 }

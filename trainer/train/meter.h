@@ -1,6 +1,7 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include <chrono>
 #include <cstdint>
@@ -36,9 +37,10 @@ struct Workload {
   std::int64_t step_tokens = 0;  ///< all ranks
   std::int64_t world_size = 1;
 };
-/// Of a run on `world_size` ranks.
+/// Of a run on `world_size` ranks, each on such a device, that computes in `compute`.
 [[nodiscard]] Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size,
-                                   std::int64_t world_size);
+                                   std::int64_t world_size, const c10::Device& device,
+                                   c10::ScalarType compute);
 [[nodiscard]] StepMetrics step_metrics(const Workload& workload, const Peaks& peaks, double step_s);
 
 /// Adds memory, power and energy of a device to that.

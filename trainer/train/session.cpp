@@ -164,7 +164,9 @@ void Session::choose_algorithms() {
 /// Rank 0's instruments.
 void Session::watch() {
   const c10::Device device = replica_->parameters().device();
-  meter_.emplace(workload_of(options_, vocabulary_size(), world_.size()), peaks_, device);
+  meter_.emplace(workload_of(options_, vocabulary_size(), world_.size(), device,
+                             replica_->computed_with().scalar_type()),
+                 peaks_, device);
   if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
   writer_.emplace(options_.run.dir, replica_->layout(), replica_->parameters().scalar_type(), device,
                   *tokenizer_, options_.checkpoint);

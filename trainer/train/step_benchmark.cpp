@@ -159,8 +159,9 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
               means);
   benchmark.memory = parallel::peak_memory(device);
   benchmark.peaks = find_peaks(device, options.train.precision, world);
-  benchmark.metrics = step_metrics(workload_of(options, vocabulary_size, world.size()), benchmark.peaks,
-                                   median_step_s(benchmark.steps));
+  benchmark.metrics =
+      step_metrics(workload_of(options, vocabulary_size, world.size(), placement.device, placement.compute),
+                   benchmark.peaks, median_step_s(benchmark.steps));
   benchmark.metrics.peak_memory_bytes = benchmark.memory.allocated_peak;
   benchmark.metrics.power_w = means.power_w;
   benchmark.metrics.energy_per_token_j = means.energy_per_token_j;

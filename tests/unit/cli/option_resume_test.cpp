@@ -32,11 +32,34 @@ TEST(OptionResume, EachKeyIsTreatedAsItsRowSays) {
     if (row.on_resume == OnResume::kSchedule) continue;
     // Another value that the row takes.
     train::RunOptions now = before;
-    for (const std::string text :
-         {"true",          "false", "3",          "4",        "1",    "0.25,0.5",      "elsewhere",
-          "random-offset", "fp64",  "cpu",        "bf16",     "gate", "off",           "full",
-          "wsd",           "adam",  "sinusoidal", "fan_in",   "0.75", "transformer",   "rms",
-          "swiglu",        "tanh",  "additive",   "toeplitz", "mlm",  "positions_only", "copy_engines"}) {
+    for (const std::string text : {"true",
+                                   "false",
+                                   "3",
+                                   "4",
+                                   "1",
+                                   "0.25,0.5",
+                                   "elsewhere",
+                                   "random-offset",
+                                   "fp64",
+                                   "cpu",
+                                   "bf16",
+                                   "gate",
+                                   "off",
+                                   "full",
+                                   "wsd",
+                                   "adam",
+                                   "sinusoidal",
+                                   "fan_in",
+                                   "0.75",
+                                   "transformer",
+                                   "rms",
+                                   "swiglu",
+                                   "tanh",
+                                   "additive",
+                                   "toeplitz",
+                                   "mlm",
+                                   "positions_only",
+                                   "copy_engines"}) {
       train::RunOptions other = before;
       if (row.set(other, text).empty() && row.get(other) != row.get(before)) now = other;
     }

@@ -133,7 +133,8 @@ train::RunOptions random_options() {
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
   o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
-  o.parallel = {share() + 0.5, whole(0, 1), *rc::gen::element<std::string>("kernels", "copy_engines"), whole(0, 1'000'000), whole(0, 1'000'000)};
+  o.parallel = {share() + 0.5, whole(0, 1), *rc::gen::element<std::string>("kernels", "copy_engines"),
+                whole(0, 1'000'000), whole(0, 1'000'000)};
   return o;
 }
 

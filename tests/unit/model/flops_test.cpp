@@ -68,6 +68,22 @@ TEST(Flops, AreThoseCountedByHand) {
   }
 }
 
+TEST(Flops, OfAFusedBlockEndWithTheTile) {
+  const ModelOptions options = small(2);  // of several tiles, the last one shorter
+  const std::int64_t positions = options.seq_len;
+  const std::int64_t rows = 3;
+  ASSERT_NE(positions % rows, 0);
+  std::int64_t pairs = 0;
+  for (std::int64_t position = 0; position < positions; ++position)
+    pairs += std::min(positions, (position / rows + 1) * rows);
+  const HandCount hand = count_by_hand(options, 11);
+  const std::int64_t spatial = hand.spatial_dense / (positions * positions) * pairs;
+  const FlopCount count = count_flops(options, 11, Recompute::kNone, 1, {rows});
+  EXPECT_DOUBLE_EQ(count.executed_per_token * static_cast<double>(positions),
+                   kForwardAndBoth * flops_of(hand.channel + spatial + hand.head));
+  EXPECT_DOUBLE_EQ(count.useful_per_token, count_flops(options, 11).useful_per_token);
+}
+
 TEST(Flops, OfVariantsAreThoseCountedByHand) {
   for (const bool causal : {true, false}) {
     for (const std::string gate : {"split", "linear"}) {

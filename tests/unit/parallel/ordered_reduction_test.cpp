@@ -73,8 +73,8 @@ TEST_P(OrderedRanks, InFloatItIsTheAllReduceOfCpuRanks) {
     const at::Tensor scattered = own.clone();
     reduction.reduce_scatter_async(scattered).wait();
     const std::int64_t chunk = kCount / ranks.size();
-    EXPECT_TRUE(scattered.narrow(0, ranks.rank() * chunk, chunk)
-                    .equal(sums.narrow(0, ranks.rank() * chunk, chunk)));
+    EXPECT_TRUE(
+        scattered.narrow(0, ranks.rank() * chunk, chunk).equal(sums.narrow(0, ranks.rank() * chunk, chunk)));
   });
 }
 

@@ -35,13 +35,13 @@ TEST(Workload, IsTheRunsOwn) {
   RunOptions options;
   options.train.global_batch = 6;
   options.model.seq_len = 5;
-  const Workload none = workload_of(options, 300, 2);
+  const Workload none = workload_of(options, 300, 2, at::kCPU, at::kFloat);
   EXPECT_EQ(none.step_tokens, 30);
   EXPECT_EQ(none.world_size, 2);
   options.train.recompute = "gate";
-  const Workload gate = workload_of(options, 300, 2);
+  const Workload gate = workload_of(options, 300, 2, at::kCPU, at::kFloat);
   options.train.recompute = "block";
-  const Workload block = workload_of(options, 300, 2);
+  const Workload block = workload_of(options, 300, 2, at::kCPU, at::kFloat);
   EXPECT_EQ(none.flops.executed_per_token, model::count_flops(options.model, 300).executed_per_token);
   EXPECT_GT(gate.flops.executed_per_token, none.flops.executed_per_token);
   EXPECT_GT(block.flops.executed_per_token, gate.flops.executed_per_token);
