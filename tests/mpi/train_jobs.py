@@ -64,7 +64,7 @@ class Place:
         }
         chosen.update(setting.split("=", 1) for setting in settings)
         program = [self.sluice, "train"] + [f"--{key}={value}" for key, value in chosen.items()]
-        return program if ranks == 0 else [str(LAUNCHER), "-n", str(ranks), "--oversubscribe", "--"] + self.wrapper + program
+        return program if ranks == 0 else [str(LAUNCHER), "-n", str(ranks), "--"] + self.wrapper + program
 
     def train(self, name, ranks, *settings, code=0):
         return self.check(self.command(name, ranks, *settings), code)
