@@ -114,18 +114,20 @@ pass_environment() {
   done < <(compgen -e)
 }
 
-# An Open MPI of its own folder (a module, a home directory) is looked for in that folder on the other hosts too.
+# An Open MPI of its own folder (a module, a home directory) is looked for in that folder on the other hosts too. Of the
+# system's it would do so by itself, called by its whole path, and put /usr/lib in front of all libraries there.
 find_beside_mpirun() {
   local folder
   folder=$(dirname "$(dirname "$(command -v "$mpirun")")")
-  case $folder in / | /usr | /usr/local | .) ;; /*) options+=(--prefix "$folder") ;; esac
+  case $folder in / | /usr | /usr/local | .) options+=(--noprefix) ;; /*) options+=(--prefix "$folder") ;; esac
 }
 
 version=$("$mpirun" --version 2>&1)
+open_mpi="Open MPI|OpenRTE|PRRTE"  # as mpirun, as mpiexec, and since Open MPI 5
 nodes=(/sys/devices/system/node/node[0-9]*)
 by_numa=no
 [ ${#nodes[@]} -le 1 ] || [ "${ranks:-$cores}" -gt "$cores" ] || by_numa=yes
-if [[ "$version" == *"Open MPI"* ]]; then
+if [[ "$version" =~ $open_mpi ]]; then
   separator=(--)
   [ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
   # By default each of two ranks is bound to one core, and its threads (operators, loader) with it. Unbound, or bound
