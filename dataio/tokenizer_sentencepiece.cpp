@@ -126,8 +126,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     return exact_ ? decode_exactly(ids) : decode_by_library(ids);
   }
 
-  void save(const std::filesystem::path& directory) const override {
-    save_tokenizer(directory, *this, {.characters = "", .model = model_});
+  TokenizerFiles files() const override {
+    return tokenizer_files(*this, {.characters = "", .model = model_});
   }
 
  private:

@@ -8,7 +8,7 @@ way=$1
 . "$(dirname "$0")/copy_source.sh"
 [ "$(id -u)" -eq 0 ] || skip "needs root, to make a tree of Debian"
 command -v debootstrap >/dev/null || skip "needs debootstrap (apt-get install debootstrap)"
-mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null \
+mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null || true; } \
   | awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}')
 
 tree=$(mktemp -d /var/tmp/sluice-bare.XXXXXX)
