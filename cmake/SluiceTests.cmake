@@ -6,9 +6,6 @@
 #                                                                                           a GPU where there are too few
 #   add_script_test(NAME COMMAND words ... [TIMEOUT s] [LABELS slow])                       a script; exit code 77 skips
 # One compute thread for each process: tests run side by side, and are the same on any number of cores.
-find_package(GTest REQUIRED)
-find_path(RAPIDCHECK_INCLUDE rapidcheck.h REQUIRED)
-find_library(RAPIDCHECK_LIBRARY rapidcheck REQUIRED)
 add_library(test_tools INTERFACE)
 target_include_directories(test_tools SYSTEM INTERFACE ${RAPIDCHECK_INCLUDE})
 target_link_libraries(test_tools INTERFACE GTest::gtest GTest::gmock ${RAPIDCHECK_LIBRARY})
@@ -16,7 +13,9 @@ target_link_libraries(test_tools INTERFACE GTest::gtest GTest::gmock ${RAPIDCHEC
 # The Python of tests: LibTorch's own environment, which has numpy, safetensors and h5py beside it.
 find_program(SLUICE_PYTHON python3 HINTS ${SLUICE_TORCH_DIR}/bin REQUIRED)
 
-set(SLUICE_TEST_ENVIRONMENT OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+set(SLUICE_TEST_ENVIRONMENT
+    OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    MPIRUN=${MPIEXEC_EXECUTABLE})
 
 function(_sluice_test_program name sources libraries)
   add_executable(${name} ${sources})
@@ -43,8 +42,7 @@ function(add_mpi_test name)
   _sluice_test_program(${name} "${ARG_SOURCES};${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp"
                        "${ARG_LIBRARIES};MPI::MPI_C")
   foreach(ranks ${ARG_RANKS})
-    add_test(NAME ${name}_${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none
-                                           $<TARGET_FILE:${name}>)
+    add_test(NAME ${name}_${ranks} COMMAND ${SLUICE_MPIEXEC} -n ${ranks} $<TARGET_FILE:${name}>)
     _sluice_test_properties(${name}_${ranks} 120 "${ARG_TIMEOUT}" mpi ${ARG_LABELS})
     set_tests_properties(${name}_${ranks} PROPERTIES PROCESSORS 2)
   endforeach()
@@ -64,8 +62,7 @@ function(add_gpu_mpi_test name)
   _sluice_test_program(${name} "${ARG_SOURCES};${support}/mpi_main.cpp;${support}/gpu_ranks.cpp;${support}/share_gpus.cpp"
                        "${ARG_LIBRARIES};MPI::MPI_C;parallel")
   foreach(ranks ${ARG_RANKS})
-    add_test(NAME ${name}_${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none
-                                           $<TARGET_FILE:${name}>)
+    add_test(NAME ${name}_${ranks} COMMAND ${SLUICE_MPIEXEC} -n ${ranks} $<TARGET_FILE:${name}>)
     _sluice_test_properties(${name}_${ranks} 300 "${ARG_TIMEOUT}" gpu mpi ${ARG_LABELS})
     set_tests_properties(${name}_${ranks} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" RUN_SERIAL ON)
   endforeach()

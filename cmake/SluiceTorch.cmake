@@ -57,7 +57,6 @@ target_include_directories(torch_headers SYSTEM INTERFACE ${SLUICE_TORCH}/includ
                                                           ${SLUICE_TORCH}/include/torch/csrc/api/include)
 add_library(torch INTERFACE)
 target_link_libraries(torch INTERFACE torch_headers ${SLUICE_TORCH}/lib/libtorch_cpu.so ${SLUICE_TORCH}/lib/libc10.so)
-target_link_options(torch INTERFACE "LINKER:-rpath,${SLUICE_TORCH}/lib")
 # LibTorch's libraries export parts of an older std::filesystem (libtorch.so's remove_all() jumps to nowhere): libstdc++ comes
 # before them in the order in which symbols are looked up.
 target_link_options(torch INTERFACE "LINKER:--push-state,--no-as-needed" -lstdc++ "LINKER:--pop-state")
@@ -70,9 +69,7 @@ if(SLUICE_CUDA)
   target_link_libraries(torch_cuda INTERFACE torch
     "LINKER:--no-as-needed" ${SLUICE_TORCH}/lib/libtorch_cuda.so ${SLUICE_TORCH}/lib/libtorch.so "LINKER:--as-needed"
     ${SLUICE_TORCH}/lib/libc10_cuda.so ${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib/libnccl.so.2 ${_cublaslt} ${_cudart})
-  target_link_options(torch_cuda INTERFACE
-    "LINKER:-rpath,${SLUICE_SITE_PACKAGES}/nvidia/nccl/lib:${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib"
-    "LINKER:-rpath-link,${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib")
+  target_link_options(torch_cuda INTERFACE "LINKER:-rpath-link,${SLUICE_SITE_PACKAGES}/nvidia/cu13/lib")
   include(SluiceCudaLanguage)
 endif()
 message(STATUS "LibTorch: ${SLUICE_TORCH} (CUDA sources: ${SLUICE_CUDA})")

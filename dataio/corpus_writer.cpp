@@ -99,9 +99,9 @@ struct Fingerprint::State {
 
 Fingerprint::Fingerprint(const std::filesystem::path& directory) : state_(std::make_unique<State>()) {
   XXH3_64bits_reset(state_->hash.get());
-  add(read_file(directory / kTokenizerFile));
-  const auto model = directory / kTokenizerModelFile;
-  if (std::filesystem::exists(model)) add(read_file(model));
+  const TokenizerFiles tokenizer = read_tokenizer_files(directory);
+  add(tokenizer.json);
+  add(tokenizer.model);
 }
 
 Fingerprint::~Fingerprint() = default;

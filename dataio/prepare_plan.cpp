@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "dataio/error.h"
+#include "dataio/sentencepiece_support.h"
 
 namespace sluice::dataio {
 namespace {
@@ -29,6 +30,10 @@ std::optional<std::int64_t> integer(std::string_view text) {
 
 std::string quoted(const std::string& text) { return std::string("'").append(text).append("'"); }
 
+void check_sentencepiece(const std::string& spec, Faults& faults) {
+  if (!has_sentencepiece()) faults.push_back({"--tokenizer", quoted(spec) + ": " + kWithoutSentencePiece});
+}
+
 void plan_tokenizer(const std::string& spec, PreparePlan& plan, Faults& faults) {
   if (spec == "bytes") {
     plan.tokenizer = TokenizerSource::kBytes;
@@ -36,6 +41,7 @@ void plan_tokenizer(const std::string& spec, PreparePlan& plan, Faults& faults) 
     plan.tokenizer = TokenizerSource::kChars;
   } else if (spec.starts_with(kModelPrefix) && spec.size() > kModelPrefix.size()) {
     plan.tokenizer = TokenizerSource::kModelFile;
+    check_sentencepiece(spec, faults);
     plan.model = spec.substr(kModelPrefix.size());
     std::error_code ignored;
     if (!std::filesystem::is_regular_file(plan.model, ignored)) {
@@ -43,6 +49,7 @@ void plan_tokenizer(const std::string& spec, PreparePlan& plan, Faults& faults) 
     }
   } else if (spec.starts_with(kTrainPrefix)) {
     plan.tokenizer = TokenizerSource::kTrain;
+    check_sentencepiece(spec, faults);
     plan.vocabulary = integer(std::string_view(spec).substr(kTrainPrefix.size())).value_or(0);
     if (plan.vocabulary < kSmallestVocabulary || plan.vocabulary > kLargestVocabulary) {
       faults.push_back({"--tokenizer", quoted(spec) + ": the vocabulary must be a whole number from " +

@@ -31,18 +31,17 @@ std::vector<char32_t> code_points(const std::string& text) {
   return characters;
 }
 
-std::string load_model(const std::filesystem::path& directory, const Json& json) {
-  const std::filesystem::path path = directory / json.at("model").get<std::string>();
-  std::string model = read_file(path);
+void check_model(const std::string& model, const Json& json, const std::filesystem::path& path) {
+  if (model.empty()) throw DataError(path, "missing");
   const std::string digest = hex64(XXH3_64bits(model.data(), model.size()));
   const auto expected = json.at("model_xxh3").get<std::string>();
   if (digest != expected) {
     throw DataError(path, "damaged: its XXH3-64 is " + digest + ", " + kTokenizerFile + " says " + expected);
   }
-  return model;
 }
 
-std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Json& json) {
+std::unique_ptr<Tokenizer> make(const Json& json, const std::string& model,
+                                const std::filesystem::path& directory) {
   if (json.at("format").get<std::string>() != kFormat) {
     throw std::invalid_argument("format is not " + std::string(kFormat));
   }
@@ -55,7 +54,10 @@ std::unique_ptr<Tokenizer> make(const std::filesystem::path& directory, const Js
   if (kind == "bytes") return make_byte_tokenizer(mask);
   if (kind == "chars")
     return make_char_tokenizer(code_points(json.at("characters").get<std::string>()), mask);
-  if (kind == "sentencepiece") return make_sentencepiece_tokenizer(load_model(directory, json), mask);
+  if (kind == "sentencepiece") {
+    check_model(model, json, directory / kTokenizerModelFile);
+    return make_sentencepiece_tokenizer(model, mask);
+  }
   if (kind == kExternalKind) {
     return make_external_tokenizer(json.at("name").get<std::string>(),
                                    json.at("vocabulary_size").get<std::int64_t>(),
@@ -82,8 +84,13 @@ std::vector<std::int32_t> Tokenizer::special_tokens() const {
   return ids;
 }
 
-void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
-                    const TokenizerContent& content) {
+void Tokenizer::save(const std::filesystem::path& directory) const {
+  const TokenizerFiles kept = files();
+  if (!kept.model.empty()) write_file(directory / kTokenizerModelFile, kept.model);
+  write_file(directory / kTokenizerFile, kept.json);
+}
+
+TokenizerFiles tokenizer_files(const Tokenizer& tokenizer, const TokenizerContent& content) {
   Json json{{"format", kFormat},
             {"version", kVersion},
             {"kind", tokenizer.kind()},
@@ -95,22 +102,22 @@ void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tok
   if (!content.model.empty()) {
     json["model"] = kTokenizerModelFile;
     json["model_xxh3"] = hex64(XXH3_64bits(content.model.data(), content.model.size()));
-    write_file(directory / kTokenizerModelFile, content.model);
   }
-  write_file(directory / kTokenizerFile, json.dump(2) + "\n");
+  return {.json = json.dump(2) + "\n", .model = content.model};
 }
 
-std::string tokenizer_content(const std::filesystem::path& directory) {
+TokenizerFiles read_tokenizer_files(const std::filesystem::path& directory) {
   const std::filesystem::path model = directory / kTokenizerModelFile;
-  return read_file(directory / kTokenizerFile) + (std::filesystem::exists(model) ? read_file(model) : "");
+  return {.json = read_file(directory / kTokenizerFile),
+          .model = std::filesystem::exists(model) ? read_file(model) : ""};
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory) {
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files,
+                                          const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / kTokenizerFile;
-  const std::string text = read_file(path);
   try {
-    const Json json = Json::parse(text);
-    auto tokenizer = make(directory, json);
+    const Json json = Json::parse(files.json);
+    auto tokenizer = make(json, files.model, directory);
     const auto vocabulary = json.at("vocabulary_size").get<std::int64_t>();
     const auto end = json.at("end_of_document").get<std::int64_t>();
     if (vocabulary != tokenizer->vocabulary_size() || end != tokenizer->end_of_document()) {
@@ -126,6 +133,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory
   } catch (const std::exception& e) {
     throw DataError(path, std::string("not a tokenizer: ") + e.what());
   }
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory) {
+  return make_tokenizer(read_tokenizer_files(directory), directory);
 }
 
 }  // namespace sluice::dataio

@@ -18,6 +18,13 @@ inline constexpr const char* kExternalKind = "external";
 /// Whether a tokenizer that has no mask token gets one: an id of its own behind all others.
 enum class MaskToken { kNone, kAdd };
 
+/// What a tokenizer is kept as, in a corpus as files of these names. Equal for equal tokenizers.
+struct TokenizerFiles {
+  std::string json;     ///< tokenizer.json
+  std::string model{};  ///< tokenizer.model: of SentencePiece alone, else empty
+  bool operator==(const TokenizerFiles&) const = default;
+};
+
 /// Text to token ids and back. Immutable after construction, safe to use from several threads.
 /// Four kinds: bytes (256 ids + end of document), chars (one id per character of the training text),
 /// sentencepiece, and external, which knows no text.
@@ -41,11 +48,17 @@ class Tokenizer {
   virtual void encode(std::string_view text, std::vector<std::int32_t>& out) const = 0;
   /// The text of `ids`; special ones become nothing. External: throws std::invalid_argument.
   [[nodiscard]] virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
-  /// Writes tokenizer.json (and tokenizer.model for SentencePiece) into `directory`, which must exist.
-  virtual void save(const std::filesystem::path& directory) const = 0;
+  [[nodiscard]] virtual TokenizerFiles files() const = 0;
+  /// Writes files() into `directory`, which must exist, and fsyncs them. Throws DataError.
+  void save(const std::filesystem::path& directory) const;
 };
 
 /// Reads what save() wrote. Throws DataError.
+[[nodiscard]] TokenizerFiles read_tokenizer_files(const std::filesystem::path& directory);
+/// Throws DataError naming the file in `directory`, which is where the texts come from.
+[[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files,
+                                                        const std::filesystem::path& directory);
+/// Both of them.
 [[nodiscard]] std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& directory);
 
 [[nodiscard]] std::unique_ptr<Tokenizer> make_byte_tokenizer(MaskToken mask = MaskToken::kNone);

@@ -35,7 +35,7 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
 
-  void save(const std::filesystem::path& directory) const override { save_tokenizer(directory, *this, {}); }
+  TokenizerFiles files() const override { return tokenizer_files(*this, {}); }
 
  private:
   std::optional<std::int32_t> mask_token_;

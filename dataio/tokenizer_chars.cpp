@@ -51,10 +51,10 @@ class CharTokenizer final : public Tokenizer {
     return text;
   }
 
-  void save(const std::filesystem::path& directory) const override {
+  TokenizerFiles files() const override {
     TokenizerContent content;
     for (const char32_t c : characters_) append_utf8(c, content.characters);
-    save_tokenizer(directory, *this, content);
+    return tokenizer_files(*this, content);
   }
 
  private:

@@ -18,9 +18,7 @@ class ExternalTokenizer final : public Tokenizer {
   void encode(std::string_view, std::vector<std::int32_t>&) const override { refuse(); }
   std::string decode(std::span<const std::int32_t>) const override { refuse(); }
 
-  void save(const std::filesystem::path& directory) const override {
-    save_tokenizer(directory, *this, {.name = name_});
-  }
+  TokenizerFiles files() const override { return tokenizer_files(*this, {.name = name_}); }
 
  private:
   [[noreturn]] void refuse() const {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 
 #include "dataio/tokenizer.h"
@@ -13,15 +12,10 @@ inline constexpr const char* kTokenizerModelFile = "tokenizer.model";
 /// What a kind needs beside its name and sizes; empty members are not written.
 struct TokenizerContent {
   std::string characters{};  ///< chars: all characters in the order of their ids, as UTF-8
-  std::string model{};       ///< sentencepiece: the model, kept in its own file beside tokenizer.json
+  std::string model{};       ///< sentencepiece: the model, kept beside tokenizer.json
   std::string name{};        ///< external
 };
 
-/// Writes tokenizer.json, and tokenizer.model where there is a model. Throws DataError.
-void save_tokenizer(const std::filesystem::path& directory, const Tokenizer& tokenizer,
-                    const TokenizerContent& content);
-
-/// Everything that the tokenizer's files in `directory` hold: equal for equal tokenizers. Throws DataError.
-[[nodiscard]] std::string tokenizer_content(const std::filesystem::path& directory);
+[[nodiscard]] TokenizerFiles tokenizer_files(const Tokenizer& tokenizer, const TokenizerContent& content);
 
 }  // namespace sluice::dataio

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "dataio/error.h"
+#include "dataio/sentencepiece_support.h"
 #include "dataio/tokenizer.h"
 #include "dataio/tokenizer_file.h"
 #include "dataio/utf8.h"
@@ -125,8 +126,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     return exact_ ? decode_exactly(ids) : decode_by_library(ids);
   }
 
-  void save(const std::filesystem::path& directory) const override {
-    save_tokenizer(directory, *this, {.characters = "", .model = model_});
+  TokenizerFiles files() const override {
+    return tokenizer_files(*this, {.characters = "", .model = model_});
   }
 
  private:
@@ -284,6 +285,8 @@ class Lines final : public sentencepiece::SentenceIterator {
 };
 
 }  // namespace
+
+bool has_sentencepiece() { return true; }
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model, MaskToken mask) {
   return std::make_unique<SentencePieceTokenizer>(std::move(model), mask);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # mpirun for Sluice: what TERM, INT and HUP ask for reaches the ranks as USR1, so that they write a checkpoint and exit 75.
-# (Open MPI's mpirun answers TERM by killing the ranks a second later and returns 1; it forwards USR1 and returns their code.)
+# (Open MPI's mpirun answers TERM by killing the ranks a second later and returns 1, MPICH's by killing them at once; both
+# forward USR1 and return the ranks' code.)
 set -euo pipefail
 
 usage() {
@@ -10,10 +11,11 @@ usage: launch/mpirun.sh [-n N] [--hostfile FILE] [MPIRUN OPTION...] -- PROGRAM [
   -n N             ranks; default: on one host with GPUs one for each GPU, else mpirun's own (one for each core,
                    or for each slot of the hostfile or of the batch job)
   --hostfile FILE  hosts, one a line: NAME slots=COUNT
-  PROGRAM          `sluice` means build/release/sluice of this checkout where PATH has none
+  PROGRAM          `sluice` means this tree's where PATH has none: bin/sluice when installed, else build/release/sluice
 
 TERM, INT (Ctrl-C) and HUP let the ranks finish their step, write a checkpoint and exit 75; a second INT ends them at once.
-Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. MPIRUN names another mpirun.
+Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one host. mpirun is that of the MPI which this
+tree's sluice was built with, Open MPI's or MPICH's, or PATH's where that is gone; MPIRUN names another.
 Ranks on other hosts get PATH, LD_LIBRARY_PATH and every SLUICE_, NCCL_, OMP_, MKL_, HDF5_, CUDA_ and UCX_ variable of
 this environment (Open MPI; MPICH hands all of it on). A host that falls silent ends the job after about 25 s:
 OMPI_MCA_oob_tcp_keepalive_time, _intvl and _probes set other times.
@@ -39,12 +41,25 @@ shift
 [[ "$ranks" =~ ^([1-9][0-9]*)?$ ]] || die "-n $ranks: the number of ranks is a whole number, at least 1"
 [ -z "$hostfile" ] || [ -r "$hostfile" ] || die "--hostfile $hostfile: cannot be read"
 
-mpirun=${MPIRUN:-mpirun}
+tree=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+# The launcher of the MPI that sluice was built with, as CMake recorded it: another's would start N jobs of one rank each.
+recorded_launcher() {
+  local record path
+  for record in "$tree/launch/mpiexec.path" "$tree/build/release/mpiexec.path"; do
+    [ -r "$record" ] || continue
+    path=$(cat "$record")
+    [[ "$path" == /* ]] || path=$tree/$path
+    [ -x "$path" ] && { echo "$path"; return; }
+  done
+  echo mpirun
+}
+mpirun=${MPIRUN:-$(recorded_launcher)}
 command -v "$mpirun" >/dev/null || die "$mpirun is not installed (Debian: apt-get install openmpi-bin)"
 program=$1
 shift
 if [ "$program" = sluice ] && ! command -v sluice >/dev/null; then
-  program=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release/sluice
+  program=$tree/bin/sluice
+  [ -x "$program" ] || program=$tree/build/release/sluice
   [ -x "$program" ] || die "$program is not built yet (launch/check builds it)"
 fi
 
@@ -74,9 +89,8 @@ if [ -z "$ranks" ] && ! $several_hosts; then
   [ "$gpus" -eq 0 ] || ranks=$gpus
 fi
 
-options=()
+options=() separator=() scratch=""
 [ -z "$ranks" ] || options+=(-n "$ranks")
-[ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
 cores=$(env -u OMP_NUM_THREADS nproc)  # nproc would answer with OMP_NUM_THREADS
 if [ -z "$hostfile" ] && [ -n "$ranks" ]; then
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > ranks ? cores / ranks : 1))}
@@ -100,19 +114,25 @@ pass_environment() {
   done < <(compgen -e)
 }
 
-# An Open MPI of its own folder (a module, a home directory) is looked for in that folder on the other hosts too.
+# An Open MPI of its own folder (a module, a home directory) is looked for in that folder on the other hosts too. Of the
+# system's it would do so by itself, called by its whole path, and put /usr/lib in front of all libraries there.
 find_beside_mpirun() {
   local folder
   folder=$(dirname "$(dirname "$(command -v "$mpirun")")")
-  case $folder in / | /usr | /usr/local | .) ;; /*) options+=(--prefix "$folder") ;; esac
+  case $folder in / | /usr | /usr/local | .) options+=(--noprefix) ;; /*) options+=(--prefix "$folder") ;; esac
 }
 
 version=$("$mpirun" --version 2>&1)
-if [[ "$version" == *"Open MPI"* ]]; then
+open_mpi="Open MPI|OpenRTE|PRRTE"  # as mpirun, as mpiexec, and since Open MPI 5
+nodes=(/sys/devices/system/node/node[0-9]*)
+by_numa=no
+[ ${#nodes[@]} -le 1 ] || [ "${ranks:-$cores}" -gt "$cores" ] || by_numa=yes
+if [[ "$version" =~ $open_mpi ]]; then
+  separator=(--)
+  [ -z "$hostfile" ] || options+=(--hostfile "$hostfile")
   # By default each of two ranks is bound to one core, and its threads (operators, loader) with it. Unbound, or bound
   # to a NUMA node, the system keeps threads apart; each rank takes its share of the cores (train.threads).
-  nodes=(/sys/devices/system/node/node[0-9]*)
-  if [ ${#nodes[@]} -gt 1 ] && [ "${ranks:-$cores}" -le "$cores" ]; then
+  if [ $by_numa = yes ]; then
     options+=(--map-by numa --bind-to numa:overload-allowed)
   else
     options+=(--bind-to none)
@@ -127,12 +147,28 @@ if [[ "$version" == *"Open MPI"* ]]; then
   fi
   [ -n "$hostfile" ] || options+=(--oversubscribe)
   [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
+elif [[ "$version" == *HYDRA* ]]; then
+  # MPICH: the environment goes to all hosts by itself, ranks may outnumber cores, and nothing is bound unless asked for.
+  [ $by_numa = no ] || options+=(-bind-to numa)
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  if [ -n "$hostfile" ]; then
+    sed -E 's/^[[:space:]]*([^#[:space:]]+)[[:space:]]+slots=([0-9]+).*/\1:\2/' "$hostfile" >"$scratch/hosts"
+    options+=(-f "$scratch/hosts")
+  fi
+  # After a signal MPICH's launcher (seen with 4.0.2) returns 0 now and then, whatever the ranks returned: those of this host
+  # leave their code here. The shell gets the signal beside its program, and is to outlive it.
+  mkdir "$scratch/codes"
+  separator=(bash -c 'trap : USR1; "$@"; code=$?; [ $code -eq 0 ] || echo $code 2>/dev/null >"$0/$PMI_RANK"; exit $code'
+             "$scratch/codes")
+elif [ -n "$hostfile" ]; then
+  options+=(--hostfile "$hostfile")
 fi
 
 # Job control gives mpirun a process group of its own: a terminal's Ctrl-C would else reach it directly.
 [ ! -t 0 ] || exec </dev/null
 set -m
-"$mpirun" "${options[@]}" "${passed[@]}" -- "$program" "$@" &
+"$mpirun" "${options[@]}" "${passed[@]}" "${separator[@]}" "$program" "$@" &
 job=$!
 
 signalled=0 interrupts=0
@@ -148,5 +184,9 @@ while :; do
   signalled=0
   code=0
   wait "$job" || code=$?
-  [ $signalled -eq 1 ] || exit "$code"
+  [ $signalled -eq 1 ] || break
 done
+if [ $code -eq 0 ] && [ -n "$scratch" ]; then
+  code=$(cat "$scratch"/codes/* 2>/dev/null | sort -n | tail -n 1) || true
+fi
+exit "${code:-0}"

@@ -78,5 +78,13 @@ steps_table() {
   printf '%s' "$steps_taken" | while read -r seconds title; do printf '%8s  %s\n' "$seconds" "$title"; done
 }
 
+# set_up_elsewhere: launch/setup --prefix was here. Its programs (gnuplot) then come last on PATH.
+set_up_elsewhere() {
+  [ -f "$root/build/setup.cmake" ] || return 1
+  local packages
+  packages=$(sed -n 's/^set(SLUICE_PACKAGES "\(.*\)" CACHE.*/\1/p' "$root/build/setup.cmake")
+  PATH=$PATH${packages:+:$packages/tools/bin}
+}
+
 # has_toolkit: a CUDA toolkit that can compile is here.
 has_toolkit() { command -v nvcc >/dev/null 2>&1 || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; }

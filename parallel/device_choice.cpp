@@ -30,8 +30,9 @@ Place find_place(Communicator& world) {
   const Place place = world.place();
   on_all_ranks(world, [&] {
     if (world.name() != "mpi") return;
-    if (const auto value = environment("OMPI_COMM_WORLD_LOCAL_RANK"))
-      return check_local_rank(place, "OMPI_COMM_WORLD_LOCAL_RANK", value);
+    for (const char* const variable :
+         {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"})  // Open MPI's, MPICH's
+      if (const auto value = environment(variable)) return check_local_rank(place, variable, value);
     // Ranks of an mpirun within a job inherit the variables of the task that started it: not theirs.
     if (environment("SLURM_STEP_NUM_TASKS") == std::to_string(world.size()) &&
         environment("SLURM_PROCID") == std::to_string(world.rank()))

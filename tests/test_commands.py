@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""test_commands.py SLUICE MPIEXEC: eval, generate, bench and report as a user calls them, on a run of a few steps."""
+"""test_commands.py SLUICE LAUNCHER...: eval, generate, bench and report as a user calls them, on a run of a few steps."""
 
 import json
 import math
@@ -17,11 +17,11 @@ CORPUS = ROOT / "tests/fixtures/v1/corpus-chars"
 OTHER_CORPUS = ROOT / "tests/fixtures/v1/corpus"
 SETTINGS = ["--config", str(ROOT / "configs/experiments/tiny.ini"), "--model.seq_len=32", "--model.d_model=32",
             "--model.d_ffn=64"]
-SLUICE, MPIEXEC = sys.argv[1:3]
+SLUICE, *LAUNCHER = sys.argv[1:]
 
 
 def sluice(*words, ranks=1):
-    launcher = [] if ranks == 1 else [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
+    launcher = [] if ranks == 1 else [*LAUNCHER, "-n", str(ranks)]
     return subprocess.run([*launcher, SLUICE, *map(str, words)], capture_output=True, text=True, timeout=100)
 
 
@@ -294,4 +294,4 @@ class Commands(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1])

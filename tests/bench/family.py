@@ -155,7 +155,7 @@ def count_parameters(directory):
     """(all that are kept, those that the output depends on: no W above its diagonal), from the newest checkpoint."""
     with open(directory / "checkpoints/latest/model.safetensors", "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    return parameters_of({name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"})
+    return parameters_of({name: tensor["shape"] for name, tensor in header.items() if "_moment." not in name})
 
 
 def parameters_of(shapes):

@@ -34,7 +34,8 @@ INSTANTIATE_TEST_SUITE_P(World, MpiConformance, testing::ValuesIn(conformance_ca
 
 TEST(Mpi, RunsAsManyRanksAsTheLauncherStarted) {
   const char* launched = std::getenv("OMPI_COMM_WORLD_SIZE");
-  if (launched == nullptr) GTEST_SKIP() << "not started by Open MPI's launcher";
+  if (launched == nullptr) launched = std::getenv("PMI_SIZE");  // MPICH's
+  if (launched == nullptr) GTEST_SKIP() << "not started by Open MPI's launcher, nor by MPICH's";
   EXPECT_EQ(std::to_string(mpi_world().size()), launched);
   EXPECT_EQ(mpi_world().name(), "mpi");
   EXPECT_FALSE(parallel::mpi_library_version().empty());

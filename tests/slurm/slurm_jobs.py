@@ -153,7 +153,7 @@ class Work:
     def straight(self, steps):
         """Losses of one undisturbed run on two ranks, continued as far as they are asked for."""
         if self.steps("straight") < steps:
-            self.place.check([str(train_jobs.LAUNCHER), "-n", "2", "--oversubscribe", "--", self.sluice, "train", "--config",
+            self.place.check([str(train_jobs.LAUNCHER), "-n", "2", "--", self.sluice, "train", "--config",
                               str(self.settings("straight", steps)), "--run.new=true"])
         return self.place.losses("straight")
 

@@ -11,7 +11,9 @@ void let_ranks_share_gpus() {
   constexpr int kKeep = 0;
   setenv("NCCL_NVLS_ENABLE", "0", kKeep);  // virtual machines often lack multicast
   const char* ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (ranks == nullptr) ranks = std::getenv("MPI_LOCALNRANKS");  // MPICH's launcher
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (rank == nullptr) rank = std::getenv("PMI_RANK");
   if (ranks == nullptr || rank == nullptr) return;
   if (std::stoull(ranks) <= parallel::report_devices().gpus.size()) return;
   setenv("SLUICE_SHARE_GPU", "1", kKeep);

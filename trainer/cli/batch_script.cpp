@@ -103,11 +103,15 @@ Sweep parse_sweep(const std::string& word) {
   const auto equals = word.find('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == word.size()) {
     throw train::InputError(
-        fmt::format("--array {}: must be KEY=VALUE,VALUE,... or KEY=FIRST..LAST, like run.seed=1..8", word));
+        fmt::format("--array {}: must be KEY=VALUE,VALUE,... or KEY=FIRST..LAST, like run.seed=1..8; values "
+                    "that have commas "
+                    "themselves are separated by ;",
+                    word));
   }
   Sweep sweep{.key = word.substr(0, equals), .values = {}};
   const auto text = word.substr(equals + 1);
-  if (const auto dots = text.find(".."); dots != std::string::npos) {
+  const auto dots = text.find("..");
+  if (dots != std::string::npos && text.find_first_of(",;/") == std::string::npos) {  // "../a" is a path
     const auto first = parse_integer(text.substr(0, dots));
     const auto last = parse_integer(text.substr(dots + 2));
     if (!first || !last || *last < *first || *last - *first >= kMostElements) {
@@ -118,11 +122,20 @@ Sweep parse_sweep(const std::string& word) {
     for (auto value = *first; value <= *last; ++value) sweep.values.push_back(std::to_string(value));
     return sweep;
   }
+  if (text.find(';') == std::string::npos && text.find(',') != std::string::npos &&
+      text.find(':') != std::string::npos) {
+    throw train::InputError(
+        fmt::format("--array {}: is it one mixture or several values? Separate values by ;, like "
+                    "'data.corpus=a:3,b:1;c', and end a single one with it",
+                    word));
+  }
+  const char separator = text.find(';') == std::string::npos ? ',' : ';';
   for (std::size_t begin = 0; begin <= text.size();) {
-    const auto end = std::min(text.find(',', begin), text.size());
+    const auto end = std::min(text.find(separator, begin), text.size());
     sweep.values.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
+  if (separator == ';' && sweep.values.back().empty()) sweep.values.pop_back();  // "a,b;" is one value
   return sweep;
 }
 

@@ -47,7 +47,8 @@ struct SbatchCall {
 /// Neither control characters nor any of " ' \ % $ `, which Slurm or the shell would read otherwise.
 [[nodiscard]] bool is_plain_path(const std::string& path);
 
-/// "optim.lr=1e-3,3e-4" and "run.seed=1..8" (whole numbers): key and values. Throws train::InputError.
+/// "optim.lr=1e-3,3e-4" and "run.seed=1..8" (whole numbers): key and values. Where there is a `;` that
+/// separates the values, which may have commas then: "data.corpus=a:3,b;c". Throws train::InputError.
 struct Sweep {
   std::string key;
   std::vector<std::string> values;

@@ -14,6 +14,7 @@ namespace sluice::cli {
 
 // A command is a file with one of these functions, and a line in commands().
 Command bench_command();
+Command completion_command();
 Command doctor_command();
 Command eval_command();
 Command export_command();
@@ -29,9 +30,9 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(),    train_command(),  eval_command(),
-      generate_command(), import_command(),  export_command(),    report_command(), submit_command(),
-      bench_command(),    doctor_command(),  reference_command(),
+      prepare_command(),  inspect_command(), verify_command(),    train_command(),      eval_command(),
+      generate_command(), import_command(),  export_command(),    report_command(),     submit_command(),
+      bench_command(),    doctor_command(),  reference_command(), completion_command(),
   };
   return all;
 }

@@ -111,7 +111,7 @@ enum class MaskToken { kNeeded, kIfThere };
 /// the tokenizer has no mask token, and one is needed.
 std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint, MaskToken mask) {
   if (checkpoint.model.causal) return std::nullopt;
-  const auto ids = train::mask_ids_of(*dataio::load_tokenizer(checkpoint.directory));
+  const auto ids = train::mask_ids_of(*train::load_tokenizer(checkpoint));
   if (!ids && mask == MaskToken::kIfThere) return std::nullopt;
   if (!ids) {
     throw train::InputError(

@@ -85,7 +85,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const std::int64_t seq_len = checkpoint.model.seq_len;
   const std::int64_t slide =
       arguments.has("--slide") ? arguments.integer("--slide", 1, seq_len) : train::default_slide(seq_len);
-  const auto tokenizer = dataio::load_tokenizer(checkpoint.directory);
+  const auto tokenizer = train::load_tokenizer(checkpoint);
   const auto prompt = encode_prompt(*tokenizer, arguments.text("--prompt"));
   const auto replica = train::load_replica(checkpoint, at::kFloat);
 

@@ -44,7 +44,8 @@ const std::vector<Flag> kFlags = {
     {.name = "--name", .value_name = "NAME", .help = "the job's name; default the last part of run.dir"},
     {.name = "--array",
      .value_name = "KEY=VALUES",
-     .help = "one run for each value: optim.lr=1e-3,3e-4 or run.seed=1..8; of several keys each combination",
+     .help = "one run for each value: optim.lr=1e-3,3e-4 or run.seed=1..8; of several keys each combination; "
+             "values with commas by ;: 'data.corpus=a,b;c'",
      .many = true},
     {.name = "--dry-run", .help = "print the script and the calls of sbatch; write and submit nothing"}};
 

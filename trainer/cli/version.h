@@ -9,8 +9,8 @@ namespace sluice::cli {
 [[nodiscard]] const char* program_version();
 [[nodiscard]] const char* program_commit();
 
-/// What `sluice --version` prints, and build.txt holds: a line for this program and for each library, as
-/// found at run time.
+/// What `sluice --version` prints, and resolved.ini opens with: a line for this program and for each library,
+/// as found at run time.
 [[nodiscard]] std::string version_text();
 
 }  // namespace sluice::cli

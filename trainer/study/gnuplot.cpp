@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "trainer/train/errors.h"
 #include "trainer/train/scratch_directory.h"
 
 namespace sluice::study {
@@ -151,8 +152,9 @@ void run_gnuplot(const std::string& program, const fs::path& directory) {
   const int code = posix_spawnp(&child, program.c_str(), &actions, nullptr, words.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (code == ENOENT || code == EACCES)
-    throw std::runtime_error(fmt::format(
-        "the report's charts are drawn by the program '{}', which was not found: apt-get install gnuplot-nox",
+    throw train::InputError(fmt::format(
+        "the report's charts are drawn by the program '{}', which was not found: load its module, or "
+        "apt-get install gnuplot-nox; the figures themselves are in the run's metrics.jsonl",
         program));
   if (code != 0) throw std::system_error(code, std::generic_category(), "posix_spawnp " + program);
   int status = 0;

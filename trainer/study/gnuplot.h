@@ -36,8 +36,8 @@ struct Drawing {
 };
 
 /// Draws all charts with one call of the program gnuplot, in a temporary directory that is removed. Throws
-/// std::runtime_error that says how to install gnuplot where it is missing, or with gnuplot's own words where
-/// it fails.
+/// train::InputError where gnuplot is missing, and std::runtime_error with gnuplot's own words where it
+/// fails.
 [[nodiscard]] std::vector<Drawing> draw(const std::vector<Chart>& charts,
                                         const std::string& gnuplot = "gnuplot");
 

@@ -11,7 +11,7 @@ struct ReportOptions {
 
 /// A run directory as one self-contained HTML page: final numbers, loss against tokens, tokens/s, where the
 /// time went, learning rate and gradient norm, a sample (sample.txt), the evaluation (eval.json), settings
-/// (resolved.ini), build (build.txt). Of these metrics.jsonl alone must be there. Throws train::InputError
+/// and build (resolved.ini). Of these metrics.jsonl alone must be there. Throws train::InputError
 /// for a directory that is no run or has logged nothing yet.
 [[nodiscard]] std::string report_html(const std::filesystem::path& run, const ReportOptions& options = {});
 

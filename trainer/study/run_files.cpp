@@ -27,7 +27,15 @@ std::string trimmed(const std::string& text) {
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
-/// resolved.ini and build.txt alike: [sections], `key = value`, comment lines passed over.
+/// What built the program: the comments that resolved.ini opens with; of a run of version 1 its build.txt.
+std::string build_of(const fs::path& run) {
+  std::string build = text_of(run / "build.txt");
+  std::istringstream in(text_of(run / "resolved.ini"));
+  for (std::string line; std::getline(in, line) && line.starts_with("# ");) build += line.substr(2) + "\n";
+  return build;
+}
+
+/// [sections], `key = value`, comment lines passed over.
 std::vector<IniSection> ini_sections(const std::string& text) {
   std::vector<IniSection> sections;
   std::istringstream in(text);
@@ -86,7 +94,7 @@ RunFiles read_run(const fs::path& run) {
   return {.name = whole.filename().string(),
           .metrics = read_metrics(run / "metrics.jsonl"),
           .settings = ini_sections(text_of(run / "resolved.ini")),
-          .build = text_of(run / "build.txt"),
+          .build = build_of(run),
           .sample = text_of(run / "sample.txt"),
           .evaluation = evaluation_of(run / "eval.json")};
 }

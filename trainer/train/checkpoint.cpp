@@ -20,7 +20,7 @@ namespace sluice::train {
 namespace {
 
 constexpr const char* kWeightsFile = "model.safetensors";
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";  // of version 1
 constexpr const char* kFirstMoment = "first_moment.";
 constexpr const char* kSecondMoment = "second_moment.";
 constexpr std::string_view kStepPrefix = "step-";
@@ -63,20 +63,14 @@ void remove_temporaries(const fs::path& checkpoints) {
 void write_content(const fs::path& directory, const CheckpointInfo& info, const parallel::ArenaLayout& layout,
                    const StateBuffers& buffers, const dataio::Tokenizer& tokenizer) {
   Manifest manifest{.info = info, .tensors = {}, .files = {}};
-  tokenizer.save(directory);
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    sync_path(entry.path());
-    manifest.files[entry.path().filename().string()] = digest_of(read_file(entry.path()));
-  }
-  std::vector<NamedTensor> weights;
-  append_views(weights, "", layout, buffers.parameters);
-  manifest.tensors[kWeightsFile] = write_safetensors(directory / kWeightsFile, weights);
+  manifest.info.tokenizer = tokenizer.files();
+  std::vector<NamedTensor> tensors;
+  append_views(tensors, "", layout, buffers.parameters);
   if (buffers.first_moment.defined()) {
-    std::vector<NamedTensor> moments;
-    append_views(moments, kFirstMoment, layout, buffers.first_moment);
-    append_views(moments, kSecondMoment, layout, buffers.second_moment);
-    manifest.tensors[kOptimizerFile] = write_safetensors(directory / kOptimizerFile, moments);
+    append_views(tensors, kFirstMoment, layout, buffers.first_moment);
+    append_views(tensors, kSecondMoment, layout, buffers.second_moment);
   }
+  manifest.tensors[kWeightsFile] = write_safetensors(directory / kWeightsFile, tensors);
   replace_file(directory / "manifest.json", manifest_text(manifest));
 }
 
@@ -159,6 +153,7 @@ void load_flat(const SafetensorsFile& file, const std::string& prefix, const par
     }
   }
   for (const auto& stored : file.tensors()) {
+    if (prefix.empty() && is_moment(stored.name)) continue;
     if (stored.name.starts_with(prefix) && !layout.find(stored.name.substr(prefix.size()))) {
       faults.push_back(fmt::format("tensor {} is unknown to this model", stored.name));
     }
@@ -195,6 +190,14 @@ void write_weights(const fs::path& directory, const CheckpointInfo& info, const 
   sync_path(target.parent_path());
 }
 
+bool is_moment(std::string_view tensor) {
+  return tensor.starts_with(kFirstMoment) || tensor.starts_with(kSecondMoment);
+}
+
+std::unique_ptr<dataio::Tokenizer> load_tokenizer(const CheckpointInfo& info) {
+  return dataio::make_tokenizer(info.tokenizer, info.directory);
+}
+
 at::ScalarType weights_type(const CheckpointInfo& info) {
   return exact_type(SafetensorsFile(info.directory / kWeightsFile));
 }
@@ -224,7 +227,8 @@ void load_checkpoint(const CheckpointInfo& info, const parallel::ArenaLayout& la
   std::vector<std::string> faults;
   load_flat(SafetensorsFile(info.directory / kWeightsFile), "", layout, into.parameters, faults);
   if (into.first_moment.defined() || into.second_moment.defined()) {
-    const SafetensorsFile moments(info.directory / kOptimizerFile);
+    const fs::path old = info.directory / kOptimizerFile;
+    const SafetensorsFile moments(fs::exists(old) ? old : info.directory / kWeightsFile);
     load_flat(moments, kFirstMoment, layout, into.first_moment, faults);
     load_flat(moments, kSecondMoment, layout, into.second_moment, faults);
   }

@@ -5,17 +5,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "dataio/tokenizer.h"
 #include "parallel/arena.h"
 #include "trainer/train/options.h"
 
-// Run directory:  RUN/resolved.ini  build.txt  metrics.jsonl  checkpoints/latest  checkpoints/step-000100/...
-// Checkpoint:     model.safetensors  optimizer.safetensors  tokenizer.json (tokenizer.model)  manifest.json
-// (written last)
+// Run directory:  RUN/resolved.ini  metrics.jsonl  checkpoints/latest  checkpoints/step-000100/...
+// Checkpoint:     model.safetensors (weights, optimizer's state)  manifest.json (tokenizer; written last)
+// Version 1 kept optimizer.safetensors and tokenizer.json (tokenizer.model) beside them; it is read, too.
 
 namespace sluice::train {
 
@@ -48,6 +50,7 @@ struct CheckpointInfo {
   /// checkpoints older than the field.
   std::optional<std::string> products{};
   std::string resolved_ini;  ///< the options of the run that wrote it
+  dataio::TokenizerFiles tokenizer{};
 };
 
 /// Flat buffers in one layout, on the CPU.
@@ -71,6 +74,12 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& run_director
 void write_weights(const std::filesystem::path& directory, const CheckpointInfo& info,
                    const parallel::ArenaLayout& layout, const at::Tensor& parameters,
                    const dataio::Tokenizer& tokenizer);
+
+/// Whether a tensor of this name in model.safetensors is the optimizer's, and no weight.
+[[nodiscard]] bool is_moment(std::string_view tensor);
+
+/// The tokenizer that a checkpoint carries. Throws dataio::DataError.
+[[nodiscard]] std::unique_ptr<dataio::Tokenizer> load_tokenizer(const CheckpointInfo& info);
 
 /// float32 or float64: of the checkpoint's weights.
 [[nodiscard]] at::ScalarType weights_type(const CheckpointInfo& info);

@@ -51,7 +51,7 @@ void check_tokenizer(const dataio::Corpus& first, const dataio::Corpus& other,
   const std::string ours = describe(first);
   const std::string theirs = describe(other);
   if (ours == theirs &&
-      dataio::tokenizer_content(first.directory()) == dataio::tokenizer_content(other.directory())) {
+      dataio::read_tokenizer_files(first.directory()) == dataio::read_tokenizer_files(other.directory())) {
     return;
   }
   faults.push_back(fmt::format(

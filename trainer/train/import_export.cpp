@@ -44,6 +44,7 @@ class Import {
   Import(const SafetensorsFile& file, const Layout& layout, Replica& into)
       : file_(file), layout_(layout), into_(into) {
     for (const StoredTensor& stored : file.tensors()) {
+      if (is_moment(stored.name)) continue;  // a checkpoint's own file is taken, too
       if (!left_.emplace(bare_name(stored.name, layout.prefix), &stored).second)
         fault("tensor {}: stands twice, with and without the prefix {}", stored.name, layout.prefix);
     }

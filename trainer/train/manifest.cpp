@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "trainer/train/base64.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
 
@@ -23,11 +24,23 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CorpusRecord, fingerprint, weight)
 
 namespace {
 
+namespace fs = std::filesystem;
 using Json = nlohmann::json;  // keys sorted: the text, and so its digest, is a function of the content
 
 constexpr const char* kFormat = "sluice-checkpoint";
 
-Manifest from_json(const Json& json) {
+dataio::TokenizerFiles tokenizer_from(const Json& json) {
+  return {.json = json.at("tokenizer.json").get<std::string>(),
+          .model = bytes_of_base64(json.value("tokenizer.model", ""))};
+}
+
+Json json_of(const dataio::TokenizerFiles& tokenizer) {
+  Json json = {{"tokenizer.json", tokenizer.json}};
+  if (!tokenizer.model.empty()) json["tokenizer.model"] = base64_of(tokenizer.model);
+  return json;
+}
+
+Manifest from_json(const Json& json, const fs::path& directory) {
   Manifest manifest;
   CheckpointInfo& info = manifest.info;
   info.state = json.at("state").get<TrainingState>();
@@ -45,7 +58,10 @@ Manifest from_json(const Json& json) {
   }
   info.resolved_ini = json.at("resolved_ini").get<std::string>();
   manifest.tensors = json.at("tensors").get<std::map<std::string, SafetensorsDigests>>();
-  manifest.files = json.at("files").get<std::map<std::string, std::string>>();
+  manifest.files = json.value("files", manifest.files);
+  info.directory = directory;
+  info.tokenizer = json.contains("tokenizer") ? tokenizer_from(json.at("tokenizer"))
+                                              : dataio::read_tokenizer_files(directory);
   return manifest;
 }
 
@@ -86,25 +102,23 @@ std::string manifest_text(const Manifest& manifest) {
                {"build", info.build},
                {"choices", info.choices},
                {"resolved_ini", info.resolved_ini},
-               {"tensors", manifest.tensors},
-               {"files", manifest.files}};
+               {"tokenizer", json_of(info.tokenizer)},
+               {"tensors", manifest.tensors}};
   if (!info.corpora.empty()) json["corpora"] = info.corpora;
   if (info.products) json["products"] = info.products->empty() ? Json() : Json::parse(*info.products);
   json["digest"] = digest_of(json.dump());
   return json.dump(2) + "\n";
 }
 
-Manifest read_manifest(const std::filesystem::path& directory) {
-  const std::filesystem::path file = directory / "manifest.json";
+Manifest read_manifest(const fs::path& directory) {
+  const fs::path file = directory / "manifest.json";
   try {
     Json json = Json::parse(read_file(file));
     check_format(json);
     const auto digest = json.at("digest").get<std::string>();
     json.erase("digest");
     if (digest != digest_of(json.dump())) throw InputError("damaged: its own digest does not match");
-    Manifest manifest = from_json(json);
-    manifest.info.directory = directory;
-    return manifest;
+    return from_json(json, directory);
   } catch (const std::exception& error) {
     throw InputError(fmt::format("{}: {}", file.string(), error.what()));
   }

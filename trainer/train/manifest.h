@@ -11,12 +11,12 @@
 
 namespace sluice::train {
 
-inline constexpr std::int64_t kCheckpointVersion = 1;
+inline constexpr std::int64_t kCheckpointVersion = 2;
 
 struct Manifest {
   CheckpointInfo info;
   std::map<std::string, SafetensorsDigests> tensors;  ///< by file name
-  std::map<std::string, std::string> files;           ///< other files: digest of the whole
+  std::map<std::string, std::string> files;           ///< of version 1, other files: digest of the whole
 };
 
 /// The settings of a model that its output depends on for given parameters, by key without "model.": not
@@ -27,8 +27,8 @@ struct Manifest {
 
 /// JSON text; it carries a digest of itself.
 [[nodiscard]] std::string manifest_text(const Manifest& manifest);
-/// Reads DIR/manifest.json. Throws InputError naming the file: missing, damaged, of another format or a newer
-/// version.
+/// Reads DIR/manifest.json; of version 1 the tokenizer's files beside it, too. Throws InputError naming the
+/// file: missing, damaged, of another format or a newer version.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& directory);
 
 }  // namespace sluice::train

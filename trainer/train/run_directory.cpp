@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 #include <utility>
 
 #include "trainer/train/errors.h"
@@ -16,6 +17,15 @@ namespace sluice::train {
 namespace {
 
 constexpr const char* kResolvedIni = "resolved.ini";
+constexpr const char* kComment = "# ";
+
+/// Opens resolved.ini, as comments. Runs of version 1 had it in a file of its own.
+std::string commented(const std::string& text) {
+  std::string comments;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) comments += kComment + line + "\n";
+  return comments;
+}
 
 bool is_run(const fs::path& directory) { return fs::exists(directory / kResolvedIni); }
 
@@ -122,8 +132,8 @@ OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const std::
     run.lock = lock_run(directory);
     prepare_ledger(options.train.ledger, 0);
   }
-  replace_file(directory / "build.txt", texts.build);
-  replace_file(directory / kResolvedIni, texts.resolved_ini);
+  fs::remove(directory / "build.txt");
+  replace_file(directory / kResolvedIni, commented(texts.build) + texts.resolved_ini);
   return run;
 }
 

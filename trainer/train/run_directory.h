@@ -45,7 +45,7 @@ inline constexpr const char* kSubmitPrefix = "submit.";
 
 /// Makes options.run.dir ready to be written to. An absent or empty one is created. One that holds a run is
 /// resumed: metrics and ledger are cut back to its newest good checkpoint; with run.new it is moved to NAME.1
-/// (2, ...) instead, its ledger likewise. Then resolved.ini and build.txt are written. Rank 0 alone calls it.
+/// (2, ...) instead, its ledger likewise. Then resolved.ini is written. Rank 0 alone calls it.
 /// Throws InputError for a directory that is neither empty nor a run, a run whose checkpoints are all bad,
 /// a directory that another job writes to, other data, a ledger that belongs to something else, and
 /// refusals of `compare`.

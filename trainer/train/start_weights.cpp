@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "dataio/tokenizer.h"
-#include "dataio/tokenizer_file.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/manifest.h"
 
@@ -33,14 +32,11 @@ std::vector<std::string> model_faults(const model::ModelOptions& stored, const m
 }  // namespace
 
 void check_same_tokenizer(const CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
-  const auto model_side = dataio::load_tokenizer(checkpoint.directory);
+  const auto model_side = load_tokenizer(checkpoint);
   const auto corpus_side = dataio::load_tokenizer(corpus.directory());
   const std::string ours = describe(*model_side);
   const std::string theirs = describe(*corpus_side);
-  if (ours == theirs &&
-      dataio::tokenizer_content(checkpoint.directory) == dataio::tokenizer_content(corpus.directory())) {
-    return;
-  }
+  if (ours == theirs && checkpoint.tokenizer == dataio::read_tokenizer_files(corpus.directory())) return;
   throw InputError(
       fmt::format("the corpus {} has the tokenizer {}, the checkpoint {} has {}{}: a model can only read the "
                   "ids that it learned with",

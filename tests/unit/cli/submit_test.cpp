@@ -190,11 +190,15 @@ TEST(SbatchCalls, AnArrayIsSplitAtTheSitesLimit) {
 TEST(Sweeps, ListsAndRangesGiveEveryCombination) {
   EXPECT_THAT(parse_sweep("optim.lr=1e-3,3e-4").values, ElementsAre("1e-3", "3e-4"));
   EXPECT_THAT(parse_sweep("run.seed=8..10").values, ElementsAre("8", "9", "10"));
+  EXPECT_THAT(parse_sweep("data.corpus=a:3,b:1;c").values, ElementsAre("a:3,b:1", "c"));
+  EXPECT_THAT(parse_sweep("data.corpus=a:3,b:1;").values, ElementsAre("a:3,b:1"));
+  EXPECT_THAT(parse_sweep("data.corpus=../a,../b").values, ElementsAre("../a", "../b"));
+  EXPECT_THAT(parse_sweep("data.corpus=../a").values, ElementsAre("../a"));
   EXPECT_THAT(combinations({parse_sweep("a=1,2"), parse_sweep("b=x,y")}),
               ElementsAre(ElementsAre("--a=1", "--b=x"), ElementsAre("--a=1", "--b=y"),
                           ElementsAre("--a=2", "--b=x"), ElementsAre("--a=2", "--b=y")));
-  for (const std::string word :
-       {"run.seed", "=1", "run.seed=", "run.seed=3..1", "run.seed=a..b", "run.seed=1..1e9"}) {
+  for (const std::string word : {"run.seed", "=1", "run.seed=", "run.seed=3..1", "run.seed=a..b",
+                                 "run.seed=1..1e9", "data.corpus=a:3,b:1"}) {
     EXPECT_THAT(faults_of([&] { (void)parse_sweep(word); }), ElementsAre(HasSubstr("--array " + word)))
         << word;
   }

@@ -37,8 +37,8 @@ class Report : public testing::Test {
  protected:
   void SetUp() override {
     run_.write("metrics.jsonl", metrics(40) + R"({"kind":"train","st)");
-    run_.write("resolved.ini", "[run]\ndir = runs/a<b\n[model]\nkind = gmlp\nlayers = 4\n");
-    run_.write("build.txt", "sluice 0.1.0\nLibTorch & co\n");
+    run_.write("resolved.ini",
+               "# sluice 0.1.0\n# LibTorch & co\n[run]\ndir = runs/a<b\n[model]\nkind = gmlp\nlayers = 4\n");
     run_.write("sample.txt", "if (a < b && c > d) \"</pre><script>alert(1)</script>\"");
     run_.write("eval.json",
                R"({"split":"valid","tokens":1000,"loss":1.5,"perplexity":4.4817,"bits_per_byte":2.164})");
@@ -68,7 +68,7 @@ TEST_F(Report, ShowsTheFinalNumbersOfTheEvaluation) {
 }
 
 TEST_F(Report, WithoutAnEvaluationTheLastValidationStandsAndEmptySectionsAreLeftOut) {
-  for (const char* file : {"eval.json", "sample.txt", "build.txt", "resolved.ini"})
+  for (const char* file : {"eval.json", "sample.txt", "resolved.ini"})
     std::filesystem::remove(run_.path() / file);
   const std::string page = html();
   EXPECT_THAT(page, HasSubstr("<dt>valid loss</dt><dd>2.5000"));

@@ -17,9 +17,10 @@ namespace fs = std::filesystem;
 namespace sluice::train {
 namespace {
 
+using std::string_literals::operator""s;
 using testing::HasSubstr;
 
-/// Saves one file, as the real ones do.
+/// Its files are no tokenizer, but have what the real ones have.
 class FileTokenizer : public dataio::Tokenizer {
  public:
   [[nodiscard]] std::string kind() const override { return "bytes"; }
@@ -27,7 +28,7 @@ class FileTokenizer : public dataio::Tokenizer {
   [[nodiscard]] std::int32_t end_of_document() const override { return 256; }
   void encode(std::string_view /*text*/, std::vector<std::int32_t>& /*out*/) const override {}
   [[nodiscard]] std::string decode(std::span<const std::int32_t> /*ids*/) const override { return ""; }
-  void save(const fs::path& directory) const override { std::ofstream(directory / "tokenizer.json") << "{}"; }
+  [[nodiscard]] dataio::TokenizerFiles files() const override { return {.json = "{}", .model = "a\0b"s}; }
 };
 
 const parallel::ArenaLayout& layout() {
@@ -112,6 +113,7 @@ TEST_F(CheckpointTest, ReadsBackEverything) {
   EXPECT_EQ(found->choices, expected.choices);
   EXPECT_EQ(found->products, expected.products);
   EXPECT_EQ(found->resolved_ini, expected.resolved_ini);
+  EXPECT_EQ(found->tokenizer, FileTokenizer().files());
 
   StateBuffers into = buffers(-1);
   load_checkpoint(*found, layout(), into);
@@ -169,9 +171,9 @@ TEST_F(CheckpointTest, FallsBackToTheNewestGoodOneWithAWarning) {
     const char* reason;
   };
   for (const auto& [file, from_end, reason] :
-       {Damage{"model.safetensors", 2, "norm.bias"},
-        Damage{"optimizer.safetensors", 2, "second_moment.norm.bias"},
-        Damage{"manifest.json", 20, "manifest.json"}, Damage{"tokenizer.json", 1, "tokenizer.json"}}) {
+       {Damage{"model.safetensors", 2, "second_moment.norm.bias"},
+        Damage{"model.safetensors", 2 + 2 * 4 * 21, "tensor norm.bias"},
+        Damage{"manifest.json", 20, "manifest.json"}}) {
     write(1);
     write(2);
     const fs::path newest = run() / "checkpoints" / "step-000002";
@@ -188,7 +190,7 @@ TEST_F(CheckpointTest, FallsBackToTheNewestGoodOneWithAWarning) {
 }
 
 TEST_F(CheckpointTest, MissingFilesAreFaults) {
-  for (const char* file : {"model.safetensors", "optimizer.safetensors", "tokenizer.json", "manifest.json"}) {
+  for (const char* file : {"model.safetensors", "manifest.json"}) {
     const fs::path checkpoint = write(4);
     fs::remove(checkpoint / file);
     ASSERT_FALSE(verify_checkpoint(checkpoint).empty()) << file;
@@ -199,9 +201,9 @@ TEST_F(CheckpointTest, MissingFilesAreFaults) {
 TEST_F(CheckpointTest, NewerFormatIsRefusedByVersion) {
   const fs::path file = write(4) / "manifest.json";
   auto json = nlohmann::json::parse(read_file(file));
-  json["version"] = 2;
+  json["version"] = 3;
   std::ofstream(file) << json;
-  EXPECT_THAT(verify_checkpoint(file.parent_path())[0], HasSubstr("version 2"));
+  EXPECT_THAT(verify_checkpoint(file.parent_path())[0], HasSubstr("version 3"));
 }
 
 TEST_F(CheckpointTest, NeitherRunNorCheckpointIsRefused) {

@@ -32,7 +32,7 @@ class WordTokenizer final : public dataio::Tokenizer {
     }
     return text;
   }
-  void save(const std::filesystem::path&) const override { throw std::logic_error("not used"); }
+  dataio::TokenizerFiles files() const override { throw std::logic_error("not used"); }
 };
 
 std::string streamed(const dataio::Tokenizer& tokenizer, std::vector<std::int32_t> context,
