@@ -66,8 +66,8 @@ cmake --install build/cpu ${1:+--prefix "$1"}
 END
 cat >"$home/train.sh" <<'END'
 set -e
-seq 1 4000 >text.txt
-"$1/bin/sluice" prepare --input text.txt --tokenizer train-sentencepiece:300 --out corpus
+cat "$1"/docs/*.md >text.txt
+"$1/bin/sluice" prepare --input text.txt --tokenizer train-sentencepiece:400 --out corpus
 "$1/launch/mpirun.sh" -n 2 -- sluice train --config "$1/configs/experiments/tiny.ini" --data.corpus=corpus --run.dir=run
 PATH=$1/packages/tools/bin:$PATH "$1/bin/sluice" report run
 "$1/bin/sluice" inspect run | grep -i "ranks\|world"
