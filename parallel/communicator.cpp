@@ -27,14 +27,14 @@ std::string describe(const at::Tensor& tensor) {
   return text.str();
 }
 
-/// Of two contiguous tensors of one size.
-void check_apart(const at::Tensor& send, const at::Tensor& receive) {
+/// Of two contiguous tensors.
+void check_apart(const char* operation, const at::Tensor& send, const at::Tensor& receive) {
   const auto begin = reinterpret_cast<std::uintptr_t>(send.const_data_ptr());
   const auto other = reinterpret_cast<std::uintptr_t>(receive.const_data_ptr());
-  const std::uintptr_t apart = begin > other ? begin - other : other - begin;
-  TORCH_CHECK(send.nbytes() == 0 || apart >= send.nbytes(),
-              "all_to_all_async: the buffers overlap, they begin ", apart, " bytes apart and have ",
-              send.nbytes());
+  TORCH_CHECK(send.nbytes() == 0 || receive.nbytes() == 0 || begin >= other + receive.nbytes() ||
+                  other >= begin + send.nbytes(),
+              operation, ": the buffers overlap, they begin ", begin > other ? begin - other : other - begin,
+              " bytes apart and have ", send.nbytes(), " and ", receive.nbytes());
 }
 
 /// A fault seen here stays with the communicator (see Work), so the destructor need not carry it.
@@ -185,10 +185,35 @@ Work Communicator::all_to_all_async(const at::Tensor& send, const at::Tensor& re
                   send.device() == receive.device(),
               "all_to_all_async: sends ", describe(send), " on ", send.device(), ", but receives into ",
               describe(receive), " on ", receive.device());
-  check_apart(send, receive);
+  check_apart("all_to_all_async", send, receive);
   std::string name = "all_to_all_async " + describe(send);
   const std::int64_t sequence = enter(name);
   return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_all_to_all(send, receive)));
+}
+
+Work Communicator::exchange_async(const at::Tensor& send, std::int64_t to, const at::Tensor& receive,
+                                  std::int64_t from) {
+  check_tensor("exchange_async", send);
+  check_tensor("exchange_async", receive);
+  check_root("exchange_async", to);
+  check_root("exchange_async", from);
+  TORCH_CHECK(send.scalar_type() == receive.scalar_type() && send.device() == receive.device(),
+              "exchange_async: sends ", describe(send), " on ", send.device(), ", but receives into ",
+              describe(receive), " on ", receive.device());
+  check_apart("exchange_async", send, receive);
+  std::string name = "exchange_async";  // lengths differ over ranks
+  const std::int64_t sequence = enter(name);
+  return Work(
+      std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_exchange(send, to, receive, from)));
+}
+
+std::unique_ptr<Communicator> Communicator::split(std::int64_t part) {
+  TORCH_CHECK(part >= 0 && part < size(), "split: part ", part, " of a group of ", size());
+  const std::string name = "split";
+  const Blocking blocking(*this, name, enter(name));
+  auto group = do_split(part);
+  group->set_cross_check(cross_check_);
+  return group;
 }
 
 void Communicator::broadcast(const at::Tensor& tensor, std::int64_t root) {

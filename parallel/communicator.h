@@ -93,6 +93,10 @@ class Communicator {
   /// Any type: chunk j of `send` goes to rank j, chunk i of `receive` comes from rank i. Same type, shape and
   /// device; the two do not overlap.
   Work all_to_all_async(const at::Tensor& send, const at::Tensor& receive);
+  /// All ranks at once, each with one message of any length: `send` goes to rank `to`, `receive` comes from
+  /// rank `from`, whose `to` is this rank and whose `send` has as many bytes. Any type; the two do not
+  /// overlap. What rings are made of.
+  Work exchange_async(const at::Tensor& send, std::int64_t to, const at::Tensor& receive, std::int64_t from);
   /// In place, blocking. `tensor`: contiguous, of any type; same shape and type on all ranks.
   void broadcast(const at::Tensor& tensor, std::int64_t root);
   /// Any bytes, of any length on the root; all get the root's.
@@ -106,6 +110,10 @@ class Communicator {
   /// Whether all_gather_async and all_to_all_async of exchange buffers leave the cores of a GPU alone: its
   /// copy engines move the bytes. The same on all ranks.
   [[nodiscard]] virtual bool has_copy_engines() const { return false; }
+  /// A group of its own for the ranks that give the same `part`, in their order here. Collective; must not
+  /// outlive this group. For tensors of GPUs make_nccl_communicator takes such a group; that of NCCL itself
+  /// throws c10::Error.
+  [[nodiscard]] std::unique_ptr<Communicator> split(std::int64_t part);
   /// Ends the whole job with this exit code, without waiting for other ranks.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
@@ -140,6 +148,9 @@ class Communicator {
   virtual std::unique_ptr<Work::Handle> do_reduce_scatter(const at::Tensor& tensor) = 0;
   virtual std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) = 0;
   virtual std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) = 0;
+  virtual std::unique_ptr<Work::Handle> do_exchange(const at::Tensor& send, std::int64_t to,
+                                                    const at::Tensor& receive, std::int64_t from) = 0;
+  virtual std::unique_ptr<Communicator> do_split(std::int64_t part) = 0;
   virtual void do_broadcast(const at::Tensor& tensor, std::int64_t root) = 0;
   virtual std::string do_broadcast_bytes(std::string bytes, std::int64_t root) = 0;
   virtual std::vector<std::string> do_all_gather(std::string_view bytes) = 0;

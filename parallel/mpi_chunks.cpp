@@ -4,7 +4,7 @@
 
 #include "parallel/mpi_internal.h"
 
-// Collectives that only move chunks: every message goes straight from its source to its place.
+// Operations that only move chunks: every message goes straight from its source to its place.
 namespace sluice::parallel {
 namespace {
 
@@ -47,6 +47,14 @@ std::unique_ptr<MpiOperation> start_mpi_all_to_all(const at::Tensor& send, const
   }
   if (chunk > 0)
     std::memcpy(to + place.rank * chunk, from + place.rank * chunk, static_cast<std::size_t>(chunk));
+  return std::make_unique<ChunkTransfer>(send, receive, std::move(place.messages));
+}
+
+std::unique_ptr<MpiOperation> start_mpi_exchange(const at::Tensor& send, std::int64_t to,
+                                                 const at::Tensor& receive, std::int64_t from,
+                                                 MpiPlace place) {
+  place.messages.receive(receive.data_ptr(), static_cast<std::int64_t>(receive.nbytes()), from, place.tag);
+  place.messages.send(send.data_ptr(), static_cast<std::int64_t>(send.nbytes()), to, place.tag);
   return std::make_unique<ChunkTransfer>(send, receive, std::move(place.messages));
 }
 

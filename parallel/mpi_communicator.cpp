@@ -54,6 +54,12 @@ class Transfer final : public MpiOperation {
   MpiMessages messages_;
 };
 
+/// MPI_THREAD_SERIALIZED: one call at a time in the whole process, whichever group makes it.
+std::timed_mutex& mpi_calls() {
+  static std::timed_mutex calls;
+  return calls;
+}
+
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(MPI_Comm communicator, MpiOptions options)
@@ -94,7 +100,7 @@ class MpiCommunicator final : public Communicator {
 
   [[noreturn]] void abort(int exit_code) override {
     abort_code_ = exit_code;  // a thread that polls sees it and makes the call itself
-    const std::unique_lock lock(calls_, std::chrono::seconds(5));
+    const std::unique_lock lock(mpi_calls(), std::chrono::seconds(5));
     if (lock.owns_lock()) {
       std::fflush(nullptr);
       MPI_Abort(MPI_COMM_WORLD, exit_code);
@@ -117,6 +123,19 @@ class MpiCommunicator final : public Communicator {
   }
   std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
     return start([&](MpiPlace place) { return start_mpi_all_to_all(send, receive, std::move(place)); });
+  }
+  std::unique_ptr<Work::Handle> do_exchange(const at::Tensor& send, std::int64_t to,
+                                            const at::Tensor& receive, std::int64_t from) override {
+    return start(
+        [&](MpiPlace place) { return start_mpi_exchange(send, to, receive, from, std::move(place)); });
+  }
+  std::unique_ptr<Communicator> do_split(std::int64_t part) override {
+    MPI_Comm group = MPI_COMM_NULL;
+    guarded([&] {
+      check_mpi(MPI_Comm_split(communicator_, static_cast<int>(part), static_cast<int>(rank_), &group),
+                "MPI_Comm_split");
+    });
+    return make_mpi_communicator(group, {.message_bytes = message_bytes_});
   }
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
     broadcast_bytes(tensor.data_ptr(), static_cast<std::int64_t>(tensor.nbytes()), root);
@@ -209,7 +228,7 @@ class MpiCommunicator final : public Communicator {
   /// One call into MPI at a time, and none after a fault (MpiError, PeerError).
   template <typename Call>
   void guarded(Call call) {
-    const std::lock_guard lock(calls_);
+    const std::lock_guard lock(mpi_calls());
     if (fault_) std::rethrow_exception(fault_);
     try {
       call();
@@ -254,7 +273,6 @@ class MpiCommunicator final : public Communicator {
       active_;  ///< kept after a fault: MPI may still write into their buffers
   std::unique_ptr<MpiArrivals> arrivals_;
   std::exception_ptr fault_;
-  std::timed_mutex calls_;
   std::atomic<int> abort_code_{-1};
 };
 

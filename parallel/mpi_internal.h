@@ -66,5 +66,8 @@ struct MpiPlace {
 [[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_all_gather(const at::Tensor& tensor, MpiPlace place);
 [[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_all_to_all(const at::Tensor& send,
                                                                  const at::Tensor& receive, MpiPlace place);
+[[nodiscard]] std::unique_ptr<MpiOperation> start_mpi_exchange(const at::Tensor& send, std::int64_t to,
+                                                               const at::Tensor& receive, std::int64_t from,
+                                                               MpiPlace place);
 
 }  // namespace sluice::parallel

@@ -181,6 +181,28 @@ class NcclCommunicator final : public Communicator {
     });
   }
 
+  std::unique_ptr<Work::Handle> do_exchange(const at::Tensor& send, std::int64_t to,
+                                            const at::Tensor& receive, std::int64_t from) override {
+    if (send.is_cpu()) return from_host(host_.exchange_async(send, to, receive, from));
+    if (send.numel() == 0 && receive.numel() == 0) return std::make_unique<NothingToDo>();
+    return start_always("ncclSend and ncclRecv", [&](ncclComm_t comm, cudaStream_t stream) {
+      ncclResult_t result = ncclGroupStart();
+      const auto queue = [&result](ncclResult_t next) {
+        if (result == ncclSuccess && next != ncclInProgress) result = next;
+      };
+      if (send.numel() > 0)
+        queue(ncclSend(send.data_ptr(), send.nbytes(), ncclUint8, static_cast<int>(to), comm, stream));
+      if (receive.numel() > 0)
+        queue(
+            ncclRecv(receive.data_ptr(), receive.nbytes(), ncclUint8, static_cast<int>(from), comm, stream));
+      const ncclResult_t end = ncclGroupEnd();
+      return result == ncclSuccess ? end : result;
+    });
+  }
+  std::unique_ptr<Communicator> do_split(std::int64_t) override {
+    TORCH_CHECK(false, "split: a group of NCCL is made over a part of the host's group");
+  }
+
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
     if (tensor.is_cpu()) return host_.broadcast(tensor, root);
     start("ncclBroadcast", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
@@ -213,6 +235,10 @@ class NcclCommunicator final : public Communicator {
   template <typename Enqueue>
   std::unique_ptr<Work::Handle> start(const char* call, const at::Tensor& tensor, Enqueue enqueue) {
     if (tensor.numel() == 0) return std::make_unique<NothingToDo>();
+    return start_always(call, enqueue);
+  }
+  template <typename Enqueue>
+  std::unique_ptr<Work::Handle> start_always(const char* call, Enqueue enqueue) {
     const c10::cuda::CUDAGuard guard(device_);
     const cudaStream_t current = c10::cuda::getCurrentCUDAStream(device_.index()).stream();
     auto handle = std::make_unique<StreamHandle>(events_, events_.take(), device_.index());

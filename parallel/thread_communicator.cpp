@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
@@ -29,7 +30,8 @@ struct Post {
   std::string signature;  ///< equal on all ranks, or they are out of step
   at::Tensor tensor;
   std::string bytes;
-  at::Tensor receive{};  ///< all_to_all alone
+  at::Tensor receive{};  ///< all_to_all and exchange alone
+  std::size_t to = 0;    ///< exchange alone
 };
 
 /// One operation of all ranks.
@@ -79,12 +81,25 @@ class Group {
     const std::lock_guard lock(mutex_);
     if (failure_.empty()) failure_ = reason;
     changed_.notify_all();
+    for (const auto& [key, part] : parts_) part.group->fail(reason);
   }
 
   void leave(std::size_t rank) {
     const std::lock_guard lock(mutex_);
     returned_[rank] = true;
     changed_.notify_all();
+    for (const auto& [key, part] : parts_)
+      if (const auto found = std::ranges::find(part.members, rank); found != part.members.end())
+        part.group->leave(static_cast<std::size_t>(found - part.members.begin()));
+  }
+
+  /// The group of `members` that the split number `split` makes, one for all who ask.
+  std::shared_ptr<Group> part(std::int64_t split, std::int64_t number, std::vector<std::size_t> members) {
+    const std::lock_guard lock(mutex_);
+    check_alive();
+    Part& part = parts_[{split, number}];
+    if (!part.group) part = {std::make_shared<Group>(members.size()), std::move(members)};
+    return part.group;
   }
 
   void publish(std::size_t rank, std::int64_t sequence) { published_[rank].store(sequence); }
@@ -117,8 +132,14 @@ class Group {
     check_alive();
   }
 
+  struct Part {
+    std::shared_ptr<Group> group;
+    std::vector<std::size_t> members;  ///< ranks of this group, in order
+  };
+
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::map<std::pair<std::int64_t, std::int64_t>, Part> parts_;  ///< by split and part
   std::map<std::int64_t, std::shared_ptr<Exchange>> open_;
   std::vector<std::int64_t> joined_;  ///< operations that each rank has joined
   std::vector<bool> returned_;
@@ -177,6 +198,15 @@ void transpose_chunks(Exchange& exchange) {
                   chunk_of(exchange.posts[from]->tensor, ranks, to), bytes);
 }
 
+void deliver(Exchange& exchange) {
+  for (const auto& post : exchange.posts) {
+    const at::Tensor& target = exchange.posts[post->to]->receive;
+    TORCH_CHECK(target.nbytes() == post->tensor.nbytes(), "exchange_async: ", post->tensor.nbytes(),
+                " bytes sent to rank ", post->to, ", which receives ", target.nbytes());
+    if (target.nbytes() > 0) std::memcpy(target.data_ptr(), post->tensor.const_data_ptr(), target.nbytes());
+  }
+}
+
 class ThreadHandle : public Work::Handle {
  public:
   ThreadHandle(Group& group, std::shared_ptr<Exchange> exchange)
@@ -197,7 +227,8 @@ std::string signature(const char* operation, const at::Tensor& tensor, std::int6
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(Group& group, std::size_t rank) : group_(group), rank_(rank) {}
+  ThreadCommunicator(std::shared_ptr<Group> group, std::size_t rank)
+      : shared_(std::move(group)), group_(*shared_), rank_(rank) {}
 
   [[nodiscard]] std::int64_t rank() const override { return static_cast<std::int64_t>(rank_); }
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(group_.size()); }
@@ -225,6 +256,20 @@ class ThreadCommunicator final : public Communicator {
 
   std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
     return start({signature("all_to_all", send, 0), send, {}, receive}, transpose_chunks);
+  }
+
+  std::unique_ptr<Work::Handle> do_exchange(const at::Tensor& send, std::int64_t to,
+                                            const at::Tensor& receive, std::int64_t /*from*/) override {
+    return start({"exchange", send, {}, receive, static_cast<std::size_t>(to)}, deliver);
+  }
+
+  std::unique_ptr<Communicator> do_split(std::int64_t part) override {
+    const std::vector<std::string> parts = do_all_gather(std::to_string(part));
+    std::vector<std::size_t> members;
+    for (std::size_t other = 0; other < parts.size(); ++other)
+      if (parts[other] == parts[rank_]) members.push_back(other);
+    const auto own = static_cast<std::size_t>(std::ranges::find(members, rank_) - members.begin());
+    return std::make_unique<ThreadCommunicator>(group_.part(splits_++, part, std::move(members)), own);
   }
 
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
@@ -263,8 +308,10 @@ class ThreadCommunicator final : public Communicator {
     return exchange;
   }
 
+  std::shared_ptr<Group> shared_;
   Group& group_;
   std::size_t rank_;
+  std::int64_t splits_ = 0;
 };
 
 struct Outcome {
@@ -272,21 +319,22 @@ struct Outcome {
   std::exception_ptr woken;  ///< thrown because of another rank
 };
 
-Outcome run_rank(Group& group, std::size_t rank, const std::function<void(Communicator&)>& body) {
+Outcome run_rank(const std::shared_ptr<Group>& group, std::size_t rank,
+                 const std::function<void(Communicator&)>& body) {
   Outcome outcome;
   try {
     ThreadCommunicator communicator(group, rank);
     body(communicator);
-    group.leave(rank);
+    group->leave(rank);
   } catch (const GroupBroken& broken) {
     outcome.woken = std::current_exception();
-    group.fail(broken.what());
+    group->fail(broken.what());
   } catch (const std::exception& error) {
     outcome.own = std::current_exception();
-    group.fail("rank " + std::to_string(rank) + " threw: " + error.what());
+    group->fail("rank " + std::to_string(rank) + " threw: " + error.what());
   } catch (...) {
     outcome.own = std::current_exception();
-    group.fail("rank " + std::to_string(rank) + " threw");
+    group->fail("rank " + std::to_string(rank) + " threw");
   }
   return outcome;
 }
@@ -296,7 +344,7 @@ Outcome run_rank(Group& group, std::size_t rank, const std::function<void(Commun
 void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body) {
   TORCH_CHECK(ranks >= 1, "a group has at least 1 rank, got ", ranks);
   const auto count = static_cast<std::size_t>(ranks);
-  Group group(count);
+  const auto group = std::make_shared<Group>(count);
   std::vector<Outcome> outcomes(count);
   std::vector<std::thread> threads;
   for (std::size_t rank = 0; rank < count; ++rank)

@@ -274,6 +274,30 @@ def case_fault(place, _):
     assert "train-00003.h5" in process.stdout and "rank" in process.stdout, process.stdout
 
 
+def case_shared(place, _):
+    """Ranks that share sequences train as one does, in each mode; stopped at sp 2 a run goes on at sp 1 and sp 4."""
+    settings = ("train.precision=fp64", "train.steps=5", "eval.every=5", "model.seq_len=37")
+    place.train("one", 1, *settings)
+    for mode in ("alltoall", "rowshard", "ring"):
+        shared = (*settings, f"parallel.sp_mode={mode}")
+        for sp, ranks, zero in ((2, 2, 0), (2, 4, 1), (3, 3, 1), (4, 4, 0)):
+            name = f"{mode}-{sp}-{ranks}"
+            place.train(name, ranks, *shared, f"parallel.sp={sp}", f"parallel.zero={zero}")
+            same_model(place, name, "one", 1e-10, 1e-10)
+            for found, expected in zip(place.losses(name, "valid"), place.losses("one", "valid"), strict=True):
+                assert abs(found - expected) <= 1e-10 * expected, f"{name}: valid loss {found}, {expected}"
+    steps = ("train.steps=200", "checkpoint.every=50", "eval.every=0", "train.precision=fp64")
+    place.train("straight", 0, *steps)
+    for sp, ranks in ((1, 1), (4, 4)):
+        name = f"to-{sp}"
+        stop(place, name, 2, 60, signal.SIGTERM, "parallel.sp=2", *steps)
+        place.train(name, ranks, f"parallel.sp={sp}", *steps)
+        place.check_ledger(name, 200)
+        same_model(place, name, "straight", 1e-6, 1e-8)
+    output = place.check(place.command("odd", 3, *steps, "parallel.sp=2"), code=2)
+    assert "parallel.sp: 2 ranks for each sequence do not divide 3 ranks" in output, output
+
+
 def case_refusals(place, _):
     """What all ranks agree on is told once: a loss that is not finite (exit 1), settings that cannot be (exit 2)."""
     wild = ("optim.lr=1e4", "optim.clip=0", "optim.warmup_steps=0", "model.init_std=100", "train.steps=500", "train.max_skipped=0")

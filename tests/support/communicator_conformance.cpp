@@ -280,6 +280,8 @@ const std::vector<ConformanceCase>& conformance_cases() {
     };
     const auto& chunks = chunk_conformance_cases();
     all.insert(all.end(), chunks.begin(), chunks.end());
+    const auto& parts = part_conformance_cases();
+    all.insert(all.end(), parts.begin(), parts.end());
     return all;
   }();
   return cases;

@@ -18,5 +18,7 @@ struct ConformanceCase {
 const std::vector<ConformanceCase>& conformance_cases();
 /// Those of them that are about tensors cut into chunks.
 const std::vector<ConformanceCase>& chunk_conformance_cases();
+/// Those about messages between two ranks and groups within groups.
+const std::vector<ConformanceCase>& part_conformance_cases();
 
 }  // namespace sluice::tests

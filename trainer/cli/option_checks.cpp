@@ -91,6 +91,35 @@ void check_schedule(const train::RunOptions& o, Faults& faults) {
   }
 }
 
+/// What ranks that share a sequence (parallel.sp) cannot compute.
+void check_sharing(const train::RunOptions& o, Faults& faults) {
+  const auto& p = o.parallel;
+  if (p.sp == 1) return;
+  const auto refuse = [&](const std::string& key, const std::string& value, const std::string& allowed) {
+    faults.push_back({{"parallel.sp", key},
+                      fmt::format("parallel.sp = {}: ranks share sequences where {} is {}, not {}", p.sp, key,
+                                  allowed, value)});
+  };
+  const auto& m = o.model;
+  if (m.kind == "mixer") refuse("model.kind", m.kind, "gmlp or transformer");
+  if (m.kind == "transformer" && (p.sp_mode == "alltoall" || p.sp_mode == "ring"))
+    refuse("parallel.sp_mode", p.sp_mode, "auto or rowshard for a transformer, whose keys are gathered");
+  if (m.token_shift > 0) refuse("model.token_shift", std::to_string(m.token_shift), "0");
+  if (m.dropout > 0) refuse("model.dropout", fmt::format("{}", m.dropout), "0");
+  if (p.sp > m.seq_len)
+    faults.push_back(
+        {{"parallel.sp", "model.seq_len"},
+         fmt::format("parallel.sp = {}: must be at most model.seq_len = {}, or a rank would hold "
+                     "no position",
+                     p.sp, m.seq_len)});
+  if (p.sp_mode == "alltoall" && m.spatial_heads > 1)
+    faults.push_back(
+        {{"parallel.sp_mode", "model.spatial_heads"},
+         fmt::format("parallel.sp_mode = alltoall: deals out channels, which model.spatial_heads "
+                     "= {} groups; allowed are auto, rowshard and ring",
+                     m.spatial_heads)});
+}
+
 std::string refuse_steps(const train::RunOptions& before, const train::RunOptions& now, std::int64_t step) {
   const auto old_steps = before.train.steps;
   const auto new_steps = now.train.steps;
@@ -127,6 +156,7 @@ std::vector<CombinationFault> check_combinations(const train::RunOptions& option
   for (auto& fault : check_model(options)) faults.push_back(std::move(fault));
   check_steps(options, faults);
   check_schedule(options, faults);
+  check_sharing(options, faults);
   return faults;
 }
 

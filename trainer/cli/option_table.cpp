@@ -159,6 +159,20 @@ std::vector<OptionRow> cadence_rows() {
       integer("parallel.zero", &R::parallel, &train::ParallelOptions::zero, {0, 1},
               {"", "1: each rank holds its slices of the optimizer's state alone (ZeRO-1); the same results",
                kFree, ""}),
+      integer(
+          "parallel.sp", &R::parallel, &train::ParallelOptions::sp, {1, 4096},
+          {"ranks",
+           "ranks that share each sequence, every one with some of its positions; divides the ranks of the "
+           "job. The same results",
+           kFree, ""}),
+      choice("parallel.sp_mode", &R::parallel, &train::ParallelOptions::sp_mode,
+             {"auto", "alltoall", "rowshard", "ring"},
+             {"",
+              "how they mix positions: alltoall gives each all positions of some channels, rowshard all "
+              "positions and its rows of W, ring the same block by block; auto: alltoall, which moves the "
+              "least, "
+              "or for several spatial heads ring; keys and values of attention are gathered in any mode",
+              kFree, ""}),
       number("parallel.bucket_mb", &R::parallel, &train::ParallelOptions::bucket_mb, {0, 1e5},
              {"MB of 10^6 bytes",
               "gradients are exchanged in pieces of this size; 0: on GPUs from their link's measured latency "

@@ -13,6 +13,7 @@
 
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/residual_norm.h"
+#include "trainer/kernels/sharded_mixing.h"
 #include "trainer/kernels/token_shift.h"
 
 namespace sluice::kernels {
@@ -117,9 +118,12 @@ at::Tensor gate_of(const at::Tensor& bypass_BTc, const at::Tensor& mixed_BTc, co
 
 at::Tensor gate_positions(const Expanded& expanded, std::int64_t batch, const GmlpBlock& block) {
   const GateInputs inputs = activate_halves(expanded, batch, block);
-  at::Tensor mixed = mix_positions(inputs.gate_BTc, spatial_mix(block));
+  at::Tensor mixed = block.exchange
+                         ? mix_sharded_positions(inputs.gate_BTc, spatial_mix(block), *block.exchange)
+                         : mix_positions(inputs.gate_BTc, spatial_mix(block));
   if (const TinyAttention& attention = block.variant.attention; attention.defined())
-    mixed = mixed.add(attend(tiny_head(inputs.qkv_T3a, batch), block.mixing, attention).view(mixed.sizes()));
+    mixed = mixed.add(attend(tiny_head(inputs.qkv_T3a, batch), block.mixing, attention, block.exchange)
+                          .view(mixed.sizes()));
   return gate_of(inputs.bypass_BTc, mixed, block);
 }
 

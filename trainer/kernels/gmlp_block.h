@@ -7,6 +7,7 @@
 #include "trainer/kernels/dropout.h"
 #include "trainer/kernels/mixing.h"
 #include "trainer/kernels/recompute.h"
+#include "trainer/kernels/sequence_exchange.h"
 #include "trainer/kernels/spatial_mixing.h"
 #include "trainer/kernels/tiny_attention.h"
 
@@ -59,7 +60,9 @@ struct GmlpBlock {
   double norm_eps = 1e-5;
   Recompute recompute = Recompute::kNone;  ///< by gmlp_block, where it records autograd
   GmlpVariant variant = {};
-  double skip_rate = 0;         ///< stochastic depth: share of samples whose branch is left out in training
+  double skip_rate = 0;  ///< stochastic depth: share of samples whose branch is left out in training
+  const SequenceExchange* exchange =
+      nullptr;                  ///< with whom this rank shares its sequences; none: it has them whole
   std::int64_t first_site = 0;  ///< of draws: this and the next kGmlpSites - 1 are the block's
 };
 /// Dropout of the branch, and whether a sample skips it.
@@ -73,7 +76,8 @@ inline constexpr std::int64_t kGmlpSites = 2;
 /// x_BTd -> x + contract(gate(u, W v + b)), with u and v by GateKind from gelu(expand(norm(x))), v
 /// normalised, W[:T, :T] and b[:T]. x_BTd contiguous, of residual_type; returns [B, T, d] contiguous, of x's
 /// type. `rates` (whatever its site) drops of the branch, and its seed and samples decide who skips it: what
-/// is kept is divided by the share that is kept.
+/// is kept is divided by the share that is kept. With an exchange T is this rank's positions; no shift is
+/// possible then.
 [[nodiscard]] at::Tensor gmlp_block(const at::Tensor& x_BTd, const GmlpBlock& block,
                                     const Dropout& rates = {});
 

@@ -4,6 +4,7 @@
 #include <ATen/ops/mm.h>
 
 #include "trainer/kernels/attention.h"
+#include "trainer/kernels/sharded_attention.h"
 
 namespace sluice::kernels {
 
@@ -17,8 +18,11 @@ TinyHead tiny_head(const at::Tensor& qkv_T3a, std::int64_t batch) {
   return {parts[0], parts[1], parts[2]};
 }
 
-at::Tensor attend(const TinyHead& head, Mixing mixing, const TinyAttention& attention) {
-  const at::Tensor attended = kernels::attention(head.q_B1Ta, head.k_B1Sa, head.v_B1Sa, mixing);
+at::Tensor attend(const TinyHead& head, Mixing mixing, const TinyAttention& attention,
+                  const SequenceExchange* exchange) {
+  const at::Tensor attended =
+      exchange ? sharded_attention(head.q_B1Ta, head.k_B1Sa, head.v_B1Sa, mixing, *exchange)
+               : kernels::attention(head.q_B1Ta, head.k_B1Sa, head.v_B1Sa, mixing);
   return at::addmm(attention.out_bias, attended.reshape({-1, attended.size(3)}), attention.out_weight.t());
 }
 

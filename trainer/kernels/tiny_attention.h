@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "trainer/kernels/mixing.h"
+#include "trainer/kernels/sequence_exchange.h"
 
 // The single small head that makes a gMLP an aMLP (arXiv 2105.08050, section 4.3 and figure 6), by
 // attention.h. Shape suffixes: B batch, T positions, S positions seen, d d_model, a channels of the head, c
@@ -28,7 +29,9 @@ struct TinyHead {
 };
 [[nodiscard]] TinyHead tiny_head(const at::Tensor& qkv_T3a, std::int64_t batch);
 
-/// out(softmax(q k' / sqrt(a)) v): [B T, c]. kCausal: T = S.
-[[nodiscard]] at::Tensor attend(const TinyHead& head, Mixing mixing, const TinyAttention& attention);
+/// out(softmax(q k' / sqrt(a)) v): [B T, c]. kCausal: T = S. `exchange`: the head has the positions that this
+/// rank holds (sharded_attention.h).
+[[nodiscard]] at::Tensor attend(const TinyHead& head, Mixing mixing, const TinyAttention& attention,
+                                const SequenceExchange* exchange = nullptr);
 
 }  // namespace sluice::kernels

@@ -8,6 +8,7 @@
 
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/residual_norm.h"
+#include "trainer/kernels/sharded_attention.h"
 
 namespace sluice::kernels {
 namespace {
@@ -26,9 +27,15 @@ NormedStream add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& input_
 enum Site : std::int64_t { kSoftmax, kAttentionBranch, kMlpBranch };
 static_assert(kMlpBranch + 1 == kDropoutSites);
 
+at::Tensor attend_shared(const Heads& heads, const TransformerBlock& block) {
+  at::Tensor bias;
+  if (block.relative.defined()) bias = relative_bias(block.relative, block.exchange->rows().positions());
+  return sharded_attention(heads.q, heads.k, heads.v, block.mixing, *block.exchange, bias);
+}
+
 at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block, const Dropout& rates) {
   const Heads heads = project_heads(x_BTd, block, 0);
-  const at::Tensor attended = attend(heads, block, rates);
+  const at::Tensor attended = block.exchange ? attend_shared(heads, block) : attend(heads, block, rates);
   return finish_block(heads.x_BTd, attended, block, rates);
 }
 

@@ -10,6 +10,7 @@
 #include "trainer/kernels/recompute.h"
 #include "trainer/kernels/relative_bias.h"
 #include "trainer/kernels/residual_norm.h"
+#include "trainer/kernels/sequence_exchange.h"
 
 // A pre-norm Transformer's block (Radford et al. 2019; with RMS norm, SwiGLU and rotary positions
 // Touvron et al. 2023) by ATen operators that record autograd. Shape suffixes: B batch, T positions of this
@@ -46,11 +47,14 @@ struct TransformerBlock {
   Linear contract;  ///< [d, f]
   std::int64_t heads = 1;
   AttentionKind attention = AttentionKind::kFull;
-  RotaryTable rotary;     ///< of n positions; undefined without rotary positions
+  RotaryTable rotary;  ///< of n positions, or with an exchange those that this rank holds; undefined without
+                       ///< rotary positions
   RelativeBias relative;  ///< undefined without relative positions
   Activation activation = Activation::kGelu;
   Mixing mixing = Mixing::kCausal;
   Recompute recompute = Recompute::kNone;  ///< kNone or kBlock
+  const SequenceExchange* exchange =
+      nullptr;                  ///< with whom this rank shares its sequences; none: it has them whole
   std::int64_t first_site = 0;  ///< of dropout: this and the next kDropoutSites - 1 are the block's
 };
 /// The softmax of attention, its branch, the branch of the MLP.
@@ -58,7 +62,8 @@ inline constexpr std::int64_t kDropoutSites = 3;
 
 /// x + attention, then + mlp, each of the norm of what it is added to; `rates` (whatever its site) drops
 /// of both branches and of attention's softmax. x_BTd contiguous, of residual_type;
-/// returns [B, T, d] contiguous, of x's type.
+/// returns [B, T, d] contiguous, of x's type. With an exchange T is this rank's positions, keys and values
+/// are gathered, and the softmax cannot drop.
 [[nodiscard]] at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block,
                                            const Dropout& rates = {});
 

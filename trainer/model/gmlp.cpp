@@ -10,6 +10,7 @@
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
 #include "trainer/kernels/fused_block.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/model/parameters.h"
 #include "trainer/model/positions.h"
 
@@ -120,13 +121,32 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   return x_BTd;
 }
 
-kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates) const {
+at::Tensor Gmlp::embed_held(const at::Tensor& tokens_Bt, const kernels::SequenceExchange& exchange) const {
+  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt);
+  if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
+  if (!positions_.defined()) return x_Btd;
+  return x_Btd.add(positions_.index_select(0, kernels::held_positions(exchange, positions_.device())));
+}
+
+void Gmlp::shard_sequence(const kernels::SequenceExchange* exchange) {
+  TORCH_CHECK(exchange == nullptr || exchange->rows().positions() == options_.seq_len,
+              "sequences of a model of ", options_.seq_len, " positions");
+  TORCH_CHECK(exchange == nullptr || (options_.token_shift == 0 && options_.dropout == 0),
+              "token shift and dropout cannot share a sequence among ranks");
+  exchange_ = exchange;
+}
+
+kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates,
+                                     const kernels::SequenceExchange* exchange) const {
   announce(0);
-  kernels::ResidualStream stream{kernels::dropout(embed(tokens_BT, 0), rates.at(kEmbeddingSite)), {}, {}};
+  const at::Tensor embedded = exchange ? embed_held(tokens_BT, *exchange) : embed(tokens_BT, 0);
+  kernels::ResidualStream stream{kernels::dropout(embedded, rates.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    const kernels::GmlpBlock& block = blocks_[layer];
+    kernels::GmlpBlock block = blocks_[layer];
+    block.exchange = exchange;
     announce(last_of_block_[layer]);
-    if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates))
+    // The fused block's spatial kernels multiply whole matrices alone.
+    if (!exchange && kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates))
       stream = kernels::fused_block(stream, block);
     else
       stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block, rates);
@@ -158,16 +178,17 @@ at::Tensor Gmlp::training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor
                                    const at::Tensor& samples_B) const {
   return loss_with(
       tokens_BT, targets_BT,
-      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite});
+      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite},
+      exchange_);
 }
 
 at::Tensor Gmlp::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
-                           const kernels::Dropout& rates) const {
+                           const kernels::Dropout& rates, const kernels::SequenceExchange* exchange) const {
   static_assert(kIgnore == kernels::kIgnoredTarget);
   TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
               ", targets of shape ", targets_BT.sizes());
-  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, rates)), head_weight_, head_bias_,
-                                       targets_BT.reshape({-1}));
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, rates, exchange)), head_weight_,
+                                       head_bias_, targets_BT.reshape({-1}));
 }
 
 }  // namespace sluice::model

@@ -30,6 +30,7 @@ class Gmlp final : public LanguageModel {
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
+  void shard_sequence(const kernels::SequenceExchange* exchange) override;
   [[nodiscard]] std::unique_ptr<DecodeCache> make_cache() const override;
   [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const override;
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
@@ -37,11 +38,16 @@ class Gmlp final : public LanguageModel {
  private:
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
-  /// embed and all blocks; `rates` of dropout, with the samples by which all draws are made.
-  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT,
-                                               const kernels::Dropout& rates) const;
+  /// embed of the positions that this rank holds.
+  [[nodiscard]] at::Tensor embed_held(const at::Tensor& tokens_Bt,
+                                      const kernels::SequenceExchange& exchange) const;
+  /// embed and all blocks; `rates` of dropout, with the samples by which all draws are made. `exchange`: the
+  /// tokens are the positions that this rank holds.
+  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates,
+                                               const kernels::SequenceExchange* exchange = nullptr) const;
   [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
-                                     const kernels::Dropout& rates) const;
+                                     const kernels::Dropout& rates,
+                                     const kernels::SequenceExchange* exchange = nullptr) const;
   /// The next positions of one sequence, a whole prompt or one token: the last one's logits [V].
   [[nodiscard]] at::Tensor advance(const at::Tensor& tokens_1T, DecodeCache& cache) const;
   /// Final norm: [..., d] -> [T, d], leading dimensions flattened.
@@ -56,10 +62,11 @@ class Gmlp final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
-  std::vector<std::int64_t> last_of_block_;  ///< index of each block's last parameter
-  std::int64_t parameters_ = 0;              ///< how many there are
-  at::Tensor embedding_;                     ///< [V, d]
-  at::Tensor positions_;                     ///< [n, d] sinusoids of the residual stream's type, or undefined
+  std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
+  const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
+  std::int64_t parameters_ = 0;                          ///< how many there are
+  at::Tensor embedding_;                                 ///< [V, d]
+  at::Tensor positions_;  ///< [n, d] sinusoids of the residual stream's type, or undefined
   std::vector<kernels::GmlpBlock> blocks_;
   at::Tensor norm_weight_;
   at::Tensor norm_bias_;

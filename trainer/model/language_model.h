@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 
 #include <cstdint>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "trainer/kernels/recompute.h"
+#include "trainer/kernels/sequence_exchange.h"
 #include "trainer/model/options.h"
 
 // Shape suffixes, here and below: B batch, T positions of this call (T <= n), V vocabulary, d d_model, f
@@ -50,6 +52,14 @@ class LanguageModel {
   /// parameters up to index `last` that they have not used before in that call: parameters may still be on
   /// their way until then.
   virtual void on_parameter_use(std::function<void(std::int64_t last)> before_use) = 0;
+
+  /// Gives training_loss_sum `exchange`, which outlives the model: from then on it takes the positions of its
+  /// sequences that this rank holds (SequenceRows::held), and its loss is the rank's share. Other calls keep
+  /// taking whole sequences. None: training_loss_sum does so again. Throws c10::Error for what a model
+  /// cannot share.
+  virtual void shard_sequence(const kernels::SequenceExchange* exchange) {
+    TORCH_CHECK(exchange == nullptr, "this family of models cannot share a sequence among ranks");
+  }
 
   [[nodiscard]] virtual std::unique_ptr<DecodeCache> make_cache() const = 0;
   /// Encodes tokens_T (T <= n) from an emptied cache; returns the last position's logits [V]. No autograd.

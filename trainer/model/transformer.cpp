@@ -9,6 +9,7 @@
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
 #include "trainer/kernels/gmlp_block.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/model/parameter_list.h"
 #include "trainer/model/parameters.h"
 #include "trainer/model/positions.h"
@@ -80,12 +81,34 @@ at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) c
   return x_BTd;
 }
 
-at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout) const {
+at::Tensor Transformer::embed_held(const at::Tensor& tokens_Bt) const {
+  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt);
+  if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
+  if (learned_positions_.defined()) x_Btd = x_Btd.add(learned_positions_.index_select(0, held_));
+  if (fixed_positions_.defined()) x_Btd = x_Btd.add(fixed_positions_.index_select(0, held_));
+  return x_Btd;
+}
+
+void Transformer::shard_sequence(const kernels::SequenceExchange* exchange) {
+  TORCH_CHECK(exchange == nullptr || exchange->rows().positions() == options_.seq_len,
+              "sequences of a model of ", options_.seq_len, " positions");
+  TORCH_CHECK(exchange == nullptr || options_.dropout == 0, "dropout cannot share a sequence among ranks");
+  exchange_ = exchange;
+  held_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
+}
+
+at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                               const kernels::SequenceExchange* exchange) const {
   announce(learned_positions_.defined() ? 1 : 0);
-  at::Tensor x_BTd = kernels::dropout(embed(tokens_BT, 0), dropout.at(kEmbeddingSite));
+  at::Tensor x_BTd =
+      kernels::dropout(exchange ? embed_held(tokens_BT) : embed(tokens_BT, 0), dropout.at(kEmbeddingSite));
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     announce(last_of_block_[layer]);
-    x_BTd = kernels::transformer_block(x_BTd, blocks_[layer], dropout);
+    kernels::TransformerBlock block = blocks_[layer];
+    block.exchange = exchange;
+    if (exchange && block.rotary.cos.defined())
+      block.rotary = {block.rotary.cos.index_select(0, held_), block.rotary.sin.index_select(0, held_)};
+    x_BTd = kernels::transformer_block(x_BTd, block, dropout);
   }
   announce(parameters_ - 1);
   return x_BTd;
@@ -114,15 +137,17 @@ at::Tensor Transformer::training_loss_sum(const at::Tensor& tokens_BT, const at:
                                           const at::Tensor& samples_B) const {
   return loss_with(
       tokens_BT, targets_BT,
-      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite});
+      {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite},
+      exchange_);
 }
 
 at::Tensor Transformer::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
-                                  const kernels::Dropout& dropout) const {
+                                  const kernels::Dropout& dropout,
+                                  const kernels::SequenceExchange* exchange) const {
   TORCH_CHECK(tokens_BT.sizes() == targets_BT.sizes(), "tokens of shape ", tokens_BT.sizes(),
               ", targets of shape ", targets_BT.sizes());
-  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, dropout)), head_weight_, head_bias_,
-                                       targets_BT.reshape({-1}));
+  return kernels::linear_cross_entropy(final_norm(encode(tokens_BT, dropout, exchange)), head_weight_,
+                                       head_bias_, targets_BT.reshape({-1}));
 }
 
 }  // namespace sluice::model

@@ -30,6 +30,7 @@ class Transformer final : public LanguageModel {
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
+  void shard_sequence(const kernels::SequenceExchange* exchange) override;
   [[nodiscard]] std::unique_ptr<DecodeCache> make_cache() const override;
   [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, DecodeCache& cache) const override;
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
@@ -37,10 +38,14 @@ class Transformer final : public LanguageModel {
  private:
   /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
   [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
-  /// embed and all blocks.
-  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout) const;
+  /// embed of the positions that this rank holds.
+  [[nodiscard]] at::Tensor embed_held(const at::Tensor& tokens_Bt) const;
+  /// embed and all blocks, of whole sequences or of what this rank holds of them.
+  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                                  const kernels::SequenceExchange* exchange = nullptr) const;
   [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
-                                     const kernels::Dropout& dropout) const;
+                                     const kernels::Dropout& dropout,
+                                     const kernels::SequenceExchange* exchange = nullptr) const;
   /// [..., d] -> [T, d], leading dimensions flattened.
   [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
   /// Final norm and output projection: [..., d] -> [..., V].
@@ -53,11 +58,13 @@ class Transformer final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
-  std::vector<std::int64_t> last_of_block_;  ///< index of each block's last parameter
-  std::int64_t parameters_ = 0;              ///< how many there are
-  at::Tensor embedding_;                     ///< [V, d]
-  at::Tensor learned_positions_;             ///< [n, d], or undefined
-  at::Tensor fixed_positions_;               ///< [n, d] sinusoids of the residual stream's type, or undefined
+  std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
+  const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
+  at::Tensor held_;                                      ///< positions that this rank holds then
+  std::int64_t parameters_ = 0;                          ///< how many there are
+  at::Tensor embedding_;                                 ///< [V, d]
+  at::Tensor learned_positions_;                         ///< [n, d], or undefined
+  at::Tensor fixed_positions_;  ///< [n, d] sinusoids of the residual stream's type, or undefined
   std::vector<kernels::TransformerBlock> blocks_;
   kernels::Norm final_norm_;
   at::Tensor head_weight_;  ///< [V, d]; the embedding if tied

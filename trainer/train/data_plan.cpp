@@ -24,18 +24,26 @@ dataio::Order sample_order(const RunOptions& options, const dataio::SplitLayout&
   return {window_plan(options, split), options.data.seed};
 }
 
-void check_global_batch(const RunOptions& options, const parallel::Communicator& world) {
-  if (options.train.global_batch >= world.size()) return;
-  throw InputError(
-      fmt::format("train.global_batch: {} sequences for {} ranks; allowed is at least one for each",
-                  options.train.global_batch, world.size()));
+void check_ranks(const RunOptions& options, const parallel::Communicator& world, c10::Device device) {
+  const std::int64_t sp = options.parallel.sp;
+  if (world.size() % sp != 0)
+    throw InputError(
+        fmt::format("parallel.sp: {} ranks for each sequence do not divide {} ranks", sp, world.size()));
+  if (sp > 1 && device.is_cuda())
+    throw InputError(fmt::format(
+        "parallel.sp: {} on a GPU; allowed is 1, or any number on CPU ranks (train.device = cpu)", sp));
+  const std::int64_t rows = world.size() / sp;
+  if (options.train.global_batch >= rows) return;
+  throw InputError(fmt::format("train.global_batch: {} sequences for {} {}; allowed is at least one for each",
+                               options.train.global_batch, rows,
+                               sp == 1 ? "ranks" : fmt::format("groups of parallel.sp = {} ranks", sp)));
 }
 
 dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicator& world) {
   return {.global_batch = options.train.global_batch,
           .micro_batch = options.train.micro_batch,
-          .world_size = world.size(),
-          .rank = world.rank()};
+          .world_size = world.size() / options.parallel.sp,
+          .rank = world.rank() / options.parallel.sp};
 }
 
 dataio::LoaderOptions loader_options(const RunOptions& options, at::Device device,

@@ -1,6 +1,7 @@
 #include "trainer/train/host_step.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
@@ -39,6 +40,8 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * form_.targets)) {
+  if (const kernels::SequenceExchange* const sequence = replica_.sequence())
+    held_t_ = at::tensor(sequence->rows().held(sequence->rank()));
   replica_.on_gradient_ready([this](std::int64_t entry) {
     if (reducing_) reducer_.mark_ready(entry);
   });
@@ -116,7 +119,10 @@ double HostStep::accumulate(const dataio::Batch& batch, StepResult& result) {
   Stopwatch watch;
   fill_tokens(batch);
   std::optional<TraceRange> range(std::in_place, "forward");
-  const at::Tensor loss = replica_.model().training_loss_sum(tokens_BT_, targets_BT_, samples_B_);
+  const auto held = [this](const at::Tensor& all_BT) {
+    return held_t_.defined() ? all_BT.index_select(1, held_t_) : all_BT;
+  };
+  const at::Tensor loss = replica_.model().training_loss_sum(held(tokens_BT_), held(targets_BT_), samples_B_);
   const double loss_sum = loss.item().toDouble();
   result.forward_s += watch.lap();
   range.reset();

@@ -47,6 +47,7 @@ class HostStep final : public TrainStep {
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
   at::Tensor samples_B_;
+  at::Tensor held_t_;  ///< positions of the sequence that this rank computes; undefined: all
   SampleForm form_;
   double gradient_scale_;  ///< 1 / targets of the global batch
   bool reducing_ = false;

@@ -56,6 +56,8 @@ struct CheckpointOptions {
 };
 
 struct ParallelOptions {
+  std::int64_t sp = 1;                    ///< ranks that share each sequence; the others take other samples
+  std::string sp_mode = "auto";           ///< how they mix positions: auto | alltoall | rowshard | ring
   double bucket_mb = 0;                   ///< gradient bucket, MB of 1e6 bytes; 0: from what was measured
   std::int64_t zero = 0;                  ///< 1: each rank holds its slices of the optimizer's state alone
   std::string exchange = "kernels";       ///< what moves data between GPUs: kernels | copy_engines

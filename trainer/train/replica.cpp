@@ -136,6 +136,11 @@ void Replica::on_parameter_use(std::function<void(std::int64_t entry)> before_us
   model_->on_parameter_use(std::move(before_use));
 }
 
+void Replica::shard_sequence(const kernels::SequenceExchange* exchange) {
+  model_->shard_sequence(exchange);
+  sequence_ = exchange;
+}
+
 model::Recompute recompute_of(const TrainOptions& options) {
   if (options.recompute == "gate") return model::Recompute::kGate;
   if (options.recompute == "block") return model::Recompute::kBlock;

@@ -69,6 +69,9 @@ class Replica {
   void on_gradient_ready(const std::function<void(std::int64_t entry)>& ready);
   /// Calls `before_use(entry)` before a forward uses entries up to that one.
   void on_parameter_use(std::function<void(std::int64_t entry)> before_use);
+  /// Trains from now on the positions that this rank holds (LanguageModel::shard_sequence).
+  void shard_sequence(const kernels::SequenceExchange* exchange);
+  [[nodiscard]] const kernels::SequenceExchange* sequence() const { return sequence_; }
 
  private:
   model::ModelOptions options_;
@@ -80,6 +83,7 @@ class Replica {
   at::Tensor rounded_;
   at::Tensor gradients_;
   std::vector<at::Tensor> leaves_;
+  const kernels::SequenceExchange* sequence_ = nullptr;
   std::unique_ptr<model::LanguageModel> model_;
 };
 

@@ -30,6 +30,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
+  sequence_ = std::make_unique<SequenceRanks>(options_, world_);
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
   make_replica();
@@ -47,7 +48,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 }
 
 void Session::open_on_rank_zero() {
-  check_global_batch(options_, world_);
+  check_ranks(options_, world_, device_.device());
   static_cast<void>(
       placement_for(options_.train.precision, device_.device()));  // refused before files are made
   corpora_ = open_corpora(options_);
@@ -101,6 +102,7 @@ void Session::make_replica() {
   replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
                                        buckets, recompute_of(options_.train),
                                        parameter_owner(sharding_of(options_), placement, world_.rank()));
+  replica_->shard_sequence(sequence_->exchange());
   step_ = make_train_step(*replica_, step_plan(options_, slicing_of(options_, world_)), device_.exchange());
 }
 

@@ -24,6 +24,7 @@
 #include "trainer/train/records.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/run_directory.h"
+#include "trainer/train/sequence_ranks.h"
 #include "trainer/train/sink.h"
 #include "trainer/train/step.h"
 
@@ -92,6 +93,7 @@ class Session {
   SessionContext context_;
   parallel::Communicator& world_;
   DeviceGroup device_;
+  std::unique_ptr<SequenceRanks> sequence_;
 
   std::vector<OpenCorpus> corpora_;
   std::optional<CheckpointInfo> resumed_from_;    ///< rank 0 alone

@@ -59,7 +59,8 @@ TEST(OptionResume, EachKeyIsTreatedAsItsRowSays) {
                                    "toeplitz",
                                    "mlm",
                                    "positions_only",
-                                   "copy_engines"}) {
+                                   "copy_engines",
+                                   "ring"}) {
       train::RunOptions other = before;
       if (row.set(other, text).empty() && row.get(other) != row.get(before)) now = other;
     }

@@ -133,8 +133,13 @@ train::RunOptions random_options() {
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
   o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
-  o.parallel = {share() + 0.5, whole(0, 1), *rc::gen::element<std::string>("kernels", "copy_engines"),
-                whole(0, 1'000'000), whole(0, 1'000'000)};
+  o.parallel.sp = whole(1, 4096);
+  o.parallel.sp_mode = *rc::gen::element<std::string>("auto", "alltoall", "rowshard", "ring");
+  o.parallel.bucket_mb = share() + 0.5;
+  o.parallel.zero = whole(0, 1);
+  o.parallel.exchange = *rc::gen::element<std::string>("kernels", "copy_engines");
+  o.parallel.check_replicas_every = whole(0, 1'000'000);
+  o.parallel.watchdog_s = whole(0, 1'000'000);
   return o;
 }
 
@@ -149,6 +154,8 @@ RC_GTEST_PROP(OptionTable, ParseOfDumpIsTheSame, ()) {
   RC_ASSERT(again.optim.betas == options.optim.betas);
   RC_ASSERT(again.parallel.bucket_mb == options.parallel.bucket_mb);
   RC_ASSERT(again.parallel.exchange == options.parallel.exchange);
+  RC_ASSERT(again.parallel.sp == options.parallel.sp);
+  RC_ASSERT(again.parallel.sp_mode == options.parallel.sp_mode);
   RC_ASSERT(again.model.seed == options.model.seed);
   RC_ASSERT(dump_ini(again) == dump_ini(options));
 }

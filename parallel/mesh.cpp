@@ -1,0 +1,14 @@
+#include "parallel/mesh.h"
+
+#include <c10/util/Exception.h>
+
+namespace sluice::parallel {
+
+Mesh::Mesh(Communicator& world, std::int64_t sequence_ranks)
+    : world_(world), sequence_ranks_(sequence_ranks) {
+  TORCH_CHECK(sequence_ranks >= 1 && world.size() % sequence_ranks == 0, "a mesh of ", world.size(),
+              " ranks cannot have rows of ", sequence_ranks);
+  sequence_ = world.split(data_rank());
+}
+
+}  // namespace sluice::parallel

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace sluice::parallel {
+
+/// The ranks of a group as data-parallel rows of `sequence_ranks` neighbours each: rank r is number
+/// r % sequence_ranks of row r / sequence_ranks. The ranks of a row read the same samples and share each
+/// sequence among them.
+class Mesh {
+ public:
+  /// Collective; `world` outlives it. Throws c10::Error where sequence_ranks does not divide the ranks.
+  Mesh(Communicator& world, std::int64_t sequence_ranks);
+
+  [[nodiscard]] std::int64_t data_rank() const { return world_.rank() / sequence_ranks_; }
+  [[nodiscard]] std::int64_t data_ranks() const { return world_.size() / sequence_ranks_; }
+  [[nodiscard]] std::int64_t sequence_ranks() const { return sequence_ranks_; }
+  /// This rank's row.
+  [[nodiscard]] Communicator& sequence() const { return *sequence_; }
+
+ private:
+  Communicator& world_;
+  std::int64_t sequence_ranks_;
+  std::unique_ptr<Communicator> sequence_;
+};
+
+}  // namespace sluice::parallel

@@ -1,0 +1,75 @@
+#include "trainer/train/sequence_ranks.h"
+
+#include <ATen/ops/empty_like.h>
+#include <c10/util/Exception.h>
+
+#include <utility>
+
+namespace sluice::train {
+namespace {
+
+class CommunicatorPassing final : public kernels::SequenceExchange::Passing {
+ public:
+  explicit CommunicatorPassing(parallel::Work work) : work_(std::move(work)) {}
+  void wait() override { work_.wait(); }
+
+ private:
+  parallel::Work work_;
+};
+
+class CommunicatorExchange final : public kernels::SequenceExchange {
+ public:
+  CommunicatorExchange(parallel::Communicator& ranks, const kernels::SequenceRows& rows,
+                       kernels::ExchangeMode mode)
+      : SequenceExchange(rows, mode), ranks_(ranks) {
+    TORCH_CHECK(rows.ranks() == ranks.size(), "positions dealt to ", rows.ranks(), " ranks, but there are ",
+                ranks.size());
+  }
+
+  [[nodiscard]] std::int64_t rank() const override { return ranks_.rank(); }
+  void all_gather(const at::Tensor& parts) const override { ranks_.all_gather_async(parts).wait(); }
+  void reduce_scatter(const at::Tensor& parts) const override { ranks_.reduce_scatter_async(parts).wait(); }
+  [[nodiscard]] at::Tensor all_to_all(const at::Tensor& send) const override {
+    at::Tensor received = at::empty_like(send);
+    ranks_.all_to_all_async(send, received).wait();
+    return received;
+  }
+  [[nodiscard]] std::unique_ptr<Passing> pass(const at::Tensor& send, std::int64_t to,
+                                              const at::Tensor& receive, std::int64_t from) const override {
+    return std::make_unique<CommunicatorPassing>(ranks_.exchange_async(send, to, receive, from));
+  }
+
+ private:
+  parallel::Communicator& ranks_;
+};
+
+}  // namespace
+
+std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(parallel::Communicator& ranks,
+                                                                  const kernels::SequenceRows& rows,
+                                                                  kernels::ExchangeMode mode) {
+  return std::make_unique<CommunicatorExchange>(ranks, rows, mode);
+}
+
+kernels::ExchangeMode exchange_mode(const RunOptions& options) {
+  using enum kernels::ExchangeMode;
+  const std::string& mode = options.parallel.sp_mode;
+  if (mode == "alltoall") return kAllToAll;
+  if (mode == "rowshard") return kRowShard;
+  if (mode == "ring") return kRing;
+  TORCH_CHECK(mode == "auto", "parallel.sp_mode is ", mode,
+              ", allowed are auto, alltoall, rowshard and ring");
+  if (options.model.kind == "transformer") return kRowShard;
+  return options.model.spatial_heads > 1 ? kRing : kAllToAll;
+}
+
+SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world) {
+  if (options.parallel.sp == 1) return;
+  mesh_.emplace(world, options.parallel.sp);
+  const std::int64_t positions = options.model.seq_len;
+  const std::int64_t tile = kernels::sequence_tile(positions, options.parallel.sp);
+  exchange_ = make_sequence_exchange(mesh_->sequence(), {positions, options.parallel.sp, tile},
+                                     exchange_mode(options));
+}
+
+}  // namespace sluice::train

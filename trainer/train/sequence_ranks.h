@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "parallel/mesh.h"
+#include "trainer/kernels/sequence_exchange.h"
+#include "trainer/train/options.h"
+
+namespace sluice::train {
+
+/// An exchange over `ranks`, which outlive it: the model's seam onto a communicator.
+[[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(
+    parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode);
+
+/// parallel.sp_mode for such a model.
+[[nodiscard]] kernels::ExchangeMode exchange_mode(const RunOptions& options);
+
+/// The ranks of a run that share sequences with this one (parallel.sp).
+class SequenceRanks {
+ public:
+  /// Collective; `world` outlives it, and parallel.sp divides its ranks. Throws c10::Error for fewer
+  /// positions than ranks.
+  SequenceRanks(const RunOptions& options, parallel::Communicator& world);
+
+  /// None where parallel.sp is 1.
+  [[nodiscard]] const kernels::SequenceExchange* exchange() const { return exchange_.get(); }
+
+ private:
+  std::optional<parallel::Mesh> mesh_;
+  std::unique_ptr<kernels::SequenceExchange> exchange_;
+};
+
+}  // namespace sluice::train
