@@ -110,9 +110,8 @@ class Communicator {
   /// Whether all_gather_async and all_to_all_async of exchange buffers leave the cores of a GPU alone: its
   /// copy engines move the bytes. The same on all ranks.
   [[nodiscard]] virtual bool has_copy_engines() const { return false; }
-  /// A group of its own for the ranks that give the same `part`, in their order here. Collective; must not
-  /// outlive this group. For tensors of GPUs make_nccl_communicator takes such a group; that of NCCL itself
-  /// throws c10::Error.
+  /// A group of its own for the ranks that give the same `part`, in their order here, for CPU tensors (for
+  /// those of GPUs make_nccl_communicator takes it). Collective; must not outlive this group.
   [[nodiscard]] std::unique_ptr<Communicator> split(std::int64_t part);
   /// Ends the whole job with this exit code, without waiting for other ranks.
   [[noreturn]] virtual void abort(int exit_code) = 0;

@@ -199,9 +199,7 @@ class NcclCommunicator final : public Communicator {
       return result == ncclSuccess ? end : result;
     });
   }
-  std::unique_ptr<Communicator> do_split(std::int64_t) override {
-    TORCH_CHECK(false, "split: a group of NCCL is made over a part of the host's group");
-  }
+  std::unique_ptr<Communicator> do_split(std::int64_t part) override { return host_.split(part); }
 
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
     if (tensor.is_cpu()) return host_.broadcast(tensor, root);

@@ -133,8 +133,10 @@ train::RunOptions random_options() {
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
   o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
-  o.parallel.sp = whole(1, 4096);
-  o.parallel.sp_mode = *rc::gen::element<std::string>("auto", "alltoall", "rowshard", "ring");
+  if (o.model.kind != "mixer" && o.model.token_shift == 0 && o.model.dropout == 0) {
+    o.parallel.sp = whole(1, std::min<std::int64_t>(4096, o.model.seq_len));
+    o.parallel.sp_mode = *rc::gen::element<std::string>("auto", "rowshard");
+  }
   o.parallel.bucket_mb = share() + 0.5;
   o.parallel.zero = whole(0, 1);
   o.parallel.exchange = *rc::gen::element<std::string>("kernels", "copy_engines");

@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "tests/unit/cli/faults.h"
-#include "trainer/cli/option_parse.h"
+#include "trainer/cli/option_table.h"
 
 namespace sluice::cli {
 namespace {
