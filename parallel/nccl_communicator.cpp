@@ -127,7 +127,7 @@ class NcclCommunicator final : public Communicator {
         device_(device),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
         group_(host, options),
-        memory_(group_, device, options.copy_engines) {}
+        memory_(group_, host, device, options.copy_engines) {}
 
   [[nodiscard]] std::int64_t rank() const override { return host_.rank(); }
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }

@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "parallel/device_memory.h"
@@ -14,21 +15,25 @@
 namespace sluice::parallel {
 namespace {
 
-/// The environment overrides the policy that the group was made with.
-bool policy_allows_copy_engines() {
-  const char* const text = std::getenv("NCCL_CTA_POLICY");
-  return text == nullptr || std::string_view(text) == std::to_string(NCCL_CTA_POLICY_ZERO);
+bool is_unset_or(const char* name, std::string_view value) {
+  const char* const text = std::getenv(name);
+  return text == nullptr || text == value;
+}
+
+/// NCCL registers memory that it cannot map, too, and does not say which it did.
+bool environment_allows_mapping() {
+  return is_unset_or("NCCL_CTA_POLICY", std::to_string(NCCL_CTA_POLICY_ZERO)) &&
+         is_unset_or("NCCL_P2P_DISABLE", "0") && is_unset_or("NCCL_CUMEM_ENABLE", "1") &&
+         is_unset_or("NCCL_WIN_ENABLE", "1");
 }
 
 }  // namespace
 
-NcclMemory::NcclMemory(NcclGroup& group, at::Device device, CopyEngines use)
-    : group_(group), device_(device) {
-  if (use == CopyEngines::kUnused || !policy_allows_copy_engines()) return;
-  constexpr std::int64_t kProbe = 4096;
-  pieces_.push_back(map(kProbe));
-  mapped_ = pieces_.back().window != nullptr;
-}
+NcclMemory::NcclMemory(NcclGroup& group, const Communicator& host, at::Device device, CopyEngines use)
+    : group_(group),
+      device_(device),
+      mapped_(use == CopyEngines::kWhereTheyCan && host.place().local_size == host.size() &&
+              environment_allows_mapping()) {}
 
 NcclMemory::~NcclMemory() {
   if (!group_.is_healthy()) return;

@@ -14,15 +14,16 @@ namespace sluice::parallel {
 /// zero-CTA collectives can push between ranks with copy engines. Included by nccl_*.cpp alone.
 class NcclMemory {
  public:
-  /// Collective: finds out whether the group can map memory, if it is asked to. `group` outlives it.
-  NcclMemory(NcclGroup& group, at::Device device, CopyEngines use);
+  /// Collective. `group`, of the ranks of `host`, outlives it.
+  NcclMemory(NcclGroup& group, const Communicator& host, at::Device device, CopyEngines use);
   /// Frees all memory, unless the group has met a fault: then its streams may never end.
   ~NcclMemory();
   NcclMemory(const NcclMemory&) = delete;
   NcclMemory& operator=(const NcclMemory&) = delete;
 
-  /// One host, GPUs that reach one another directly, and NCCL not told otherwise (NCCL_P2P_DISABLE,
-  /// NCCL_CUMEM_ENABLE, NCCL_WIN_ENABLE, NCCL_CTA_POLICY).
+  /// Asked for, one host, and NCCL not told otherwise (NCCL_P2P_DISABLE, NCCL_CUMEM_ENABLE, NCCL_WIN_ENABLE,
+  /// NCCL_CTA_POLICY). That the host's GPUs reach one another directly is taken for granted: NCCL does not
+  /// say.
   [[nodiscard]] bool is_mapped() const { return mapped_; }
   /// Collective. Zeros; of a group that maps none the caching allocator's.
   [[nodiscard]] at::Tensor zeros(std::int64_t elements, at::ScalarType dtype);
@@ -38,8 +39,8 @@ class NcclMemory {
 
   NcclGroup& group_;
   at::Device device_;
+  bool mapped_;
   std::vector<Piece> pieces_;
-  bool mapped_ = false;
 };
 
 }  // namespace sluice::parallel
