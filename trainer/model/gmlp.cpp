@@ -142,14 +142,17 @@ kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels:
   const at::Tensor embedded = exchange ? embed_held(tokens_BT, *exchange) : embed(tokens_BT, 0);
   kernels::ResidualStream stream{kernels::dropout(embedded, rates.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    kernels::GmlpBlock block = blocks_[layer];
-    block.exchange = exchange;
+    const kernels::GmlpBlock& block = blocks_[layer];
     announce(last_of_block_[layer]);
-    // The fused block's spatial kernels multiply whole matrices alone.
-    if (!exchange && kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates))
+    if (exchange) {  // the fused block's spatial kernels multiply whole matrices alone
+      kernels::GmlpBlock shared = block;
+      shared.exchange = exchange;
+      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, shared, rates);
+    } else if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates)) {
       stream = kernels::fused_block(stream, block);
-    else
+    } else {
       stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block, rates);
+    }
   }
   announce(parameters_ - 1);
   return stream;

@@ -1,7 +1,6 @@
 #include "trainer/train/host_step.h"
 
 #include <ATen/ops/full.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "parallel/trace_range.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/errors.h"
 
@@ -41,7 +41,7 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicato
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       gradient_scale_(1.0 / static_cast<double>(plan.slicing.global_batch * form_.targets)) {
   if (const kernels::SequenceExchange* const sequence = replica_.sequence())
-    held_t_ = at::tensor(sequence->rows().held(sequence->rank()));
+    held_t_ = kernels::held_positions(*sequence, at::kCPU);
   replica_.on_gradient_ready([this](std::int64_t entry) {
     if (reducing_) reducer_.mark_ready(entry);
   });
