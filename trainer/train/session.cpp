@@ -325,7 +325,8 @@ bool Session::evaluation_due(std::int64_t steps) const {
 bool Session::checkpoint_due(std::int64_t steps) const {
   const std::int64_t every = options_.checkpoint.every;
   if (last_checkpointed_ == steps) return false;
-  return (every > 0 && steps % every == 0) || steps == options_.train.steps;
+  return (every > 0 && steps % every == 0) || steps == options_.train.steps ||
+         std::ranges::find(options_.checkpoint.at, steps) != options_.checkpoint.at.end();
 }
 
 void Session::evaluate_now() {
