@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <map>
+#include <regex>
+#include <sstream>
 #include <system_error>
 
 #include "trainer/cli/arguments.h"
@@ -56,6 +58,7 @@ class StudyReader {
   explicit StudyReader(std::string file_name) : file_name_(std::move(file_name)) {}
 
   StudySpec read(const std::string& text) {
+    take_headers(text);
     for (const auto& line : parse_ini(text)) take(line);
     study_keys::finish(spec_, given_, faults_);
     if (!faults_.empty()) throw train::InputError(faults_);
@@ -63,6 +66,21 @@ class StudyReader {
   }
 
  private:
+  /// A family or a size is there by its header alone: it may have no settings of its own.
+  void take_headers(const std::string& text) {
+    static const std::regex header(R"(\s*\[(family|size)\.([^.\]]+)\]\s*(#.*)?)");
+    std::istringstream lines(text);
+    std::smatch match;
+    for (std::string line; std::getline(lines, line);) {
+      if (!std::regex_match(line, match, header)) continue;
+      if (match[1] == "family") {
+        named(spec_.families, match[2]);
+      } else {
+        named(spec_.sizes, match[2]);
+      }
+    }
+  }
+
   void take(const ParsedLine& line) {
     place_ = fmt::format("{}, line {}", file_name_, line.line);
     if (!line.fault.empty()) return fault(fmt::format("'{}': {}", line.key, line.fault));
