@@ -167,19 +167,20 @@ class Study(unittest.TestCase):
             os.kill(int(pid), signal.SIGTERM)
 
     def test_a_killed_study_leaves_its_runs_claimed_until_they_end(self):
-        self.write(LOSS.replace("2560, 5120, 10240", "4e6"))
+        self.write(LOSS.replace("2560, 5120, 10240", "1e8"))
         process, run = self.start_and_wait(20)
         self.addCleanup(self.end_orphans)
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
         self.assertIn("running ", self.study("status"))
         self.assertIn("2 running", self.study(code=75))
         self.end_orphans()
         end = time.monotonic() + 60
         while "running " in self.study("status") and time.monotonic() < end:
             time.sleep(0.1)
-        self.study()
-        self.assertTrue((run / "eval.json").exists())
+        self.assertIn("2 waiting", self.study("status"))
+        self.assertTrue((run / "checkpoints" / "latest").exists(), "they have left a checkpoint to go on from")
 
     def test_a_failed_run_is_listed_with_its_reason_and_tried_again_when_asked(self):
         self.write(LOSS.replace("2560, 5120, 10240", "2e5, 4e5"))

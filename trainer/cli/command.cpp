@@ -31,9 +31,9 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(),    train_command(),      eval_command(),
-      generate_command(), import_command(),  export_command(),    report_command(),     study_command(),
-      submit_command(),   bench_command(),   doctor_command(),    reference_command(),  completion_command(),
+      prepare_command(),  inspect_command(), verify_command(), train_command(),     eval_command(),
+      generate_command(), import_command(),  export_command(), report_command(),    study_command(),
+      submit_command(),   bench_command(),   doctor_command(), reference_command(), completion_command(),
   };
   return all;
 }
