@@ -24,6 +24,7 @@ Command inspect_command();
 Command prepare_command();
 Command reference_command();
 Command report_command();
+Command study_command();
 Command submit_command();
 Command train_command();
 Command verify_command();
@@ -31,8 +32,8 @@ Command verify_command();
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
       prepare_command(),  inspect_command(), verify_command(),    train_command(),      eval_command(),
-      generate_command(), import_command(),  export_command(),    report_command(),     submit_command(),
-      bench_command(),    doctor_command(),  reference_command(), completion_command(),
+      generate_command(), import_command(),  export_command(),    report_command(),     study_command(),
+      submit_command(),   bench_command(),   doctor_command(),    reference_command(),  completion_command(),
   };
   return all;
 }
