@@ -29,7 +29,7 @@ constexpr std::array<Cause, 4> kCauses = {
      {"other", 6, [](const SpeedCell& cell) { return cell.other_s(); }}}};
 
 std::string title_of(const SpeedCurve& curve) {
-  return curve.mode + " scaling" + (curve.label.empty() ? "" : ", " + curve.label);
+  return curve.mode + (curve.label.empty() ? "" : ", " + curve.label);
 }
 
 Figure cause_figure(const SpeedCurve& curve, std::size_t index) {

@@ -79,10 +79,10 @@ Grid loss_table(const std::vector<LossCell>& cells) {
                         {"epochs"},
                         {"learning rate"},
                         {"seeds"},
-                        {"loss (nats per token)"},
+                        {"loss (nats)"},
                         {"spread of seeds"},
                         {"perplexity"},
-                        {"enters fits", Align::kText}},
+                        {"in fits", Align::kText}},
             .rows = {}};
   for (const auto& cell : cells)
     grid.rows.push_back({cell.family, cell.model, counted(cell.params), counted(cell.tokens),

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "trainer/study/numbers.h"
+
 namespace sluice::study {
 namespace {
 
@@ -99,7 +101,7 @@ std::vector<Part> unfinished_runs(const StudyFiles& study) {
                         {"status", Align::kText},
                         {"reason", Align::kText}},
             .rows = {}};
-  std::int64_t other = 0;
+  std::size_t other = 0;
   for (const auto& run : study.runs) {
     if (run.status == "other-version") ++other;
     if (!run.finished()) grid.rows.push_back({run.id, run.name, run.status, run.reason});
@@ -107,14 +109,14 @@ std::vector<Part> unfinished_runs(const StudyFiles& study) {
   std::vector<Part> parts;
   if (!grid.rows.empty()) {
     parts = {Heading{"Failed and missing runs"},
-             Paragraph{fmt::format("{} of {} runs are not done.", grid.rows.size(), study.runs.size()),
+             Paragraph{fmt::format("Not done: {} of {}.", grid.rows.size(), plural(study.runs.size(), "run")),
                        Tone::kWarning},
              std::move(grid)};
   }
   if (other > 0)
     parts.emplace_back(
-        Paragraph{fmt::format("{} runs were made by another version than the one that collected them ({}).",
-                              other, study.program),
+        Paragraph{fmt::format("Made by another version than the one that collected them ({}): {}.",
+                              study.program, plural(other, "run")),
                   Tone::kWarning});
   return parts;
 }
@@ -220,7 +222,7 @@ std::vector<Part> origin_parts(const std::vector<Origin>& origins) {
   }
   for (const auto& [build, count] : tally(origins, [](const Origin& one) { return one.build; }).values)
     if (!build.empty()) {
-      parts.emplace_back(Paragraph{fmt::format("Build of {} run{}:", count, count == 1 ? "" : "s")});
+      parts.emplace_back(Paragraph{"Build of " + plural(static_cast<std::size_t>(count), "run") + ":"});
       parts.emplace_back(Preformatted{build});
     }
   ValueTables common = common_settings(origins);

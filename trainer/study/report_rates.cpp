@@ -63,7 +63,7 @@ Grid best_table(const std::vector<RateCurve>& curves) {
                         {"N"},
                         {"tried"},
                         {"best learning rate"},
-                        {"its loss (nats per token)"},
+                        {"its loss (nats)"},
                         {"enters LR(N)", Align::kText}},
             .rows = {}};
   for (const auto& curve : curves)
@@ -84,10 +84,9 @@ std::vector<Part> unfinished(const StudyFiles& study) {
     if (run.role == "tuning" && !run.finished())
       grid.rows.push_back({run.name.empty() ? run.id : run.name, run.status, run.reason});
   if (grid.rows.empty()) return {};
-  return {
-      Paragraph{fmt::format("{} tuning runs have no loss: the curves lack these points.", grid.rows.size()),
-                Tone::kWarning},
-      std::move(grid)};
+  return {Paragraph{plural(grid.rows.size(), "tuning run") + " without a loss: the curves lack these points.",
+                    Tone::kWarning},
+          std::move(grid)};
 }
 
 }  // namespace

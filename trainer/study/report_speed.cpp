@@ -133,7 +133,7 @@ Grid scaling_table(const std::vector<SpeedCurve>& curves, const std::string& mod
                         {"dp x sp"},
                         {"global batch"},
                         {"tokens/s"},
-                        {"10th to 90th percentile"},
+                        {"10th to 90th percentile of steps"},
                         {"step (ms)"},
                         {"speed-up"},
                         {"efficiency"},
@@ -179,10 +179,11 @@ KeyNumbers speed_key_numbers(const std::vector<SpeedCurve>& curves) {
       if (fastest == nullptr || speed_of(point) > speed_of(*fastest)) fastest = &point;
   if (fastest == nullptr) return key;
   const auto ranks_text = [](const SpeedCell& cell) {
-    return fmt::format("{:.0f} rank{}", cell.ranks, cell.ranks == 1.0 ? "" : "s");
+    return plural(static_cast<std::size_t>(cell.ranks), "rank");
   };
-  key.numbers.push_back({"fastest", counted(speed_of(*fastest)) + " tokens/s",
-                         fmt::format("{}, {} scaling", ranks_text(fastest->cell), fastest->cell.mode)});
+  key.numbers.push_back(
+      {"fastest", counted(speed_of(*fastest)),
+       fmt::format("tokens/s on {}, {} scaling", ranks_text(fastest->cell), fastest->cell.mode)});
   for (const char* mode : {"strong", "weak"}) {
     const SpeedPoint* best = nullptr;
     for (const auto& curve : curves)
@@ -224,7 +225,8 @@ std::vector<Part> missing_cells(const std::vector<SpeedCell>& cells) {
       grid.rows.push_back({cell.family, cell.model, cell.mode, fixed(cell.ranks, 0),
                            cell.reason.empty() ? "no reason is given" : cell.reason, cell.run});
   if (grid.rows.empty()) return {};
-  const std::string title = fmt::format("{} of {} cells were not measured", grid.rows.size(), cells.size());
+  const std::string title =
+      fmt::format("Not measured: {} of {}.", grid.rows.size(), plural(cells.size(), "cell"));
   return {Heading{"Failed and missing cells"}, Paragraph{title, Tone::kWarning}, std::move(grid)};
 }
 

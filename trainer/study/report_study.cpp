@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
+#include "trainer/study/numbers.h"
 #include "trainer/study/report_loss.h"
 #include "trainer/study/report_provenance.h"
 #include "trainer/study/report_speed.h"
@@ -13,7 +13,7 @@ namespace sluice::study {
 
 std::string study_subtitle(const StudyFiles& study) {
   std::string text = (study.kind == "speed" ? "Speed" : "Loss") + std::string(" study of Sluice");
-  text += fmt::format(" · {} run{}", study.runs.size(), study.runs.size() == 1 ? "" : "s");
+  text += " · " + plural(study.runs.size(), "run");
   std::string states;
   for (const char* status : {"done", "other-version", "running", "failed", "waiting"}) {
     const auto count = std::ranges::count(study.runs, status, &StudyEntry::status);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "trainer/study/csv.h"
 #include "trainer/study/curves.h"
@@ -26,6 +27,24 @@ double flops_per_token(const std::vector<TrainRecord>& records) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
+/// The steep beginnings, a few per cent of each run, would take most of a chart: it begins where all but
+/// these are in it. The data keep them.
+void crop_beginnings(Chart& chart) {
+  constexpr std::size_t kShare = 40;  // of a run's points
+  double high = 0.0;
+  for (const auto& series : chart.series)
+    if (!series.y.empty() && std::isfinite(series.y[series.y.size() / kShare]))
+      high = std::max(high, series.y[series.y.size() / kShare]);
+  double low = std::numeric_limits<double>::infinity();
+  for (const auto& series : chart.series)
+    for (std::size_t i = 0; i < series.x.size(); ++i)
+      if (series.y[i] <= high && series.x[i] > 0.0) low = std::min(low, series.x[i]);
+  if (!std::isfinite(low)) return;
+  constexpr double kRoom = 1.03;
+  chart.y_high = high * kRoom;
+  chart.x_low = low / kRoom;
+}
+
 Chart chart_of(const std::vector<RunCurve>& curves, Member x, const char* x_label) {
   Chart chart{
       .x_label = x_label, .y_label = "loss (nats per token)", .x_axis = Axis::kLog10, .y_axis = Axis::kLog10};
@@ -36,6 +55,7 @@ Chart chart_of(const std::vector<RunCurve>& curves, Member x, const char* x_labe
                             .x = curve.*x,
                             .y = curve.loss,
                             .tint = curve.tint});
+  crop_beginnings(chart);
   return chart;
 }
 
