@@ -11,13 +11,13 @@ namespace sluice::study {
 
 /// All that a points file says: every form that its columns allow, for every family.
 struct Analysis {
-  Points points;
-  std::vector<Fit> fits;  ///< L(N), L(D), L(N, D), L(C); in each count of N; refused ones too. Where E is
-                          ///< refused for want of cells, the law without E follows.
-  std::vector<IsoFlops> iso_flops;      ///< of families with such groups
-  std::vector<Comparison> comparisons;  ///< of every pair of families
-  std::vector<RateSweep> rate_sweeps;   ///< sizes at which several learning rates were run
-  std::vector<Fit> rates;               ///< LR(N) of families with two interior optima or more
+  Points points = {};
+  std::vector<Fit> fits = {};  ///< L(N), L(D), L(N, D), L(C); in each count of N; refused ones too. Where E
+                               ///< is refused for want of cells, the law without E follows.
+  std::vector<IsoFlops> iso_flops = {};      ///< of families with such groups
+  std::vector<Comparison> comparisons = {};  ///< of every pair of families
+  std::vector<RateSweep> rate_sweeps = {};   ///< sizes at which several learning rates were run
+  std::vector<Fit> rates = {};               ///< LR(N) of families with two interior optima or more
 };
 
 struct AnalysisOptions {

@@ -43,7 +43,7 @@ struct Interval {
   double high = std::numeric_limits<double>::quiet_NaN();
 };
 struct Estimate {
-  std::string name;
+  std::string name = {};
   double value = std::numeric_limits<double>::quiet_NaN();
   Interval interval = {};
 };
@@ -74,9 +74,9 @@ struct FitRow {
 
 /// A law fitted to all but the largest, and what it then says of them.
 struct HeldOut {
-  std::string what;       ///< "N = 3.6e+08"; "" where nothing could be left out
-  std::string refusal;    ///< why not
-  double measured = 0.0;  ///< mean over the rows left out
+  std::string what = {};     ///< "N = 3.6e+08"; "" where nothing could be left out
+  std::string refusal = {};  ///< why not
+  double measured = 0.0;     ///< mean over the rows left out
   double predicted = 0.0;
   [[nodiscard]] double error() const { return predicted / measured - 1.0; }
 };
@@ -86,22 +86,22 @@ struct Fit {
   Form form = Form::kParams;
   Floor floor = Floor::kFitted;
   Count count = Count::kAll;
-  std::string family;
-  std::string refusal;                ///< not empty: there is no law
-  std::vector<std::string> warnings;  ///< what a reader must know beside the numbers
-  std::string rows_note;              ///< which rows a slice is of: "D = 1.2e+09"
+  std::string family = {};
+  std::string refusal = {};                ///< not empty: there is no law
+  std::vector<std::string> warnings = {};  ///< what a reader must know beside the numbers
+  std::string rows_note = {};              ///< which rows a slice is of: "D = 1.2e+09"
 
-  Law law;
-  std::vector<Estimate> parameters;  ///< E, A, a, B, b as the form has them
-  std::vector<Estimate> derived;     ///< of L(N, D): exponents of the best N and D for a given C
-  std::vector<FitRow> rows;
+  Law law = {};
+  std::vector<Estimate> parameters = {};  ///< E, A, a, B, b as the form has them
+  std::vector<Estimate> derived = {};     ///< of L(N, D): exponents of the best N and D for a given C
+  std::vector<FitRow> rows = {};
   std::int64_t cells = 0;     ///< of different N, D or C
   std::int64_t units = 0;     ///< trunks or runs, the bootstrap's
   std::int64_t starts = 0;    ///< from which the law was sought
   std::int64_t agreeing = 0;  ///< of these, those that led to it
   double objective = 0.0;     ///< sum of Huber losses, in units of huber^2
-  HeldOut held_out;
-  std::vector<Law> draws;  ///< of the bootstrap
+  HeldOut held_out = {};
+  std::vector<Law> draws = {};  ///< of the bootstrap
 
   [[nodiscard]] bool carried() const { return refusal.empty(); }
   [[nodiscard]] std::string formula() const;  ///< "L(N) = E + A/N^a"
@@ -120,7 +120,7 @@ struct Fit {
 
 /// The best learning rate of a size.
 struct RateOptimum {
-  std::string family;
+  std::string family = {};
   double params = 0.0;
   double lr = 0.0;
 };

@@ -11,13 +11,13 @@ namespace sluice::study {
 /// 2022, section 3.2: approach 2).
 struct IsoFlop {
   double flops = 0.0;  ///< geometric mean of the group's, which lie within 10 %
-  std::string refusal;
-  std::vector<std::string> warnings;  ///< "grid too wide", "grid off-centre": the minimum is biased
-  std::vector<double> params;
-  std::vector<double> loss;
+  std::string refusal = {};
+  std::vector<std::string> warnings = {};  ///< "grid too wide", "grid off-centre": the minimum is biased
+  std::vector<double> params = {};
+  std::vector<double> loss = {};
   std::array<double, 3> parabola = {0.0, 0.0, 0.0};  ///< loss = [0] + [1] x + [2] x^2, x = log N - log centre
   double centre = 1.0;                               ///< the geometric middle of the grid in N
-  Estimate best_params;
+  Estimate best_params = {};
   double best_loss = 0.0;
   double best_tokens = 0.0;  ///< from the group's mean FLOPs per parameter and token; NaN without tokens
   /// log of the minimum by a cubic over that by the parabola: what the parabola leaves out. NaN with fewer
@@ -28,13 +28,13 @@ struct IsoFlop {
 };
 
 struct IsoFlops {
-  std::string family;
+  std::string family = {};
   Count count = Count::kAll;
-  std::string refusal;  ///< no group of four sizes or more at one budget
-  std::vector<IsoFlop> groups;
+  std::string refusal = {};  ///< no group of four sizes or more at one budget
+  std::vector<IsoFlop> groups = {};
   /// Best N and D against C: exponents; where three groups or more have a minimum.
-  std::vector<Estimate> exponents;
-  Law best_params_law;  ///< scale[0] / C^exponent[0]: the exponent is negative
+  std::vector<Estimate> exponents = {};
+  Law best_params_law = {};  ///< scale[0] / C^exponent[0]: the exponent is negative
 };
 
 /// Groups one family's points by FLOPs and fits each. A group is refused with fewer than four sizes, or

@@ -9,11 +9,11 @@ namespace sluice::study {
 
 /// Loss against learning rate of one size: means over seeds, by rising rate.
 struct RateSweep {
-  std::string family;
+  std::string family = {};
   double params = 0.0;
   double tokens = 0.0;  ///< NaN where the file does not say
-  std::vector<double> lr;
-  std::vector<double> loss;
+  std::vector<double> lr = {};
+  std::vector<double> loss = {};
   std::size_t best = 0;   ///< the index of the least loss
   bool interior = false;  ///< the best has a neighbour on both sides
   double optimum =
