@@ -24,7 +24,7 @@ struct IsoFlop {
   /// than five sizes.
   double skew = std::numeric_limits<double>::quiet_NaN();
 
-  [[nodiscard]] double at(double params) const;
+  [[nodiscard]] double at(double n) const;
 };
 
 struct IsoFlops {

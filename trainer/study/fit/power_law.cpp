@@ -6,10 +6,9 @@
 namespace sluice::study {
 namespace {
 
-constexpr std::array<double, 6> kExponentStarts = {0.08, 0.18, 0.3, 0.45, 0.8, 1.4};
-constexpr std::array<double, 5> kFloorStarts = {0.05, 0.4, 0.7, 0.9, 0.98};  // of the family's least loss
-constexpr std::array<double, 3> kShareStarts = {0.2, 0.5,
-                                                0.8};  // of the first term in what is above the floor
+constexpr std::array<double, 5> kExponentStarts = {0.1, 0.2, 0.35, 0.6, 1.1};
+constexpr std::array<double, 4> kFloorStarts = {0.1, 0.5, 0.8, 0.95};  // of the family's least loss
+constexpr std::array<double, 2> kShareStarts = {0.3, 0.7};  // of the first term in what is above the floor
 constexpr std::int64_t kStartIterations = 60;
 constexpr std::int64_t kPolishIterations = 4000;
 
@@ -106,30 +105,35 @@ Law PowerModel::law(const std::vector<double>& parameters, std::size_t family) c
   return law;
 }
 
-double log_value(const PowerModel& model, const double* parameters, const Observation& row,
-                 double* gradient) {
-  const bool has_floor = model.floor == Floor::kFitted;
-  const double floor = has_floor ? parameters[model.floor_at(row.family)] : -INFINITY;
-  std::array<PowerModel::Exponent, 2> exponents;
+PowerValues::PowerValues(const PowerModel& model, const double* parameters)
+    : model_(model), parameters_(parameters) {
+  for (std::size_t p = model.exponent_at(0, 0); p < model.size(); ++p)
+    exponents_.push_back(model.exponent(parameters[p]));
+}
+
+double PowerValues::log_value(const Observation& row, double* gradient) const {
+  const std::size_t family = row.family;
+  const bool has_floor = model_.floor == Floor::kFitted;
+  const double floor = has_floor ? parameters_[model_.floor_at(family)] : -INFINITY;
   std::array<double, 2> logs = {-INFINITY, -INFINITY};
   double largest = floor;
-  for (std::size_t t = 0; t < model.terms; ++t) {
-    exponents[t] = model.exponent(parameters[model.exponent_at(t, row.family)]);
-    logs[t] =
-        parameters[model.scale_at(t, row.family)] - exponents[t].value * (row.log_x[t] - model.centre[t]);
+  const auto exponent = [&](std::size_t t) {
+    return exponents_[model_.exponent_at(t, family) - model_.exponent_at(0, 0)];
+  };
+  for (std::size_t t = 0; t < model_.terms; ++t) {
+    logs[t] = parameters_[model_.scale_at(t, family)] - exponent(t).value * (row.log_x[t] - model_.centre[t]);
     largest = std::max(largest, logs[t]);
   }
   double sum = has_floor ? std::exp(floor - largest) : 0.0;
-  for (std::size_t t = 0; t < model.terms; ++t) sum += std::exp(logs[t] - largest);
+  for (std::size_t t = 0; t < model_.terms; ++t) sum += std::exp(logs[t] - largest);
   const double value = largest + std::log(sum);
   if (gradient == nullptr) return value;
-  std::fill(gradient, gradient + model.size(), 0.0);
-  if (has_floor) gradient[model.floor_at(row.family)] = std::exp(floor - value);
-  for (std::size_t t = 0; t < model.terms; ++t) {
+  std::fill(gradient, gradient + model_.size(), 0.0);
+  if (has_floor) gradient[model_.floor_at(family)] = std::exp(floor - value);
+  for (std::size_t t = 0; t < model_.terms; ++t) {
     const double share = std::exp(logs[t] - value);
-    gradient[model.scale_at(t, row.family)] = share;
-    gradient[model.exponent_at(t, row.family)] =
-        -share * exponents[t].slope * (row.log_x[t] - model.centre[t]);
+    gradient[model_.scale_at(t, family)] = share;
+    gradient[model_.exponent_at(t, family)] = -share * exponent(t).slope * (row.log_x[t] - model_.centre[t]);
   }
   return value;
 }

@@ -50,9 +50,20 @@ struct Observation {
   double weight = 1.0;
 };
 
-/// Predicted log y; with `gradient` (size() numbers) its derivatives too.
-[[nodiscard]] double log_value(const PowerModel& model, const double* parameters, const Observation& row,
-                               double* gradient = nullptr);
+/// The model at one set of parameters.
+class PowerValues {
+ public:
+  /// `parameters` must outlive it.
+  PowerValues(const PowerModel& model, const double* parameters);
+
+  /// Predicted log y; its derivatives go to `gradient` (model.size() numbers) unless that is nullptr.
+  [[nodiscard]] double log_value(const Observation& row, double* gradient = nullptr) const;
+
+ private:
+  const PowerModel& model_;
+  const double* parameters_;
+  std::vector<PowerModel::Exponent> exponents_;  ///< from model.exponent_at(0, 0) on
+};
 
 /// The Huber loss of r / huber as half a square: sign(r) sqrt(2 rho), and its derivative in r. Squares of
 /// it, summed and halved, are the objective, so that a solver of least squares minimises it.

@@ -27,11 +27,11 @@ struct Problem {
   /// jacobian: rows x parameters, column-major; or nullptr.
   bool operator()(const double* parameters, double* residuals, double* jacobian) const {
     const std::size_t count = rows->size();
+    const PowerValues values(*model, parameters);
     for (std::size_t i = 0; i < count; ++i) {
       const Observation& row = (*rows)[i];
       const double weight = std::sqrt(row.weight);
-      const double value =
-          log_value(*model, parameters, row, jacobian == nullptr ? nullptr : gradient.data());
+      const double value = values.log_value(row, jacobian == nullptr ? nullptr : gradient.data());
       const Robust one = robust(value - row.log_y, huber);
       residuals[i] = weight * one.value;
       if (jacobian == nullptr) continue;
