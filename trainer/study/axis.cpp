@@ -102,14 +102,17 @@ std::vector<Tic> log_tics(Axis axis, AxisRange range, int most) {
     const auto tics = power_tics(2.0, range, most);
     if (tics.size() >= 2) return tics;
   }
-  if (range.high < 10.0 * range.low) {
-    // Even spacing crowds at the upper end: fewer than there is room for at the lower one.
-    return even_tics(range, std::max(2, most * 2 / 3));
-  }
-  for (const auto& factors : {std::vector<double>{1, 2, 5}, std::vector<double>{1, 3}}) {
+  constexpr std::size_t kEnough = 3;
+  using Factors = std::vector<double>;
+  for (const auto& factors :
+       {Factors{1, 2, 3, 4, 5, 6, 8}, Factors{1, 2, 3, 5}, Factors{1, 2, 5}, Factors{1, 3}}) {
     auto tics = factor_tics(range, factors);
-    if (static_cast<int>(tics.size()) <= most) return tics;
+    if (tics.size() >= kEnough && static_cast<int>(tics.size()) <= most) return tics;
   }
+  // Even spacing crowds at the upper end: fewer than there is room for at the lower one.
+  constexpr double kNearlyEven = 2.5;
+  if (range.high < kNearlyEven * range.low) return even_tics(range, most);
+  if (range.high < 10.0 * range.low) return even_tics(range, std::max(2, most * 2 / 3));
   return power_tics(10.0, range, most);
 }
 

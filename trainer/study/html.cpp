@@ -75,9 +75,11 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .5rem .22rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; color: var(--quiet); } th[scope] { width: 45%; } td { overflow-wrap: anywhere; } td:first-child { overflow-wrap: normal; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.scroll th { vertical-align: bottom; white-space: normal; } .scroll th, .scroll td { padding-right: .8rem; }
+.scroll th:last-child, .scroll td:last-child { padding-right: 0; } .scroll td { min-width: 2.5rem; } .scroll td:not(.number) { min-width: 4rem; }
 pre { background: var(--card); border-radius: .5rem; padding: .9rem 1rem; margin: .4rem 0; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; font: .85rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } figure, table, .figures > div, pre { break-inside: avoid; }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, table, .figures > div, pre { break-inside: avoid; }
   h2 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 )css";
 

@@ -22,6 +22,9 @@ namespace sluice::study {
 /// A number as a CSV holds it: it reads back as the same double; "" where it is not finite.
 [[nodiscard]] std::string exact(double value);
 
+/// "1 run", "3 runs".
+[[nodiscard]] std::string plural(std::size_t count, const std::string& noun);
+
 /// The upper median of the finite values; NaN where there is none.
 [[nodiscard]] double median_of(std::vector<double> values);
 

@@ -54,9 +54,10 @@ struct Figure {
   Chart chart;
   std::string title = {};
 };
-/// Charts that stand beside each other where there is room.
+/// Charts that stand beside each other where there is room; `level` is that of their titles.
 struct Pair {
   std::vector<Figure> figures;
+  int level = 3;
 };
 
 /// Tables of names and values in columns, each under its title (settings).

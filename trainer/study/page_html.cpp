@@ -69,7 +69,7 @@ class HtmlWriter {
   std::string operator()(const Pair& pair) {
     std::string out = "<div class=\"two\">";
     for (const auto& one : pair.figures)
-      if (drawable(one.chart)) out += "<section>" + titled(one, 2) + "</section>";
+      if (drawable(one.chart)) out += "<section>" + titled(one, pair.level) + "</section>";
     return out + "</div>\n";
   }
   std::string operator()(const ValueTables& values) const {

@@ -64,10 +64,10 @@ class MarkdownWriter {
     return markdown_table(grid);
   }
   std::string operator()(const Grid& grid) const { return markdown_table(grid); }
-  std::string operator()(const Figure& one) const { return titled(one, "###"); }
+  std::string operator()(const Figure& one) const { return titled(one, 3); }
   std::string operator()(const Pair& pair) const {
     std::string out;
-    for (const auto& one : pair.figures) out += titled(one, "##");
+    for (const auto& one : pair.figures) out += titled(one, pair.level);
     return out;
   }
   std::string operator()(const ValueTables& values) const {
@@ -83,9 +83,9 @@ class MarkdownWriter {
   }
 
  private:
-  std::string titled(const Figure& one, const char* level) const {
+  std::string titled(const Figure& one, int level) const {
     if (!drawable(one.chart)) return "";
-    const std::string title = one.title.empty() ? "" : fmt::format("{} {}\n\n", level, plain(one.title));
+    const std::string title = one.title.empty() ? "" : (*this)(Heading{one.title, level});
     return fmt::format("{0}![{1} against {2}]({3}/{4}.svg)\n\nData: [{4}.csv]({3}/{4}.csv)\n\n", title,
                        plain(one.chart.y_label), plain(one.chart.x_label), folder_, one.name);
   }

@@ -106,8 +106,17 @@ Grid corpus_table(const std::vector<ValidRecord>& records) {
   return grid;
 }
 
-std::vector<Part> charts(const Metrics& metrics) {
-  std::vector<Part> parts = {Heading{"Loss"}, Figure{"loss", loss_chart(metrics)}};
+/// The losses of other programs go into the run's own unit of tokens.
+Chart loss_with(const Metrics& metrics, const std::vector<Overlay>& overlays) {
+  Chart chart = loss_chart(metrics);
+  constexpr int kOwnColours = 2;
+  for (auto& series : overlay_series(overlays, loss_scale(metrics).divisor, kOwnColours))
+    chart.series.push_back(std::move(series));
+  return chart;
+}
+
+std::vector<Part> charts(const Metrics& metrics, const std::vector<Overlay>& overlays) {
+  std::vector<Part> parts = {Heading{"Loss"}, Figure{"loss", loss_with(metrics, overlays)}};
   if (!metrics.valid.empty() && !metrics.valid.back().corpora.empty())
     parts.emplace_back(corpus_table(metrics.valid));
   if (metrics.train.empty()) return parts;
@@ -119,7 +128,8 @@ std::vector<Part> charts(const Metrics& metrics) {
   parts.insert(parts.end(), {Heading{"Where the time went"}, Figure{"time", time_chart(metrics)}});
   parts.emplace_back(time_table(metrics.train));
   parts.emplace_back(Pair{{{"learning-rate", rate_chart(metrics), "Learning rate"},
-                           {"gradient-norm", norm_chart(metrics), "Gradient norm"}}});
+                           {"gradient-norm", norm_chart(metrics), "Gradient norm"}},
+                          2});
   return parts;
 }
 
@@ -162,14 +172,14 @@ std::string subtitle(const RunFiles& run) {
 
 }  // namespace
 
-Page run_page(const std::filesystem::path& directory) {
+Page run_page(const std::filesystem::path& directory, const std::vector<Overlay>& overlays) {
   const RunFiles run = read_run(directory);
   if (run.metrics.train.empty() && run.metrics.valid.empty())
     throw train::InputError(
         fmt::format("{}: no step has been logged yet", (directory / "metrics.jsonl").string()));
   Page page{.title = run.name, .subtitle = subtitle(run)};
   page.add(final_numbers(run));
-  page.append(charts(run.metrics));
+  page.append(charts(run.metrics, overlays));
   page.append(block("Sample", run.sample));
   page.append(evaluation(run));
   page.append(settings(run));

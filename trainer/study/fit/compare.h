@@ -28,8 +28,8 @@ struct Comparison {
   Estimate shared_exponent = {};
   double separate_objective = 0.0;
   double shared_objective = 0.0;
-  std::vector<Multiplier>
-      multipliers;                  ///< at the ends and the middle of the losses that both families reached
+  std::vector<Multiplier> multipliers =
+      {};                           ///< at the ends and the middle of the losses that both families reached
   Estimate shared_multiplier = {};  ///< at the middle, with one exponent for both
   /// Where both laws meet; NaN where they do not within a factor of 1000 around the data.
   Estimate crossover = {};
