@@ -67,14 +67,14 @@ std::vector<Quantity> derived_quantities(const Fit& fit) {
   return {{"b/(a+b)", params, Spread::kLogarithm}, {"a/(a+b)", tokens, Spread::kLogarithm}};
 }
 
-std::vector<Estimate> estimates(const std::vector<Quantity>& quantities, const Fit& fit, double spread,
-                                double level) {
+std::vector<Estimate> estimates(const std::vector<Quantity>& quantities, const Fit& fit) {
   std::vector<Estimate> out;
   for (const auto& quantity : quantities) {
     std::vector<double> draws;
     for (const auto& law : fit.draws) draws.push_back(quantity.of(law));
     const double value = quantity.of(fit.law);
-    out.push_back({quantity.name, value, interval_of(value, std::move(draws), spread, level, quantity.in)});
+    out.push_back(
+        {quantity.name, value, interval_of(value, std::move(draws), fit.spread, fit.level, quantity.in)});
   }
   return out;
 }
@@ -195,10 +195,11 @@ Fit fit_candidates(const Candidates& candidates, const FitOptions& options) {
   if (!fit.carried()) return fit;
   fit.rows = rows_of(candidates, options.form, rows, fit.law);
   draw_laws(candidates, model, found.best.parameters, options, fit);
-  const double spread = spread_of(fit.units, static_cast<std::int64_t>(rows.size()),
-                                  static_cast<std::int64_t>(model.size()), options.level);
-  fit.parameters = estimates(quantities(fit), fit, spread, options.level);
-  fit.derived = estimates(derived_quantities(fit), fit, spread, options.level);
+  fit.level = options.level;
+  fit.spread = spread_of(fit.units, static_cast<std::int64_t>(rows.size()),
+                         static_cast<std::int64_t>(model.size()), options.level);
+  fit.parameters = estimates(quantities(fit), fit);
+  fit.derived = estimates(derived_quantities(fit), fit);
   if (options.form != Form::kRate) fit.held_out = hold_out(candidates, options);
   warn(rows, fit);
   return fit;
@@ -210,6 +211,12 @@ Fit fit_loss(const std::vector<Point>& points, const FitOptions& options) {
   Fit fit = fit_candidates(candidates_of(points, options), options);
   if (!points.empty()) fit.family = points.front().family;
   return fit;
+}
+
+Interval interval_at(const Fit& fit, double x, double second) {
+  std::vector<double> values;
+  for (const auto& law : fit.draws) values.push_back(law.at(x, second));
+  return interval_of(fit.law.at(x, second), std::move(values), fit.spread, fit.level, Spread::kLogarithm);
 }
 
 Fit fit_rate(const std::vector<RateOptimum>& optima, const FitOptions& options) {

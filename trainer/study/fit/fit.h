@@ -102,6 +102,8 @@ struct Fit {
   double objective = 0.0;     ///< sum of Huber losses, in units of huber^2
   HeldOut held_out = {};
   std::vector<Law> draws = {};  ///< of the bootstrap
+  double spread = 1.0;          ///< of the draws about the law
+  double level = 0.95;          ///< of intervals
 
   [[nodiscard]] bool carried() const { return refusal.empty(); }
   [[nodiscard]] std::string formula() const;  ///< "L(N) = E + A/N^a"
@@ -117,6 +119,9 @@ struct Fit {
 /// since a bootstrap of few units is too narrow; scales, E and their like in logarithms. Throws
 /// train::InputError where why_no_fits().
 [[nodiscard]] Fit fit_loss(const std::vector<Point>& points, const FitOptions& options);
+
+/// The interval of a fit's law at a place, from its draws.
+[[nodiscard]] Interval interval_at(const Fit& fit, double x, double second = 1.0);
 
 /// The best learning rate of a size.
 struct RateOptimum {

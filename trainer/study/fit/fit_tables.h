@@ -19,8 +19,8 @@ namespace sluice::study {
 [[nodiscard]] Grid rate_table(const Analysis& analysis);
 /// Rows of the file that entered no fit, by reason, and those above one epoch.
 [[nodiscard]] Grid use_table(const Points& points);
-/// Every row that entered a carried fit, with its prediction: the CSV of residuals.
-[[nodiscard]] Grid residual_table(const Analysis& analysis);
+/// Every row of every carried fit beside its law, as numbers: a CSV for whoever draws it anew.
+[[nodiscard]] Table residual_table(const Analysis& analysis);
 
 /// The whole section of a report: tables, charts, refusals, warnings.
 [[nodiscard]] std::vector<Part> fit_parts(const Analysis& analysis);
