@@ -24,6 +24,9 @@ std::size_t different(const std::vector<Point>& points, double Point::*member) {
   return values.size();
 }
 
+/// Few cells beyond the parameters of a law with E: the law without E is shown beside it.
+constexpr std::int64_t kFewSpare = 2;
+
 struct Wanted {
   Form form;
   Count count = Count::kAll;
@@ -54,6 +57,18 @@ std::vector<Wanted> wanted_forms(const std::vector<Point>& points) {
   return wanted;
 }
 
+bool scanty(const Fit& fit) {
+  return fit.cells - static_cast<std::int64_t>(fit.parameters.size()) < kFewSpare;
+}
+
+/// Whether a carried fit of this form says so little of a family.
+bool scanty_family(const Analysis& analysis, const Wanted& wanted, const std::string& family) {
+  return std::ranges::any_of(analysis.fits, [&](const Fit& fit) {
+    return fit.family == family && fit.form == wanted.form && fit.count == wanted.count &&
+           fit.floor == Floor::kFitted && fit.carried() && scanty(fit);
+  });
+}
+
 void fit_families(const std::vector<std::string>& families, const AnalysisOptions& options, Analysis& out) {
   for (const auto& wanted : wanted_forms(out.points.points))
     for (const auto& family : families) {
@@ -62,7 +77,8 @@ void fit_families(const std::vector<std::string>& families, const AnalysisOption
       one.count = wanted.count;
       const auto points = out.points.of(family);
       out.fits.push_back(fit_loss(points, one));
-      if (out.fits.back().carried() || wanted.form == Form::kParamsTokens) continue;
+      if (wanted.form == Form::kParamsTokens || (out.fits.back().carried() && !scanty(out.fits.back())))
+        continue;
       one.floor = Floor::kZero;
       Fit line = fit_loss(points, one);
       if (line.carried()) out.fits.push_back(std::move(line));
@@ -78,13 +94,14 @@ void compare_families(const std::vector<std::string>& families, const AnalysisOp
         FitOptions one = fit_options(options);
         one.form = wanted.form;
         one.count = wanted.count;
-        Comparison both = compare(out.points.of(families[i]), out.points.of(families[k]), one);
-        if (!both.refusal.empty()) {
-          one.floor = Floor::kZero;
-          Comparison lines = compare(out.points.of(families[i]), out.points.of(families[k]), one);
-          if (lines.refusal.empty()) both = std::move(lines);
-        }
-        out.comparisons.push_back(std::move(both));
+        out.comparisons.push_back(compare(out.points.of(families[i]), out.points.of(families[k]), one));
+        const bool enough = out.comparisons.back().refusal.empty() &&
+                            !scanty_family(out, wanted, families[i]) &&
+                            !scanty_family(out, wanted, families[k]);
+        if (enough) continue;
+        one.floor = Floor::kZero;
+        Comparison lines = compare(out.points.of(families[i]), out.points.of(families[k]), one);
+        if (lines.refusal.empty()) out.comparisons.push_back(std::move(lines));
       }
   }
 }

@@ -12,10 +12,11 @@ namespace sluice::study {
 /// All that a points file says: every form that its columns allow, for every family.
 struct Analysis {
   Points points = {};
-  std::vector<Fit> fits = {};  ///< L(N), L(D), L(N, D), L(C); in each count of N; refused ones too. Where E
-                               ///< is refused for want of cells, the law without E follows.
+  /// L(N), L(D), L(N, D), L(C); in each count of N; refused ones too. Where a law with E is refused, or has
+  /// fewer than two cells to spare, the law without E follows it.
+  std::vector<Fit> fits = {};
   std::vector<IsoFlops> iso_flops = {};      ///< of families with such groups
-  std::vector<Comparison> comparisons = {};  ///< of every pair of families
+  std::vector<Comparison> comparisons = {};  ///< of every pair of families; likewise without E
   std::vector<RateSweep> rate_sweeps = {};   ///< sizes at which several learning rates were run
   std::vector<Fit> rates = {};               ///< LR(N) of families with two interior optima or more
 };

@@ -231,7 +231,8 @@ Comparison compare(const std::vector<Point>& first, const std::vector<Point>& se
   out.exponent_difference =
       estimate("difference", laws, draws, spread, level, Spread::kPlain,
                [](const Laws& one) { return one.separate[1].exponent[0] - one.separate[0].exponent[0]; });
-  out.shared_exponent = estimate("shared", laws, draws, spread, level, Spread::kPlain,
+  const Spread in = options.floor == Floor::kFitted ? Spread::kLogarithm : Spread::kPlain;
+  out.shared_exponent = estimate("shared", laws, draws, spread, level, in,
                                  [](const Laws& one) { return one.shared[0].exponent[0]; });
   const std::array<Ranges, 2> ranges = {ranges_of(rows, 0), ranges_of(rows, 1)};
   fill_multipliers(laws, draws, ranges, spread, level, out);

@@ -167,6 +167,10 @@ void warn(const std::vector<Observation>& rows, Fit& fit) {
                     : fit.form == Form::kCompute ? "C"
                                                  : "N",
                     std::exp(high - low)));
+  if (fit.floor == Floor::kFitted && fit.cells == static_cast<std::int64_t>(fit.parameters.size()) + 1)
+    fit.warnings.push_back(
+        fmt::format("{} cells for {} parameters: the intervals rest on a single cell to spare", fit.cells,
+                    fit.parameters.size()));
   if (fit.floor == Floor::kFitted && fit.law.floor < 1e-3 * least)
     fit.warnings.push_back("E is not told from zero: the law without E says as much");
   if (10 * fit.agreeing < fit.starts && fit.starts > 1)

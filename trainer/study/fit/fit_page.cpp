@@ -99,8 +99,8 @@ void add_comparisons(const Analysis& analysis, std::vector<Part>& parts) {
   const Grid grid = comparison_table(analysis);
   if (!grid.rows.empty()) parts.emplace_back(grid);
   for (const auto& one : analysis.comparisons) {
-    const std::string label =
-        fmt::format("{} and {}, {}", family_name(one.first), family_name(one.second), name_of(one.form));
+    const std::string label = fmt::format("{} and {}, {}{}", family_name(one.first), family_name(one.second),
+                                          name_of(one.form), one.floor == Floor::kZero ? " without E" : "");
     if (!one.refusal.empty()) {
       parts.emplace_back(Paragraph{fmt::format("{}: refused: {}.", label, one.refusal), Tone::kWarning});
       continue;

@@ -100,7 +100,7 @@ Grid comparison_table(const Analysis& analysis) {
                         {"one exponent for both"},
                         {"loss (nats)"},
                         {"second needs, times the first"},
-                        {"the same with one exponent"},
+                        {"the same with one exponent, at the middle loss"},
                         {"laws meet at"},
                         {"draws that meet"}},
             .rows = {}};
@@ -114,12 +114,20 @@ Grid comparison_table(const Analysis& analysis) {
       std::string meeting =
           std::isnan(one.crossover.value) ? "nowhere near" : where + " = " + estimate_text(one.crossover);
       if (!std::isnan(one.crossover.value) && !one.crossover_measured) meeting += ", beyond the data";
-      grid.rows.push_back({family_name(one.first) + ", " + family_name(one.second), law,
-                           estimate_text(one.exponent_difference), estimate_text(one.shared_exponent),
-                           has ? fixed(one.multipliers[i].loss, 3) : "\u2013",
-                           has ? estimate_text(one.multipliers[i].ratio) : "\u2013",
-                           has && i == 1 ? estimate_text(one.shared_multiplier) : "\u2013", meeting,
-                           percent(one.meeting_share, 0)});
+      std::vector<std::string> row(grid.columns.size());
+      if (i == 0)
+        row = {family_name(one.first) + ", " + family_name(one.second),
+               law,
+               estimate_text(one.exponent_difference),
+               estimate_text(one.shared_exponent),
+               "",
+               "",
+               estimate_text(one.shared_multiplier),
+               meeting,
+               percent(one.meeting_share, 0)};
+      row[4] = has ? fixed(one.multipliers[i].loss, 3) : "\u2013";
+      row[5] = has ? estimate_text(one.multipliers[i].ratio) : "\u2013";
+      grid.rows.push_back(std::move(row));
     }
   }
   return grid;
