@@ -164,7 +164,7 @@ TEST_F(LossStudy, CurvesGoByTokensFlopsAndTimeAndABranchGoesOnFromItsTrunk) {
   EXPECT_THAT(content_of(page, "loss-tokens.csv"), HasSubstr("gmlp s,200,4.5\n"));
   EXPECT_THAT(content_of(page, "loss-tokens.csv"), HasSubstr("other,400,3\n"));
   // The branch's first step, its third, ends after three of 0.5 s, two of them its trunk's.
-  EXPECT_THAT(content_of(page, "loss-time.csv"), HasSubstr("gmlp s,1.5,3.5\n"));
+  EXPECT_THAT(content_of(page, "loss-time.csv"), HasSubstr("gmlp s,1.5,3.75\n"));
   EXPECT_THAT(page.html, HasSubstr(">useful training FLOPs<"));
   EXPECT_THAT(page.html, HasSubstr(">time in steps (s)<"));
 }
