@@ -43,6 +43,16 @@ const char* tone_class(Tone tone) {
   return "";
 }
 
+/// A number that may break before a bracket alone: "0.32 (0.31 to 0.33)".
+std::string unbroken(const std::string& text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const bool bracket = at + 1 < text.size() && text[at + 1] == '(';
+    out += text[at] == ' ' && !bracket ? std::string("\u00A0") : std::string(1, text[at]);
+  }
+  return out;
+}
+
 /// Writes each kind of part; takes the drawings in the order of the figures.
 class HtmlWriter {
  public:
@@ -116,6 +126,9 @@ std::string html_table(const Grid& grid) {
     const bool number = grid.columns[column].align == Align::kNumber;
     return fmt::format("<{0}{1}>{2}</{0}>", tag, number ? " class=\"number\"" : "", escape_html(text));
   };
+  const auto value = [&](std::size_t column, const std::string& text) {
+    return cell("td", column, grid.columns[column].align == Align::kNumber ? unbroken(text) : text);
+  };
   constexpr std::size_t kManyColumns = 8;  // their cells may break
   const bool wide = grid.columns.size() >= kManyColumns;
   std::string out = fmt::format("<div class=\"scroll\"><table{}>\n<tr>", wide ? " class=\"wide-table\"" : "");
@@ -123,7 +136,7 @@ std::string html_table(const Grid& grid) {
   out += "</tr>\n";
   for (const auto& row : grid.rows) {
     out += "<tr>";
-    for (std::size_t c = 0; c < grid.columns.size(); ++c) out += cell("td", c, row.at(c));
+    for (std::size_t c = 0; c < grid.columns.size(); ++c) out += value(c, row.at(c));
     out += "</tr>\n";
   }
   return out + "</table></div>\n";

@@ -137,9 +137,9 @@ std::vector<Part> curve_parts(const std::vector<RunCurve>& curves, const std::ve
   add("loss-flops", chart_of(curves, &RunCurve::flops, "useful training FLOPs"));
   add("loss-time", chart_of(curves, &RunCurve::seconds, "time in steps (s)"));
   if (!parts.empty())
-    parts.emplace_back(
-        Paragraph{"Train loss, smoothed over a thirtieth of each run. Time without evaluation "
-                  "and checkpoints."});
+    parts.emplace_back(Paragraph{
+        "Train loss, smoothed over a thirtieth of each run; the first steps, above the charts, are in their "
+        "data. Time without evaluation and checkpoints."});
   return parts;
 }
 
