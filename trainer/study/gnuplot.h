@@ -25,7 +25,7 @@ enum class Axis { kLinear, kLog10, kLog2 };
 /// is the colour itself, the others are paler and paler (members of one family). y_low and y_high as the mark
 /// needs them, of y's length or empty; a band needs no y.
 struct Series {
-  std::string label;
+  std::string label = {};
   int colour = 1;
   Mark mark = Mark::kLine;
   std::vector<double> x = {};
@@ -39,8 +39,8 @@ struct Series {
 /// the data, a logarithmic one encloses the data, which must be positive (others are not drawn), and y is
 /// chosen by gnuplot. With `x_names` the places x = 1, 2, ... carry these names (bars).
 struct Chart {
-  std::string x_label;
-  std::string y_label;
+  std::string x_label = {};
+  std::string y_label = {};
   std::optional<double> y_low = {};
   std::optional<double> y_high = {};
   std::vector<Series> series = {};

@@ -40,8 +40,11 @@ std::string plot_element(const Series& series, const std::string& data) {
       return start + fmt::format("1:2 with points pt 7 ps 0.65 lc {}", colour(series));
     case Mark::kRings:
       return start + fmt::format("1:2 with points pt 6 ps 0.75 lc {}", colour(series));
-    case Mark::kErrorBars:
-      return start + fmt::format("1:2:3:4 with yerrorbars pt 7 ps 0.65 lw 1.5 lc {}", colour(series));
+    case Mark::kErrorBars:  // gnuplot's own would have a white edge about each point
+      return start + fmt::format(
+                         "1:3:(0):($4-$3) with vectors nohead lw 1.5 lc {0}, '{1}' using 1:2 with points pt "
+                         "7 ps 0.65 lc {0}",
+                         colour(series), data);
     case Mark::kBand:
       return start +
              fmt::format("1:3:4 with filledcurves fc {} fs solid noborder", colour(series, kBandTint));

@@ -48,7 +48,7 @@ body { margin: 0 auto; max-width: 56rem; padding: 2rem 1.25rem 3rem; background:
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2.4rem 0 .4rem; }
-h3 { font-size: .95rem; margin: 0 0 .2rem; color: var(--quiet); font-weight: 600; }
+h3 { font-size: .95rem; margin: 1.4rem 0 .3rem; color: var(--quiet); font-weight: 600; }
 p { margin: .3rem 0; } .quiet { color: var(--quiet); font-size: .9rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .75rem; margin: 1.4rem 0 0;
   padding: 0; }
@@ -67,16 +67,17 @@ p { margin: .3rem 0; } .quiet { color: var(--quiet); font-size: .9rem; }
 figure { margin: 0; } svg { display: block; width: 100%; height: auto; } svg.narrow { display: none; }
 svg text { font-family: inherit; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 0 1.5rem; }
-.two svg.narrow { display: block; } .two svg.wide { display: none; }
+.two section { margin-top: .8rem; } .two svg.narrow { display: block; } .two svg.wide { display: none; }
 @media screen and (max-width: 620px) { svg.wide { display: none; } svg.narrow { display: block; } body { padding: 1.2rem 1rem 2rem; }
   .figures { grid-template-columns: 1fr 1fr; } }
 .tables { columns: 20rem 2; column-gap: 1.5rem; } .tables section { break-inside: avoid; margin-bottom: 1rem; }
+.tables h3, .two h3 { margin-top: 0; } .wide-table { font-size: .8rem; } .wide-table td.number { white-space: normal; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .5rem .22rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; color: var(--quiet); } th[scope] { width: 45%; } td { overflow-wrap: anywhere; } td:first-child { overflow-wrap: normal; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .scroll th { vertical-align: bottom; white-space: normal; } .scroll th, .scroll td { padding-right: .8rem; }
-.scroll th:last-child, .scroll td:last-child { padding-right: 0; } .scroll td { min-width: 2.5rem; } .scroll td:not(.number) { min-width: 4rem; }
+.scroll th:last-child, .scroll td:last-child { padding-right: 0; } .scroll td { min-width: 2.5rem; } .scroll td:not(.number) { min-width: 4.5rem; overflow-wrap: break-word; }
 pre { background: var(--card); border-radius: .5rem; padding: .9rem 1rem; margin: .4rem 0; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; font: .85rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, table, .figures > div, pre { break-inside: avoid; }

@@ -116,7 +116,9 @@ std::string html_table(const Grid& grid) {
     const bool number = grid.columns[column].align == Align::kNumber;
     return fmt::format("<{0}{1}>{2}</{0}>", tag, number ? " class=\"number\"" : "", escape_html(text));
   };
-  std::string out = "<div class=\"scroll\"><table>\n<tr>";
+  constexpr std::size_t kManyColumns = 8;  // their cells may break
+  const bool wide = grid.columns.size() >= kManyColumns;
+  std::string out = fmt::format("<div class=\"scroll\"><table{}>\n<tr>", wide ? " class=\"wide-table\"" : "");
   for (std::size_t c = 0; c < grid.columns.size(); ++c) out += cell("th", c, grid.columns[c].name);
   out += "</tr>\n";
   for (const auto& row : grid.rows) {

@@ -9,6 +9,7 @@
 #include <set>
 #include <tuple>
 
+#include "trainer/study/fit/fit_tables.h"
 #include "trainer/study/numbers.h"
 
 namespace sluice::study {
@@ -153,6 +154,14 @@ KeyNumbers loss_key_numbers(const StudyFiles& study) {
   return key;
 }
 
+std::optional<Analysis> analysis_of(const StudyFiles& study) {
+  if (!study.points || !why_no_fits().empty()) return std::nullopt;
+  const Table& points = *study.points;
+  for (std::size_t row = 0; row < points.rows.size(); ++row)
+    if (enters(points.text(row, "use"))) return analyse(points_of(points));
+  return std::nullopt;
+}
+
 std::vector<Part> loss_parts(const StudyFiles& study, const std::vector<Overlay>& overlays) {
   std::vector<Part> parts;
   const auto append = [&](std::vector<Part> more) {
@@ -168,7 +177,16 @@ std::vector<Part> loss_parts(const StudyFiles& study, const std::vector<Overlay>
                 "Over the whole valid split, the mean over seeds; spread: largest less smallest. C: useful "
                 "training FLOPs, those of the head and of products over positions included."}});
   }
-  append(rate_parts(study));
+  auto analysis = analysis_of(study);
+  append(rate_parts(study, analysis ? &*analysis : nullptr));
+  if (!analysis) {
+    const std::string missing = why_no_fits();
+    append({Heading{"Fits"},
+            Paragraph{missing.empty() ? "No run's loss may enter a fit yet." : missing, Tone::kWarning}});
+    return parts;
+  }
+  if (study.rates) analysis->rate_sweeps.clear();  // shown above, with what is unfinished
+  append(fit_parts(*analysis));
   return parts;
 }
 

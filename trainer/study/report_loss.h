@@ -1,7 +1,10 @@
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "trainer/study/fit/analysis.h"
 #include "trainer/study/page.h"
 #include "trainer/study/run_curves.h"
 #include "trainer/study/study_files.h"
@@ -44,11 +47,15 @@ struct RateCurve {
 /// Best loss, runs, FLOPs and time of a loss study.
 [[nodiscard]] KeyNumbers loss_key_numbers(const StudyFiles& study);
 
+/// The laws that points.csv carries, or refuses to; nothing where no run may enter one yet. Throws as
+/// points_of() does.
+[[nodiscard]] std::optional<Analysis> analysis_of(const StudyFiles& study);
+
 /// Curves of all runs that left metrics, final losses, loss against learning rate, fits.
 [[nodiscard]] std::vector<Part> loss_parts(const StudyFiles& study, const std::vector<Overlay>& overlays);
 
-/// Loss against learning rate: a chart for each family, best cells at an edge as rings and dashes, and what
-/// is not finished; nothing without lr.csv.
-[[nodiscard]] std::vector<Part> rate_parts(const StudyFiles& study);
+/// Loss against learning rate: a chart for each family, best cells at an edge as rings and dashes, what is
+/// not finished, and the laws LR(N) of `rates`; nothing without lr.csv.
+[[nodiscard]] std::vector<Part> rate_parts(const StudyFiles& study, const Analysis* rates);
 
 }  // namespace sluice::study

@@ -28,17 +28,20 @@ struct Tally {
   }
   [[nodiscard]] std::string text(std::size_t runs) const {
     std::vector<std::string> pieces;
+    std::string untold;
     for (const auto& [value, count] : values) {
-      const std::string shown = value.empty() ? "(not told)" : value;
-      pieces.push_back(values.size() == 1 && count == static_cast<std::int64_t>(runs)
-                           ? shown
-                           : fmt::format("{} ({})", shown, count));
+      if (value.empty())
+        untold = fmt::format("not told: {}", count);
+      else
+        pieces.push_back(count == static_cast<std::int64_t>(runs) ? value
+                                                                  : fmt::format("{} ({})", value, count));
     }
     if (pieces.size() > kMostValues) {
       const std::size_t more = pieces.size() - kMostValues;
       pieces.resize(kMostValues);
       pieces.push_back(fmt::format("and {} more", more));
     }
+    if (!untold.empty()) pieces.push_back(untold);
     return fmt::format("{}", fmt::join(pieces, "; "));
   }
 };

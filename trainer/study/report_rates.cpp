@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "trainer/study/axis.h"
+#include "trainer/study/fit/fit_charts.h"
+#include "trainer/study/fit/fit_tables.h"
 #include "trainer/study/numbers.h"
 #include "trainer/study/report_loss.h"
 
@@ -89,6 +91,24 @@ std::vector<Part> unfinished(const StudyFiles& study) {
           std::move(grid)};
 }
 
+/// LR(N) of each family, or why there is none.
+std::vector<Part> law_parts(const Analysis& analysis) {
+  std::vector<Part> parts;
+  for (const auto& fit : analysis.rates) {
+    if (fit.carried())
+      parts.emplace_back(
+          Paragraph{fmt::format("{}: {} with A = {}, a = {}.", fit.family, fit.formula(),
+                                estimate_text(fit.parameters.at(0)), estimate_text(fit.parameters.at(1)))});
+    else
+      parts.emplace_back(Paragraph{
+          fmt::format("{}: {} is refused: {}.", fit.family, fit.formula(), fit.refusal), Tone::kWarning});
+    for (const auto& warning : fit.warnings)
+      parts.emplace_back(Paragraph{fmt::format("{}: {}.", fit.family, warning), Tone::kWarning});
+  }
+  if (std::ranges::any_of(analysis.rates, &Fit::carried)) parts.emplace_back(rate_figure(analysis));
+  return parts;
+}
+
 }  // namespace
 
 std::vector<RateCurve> rate_curves(const Table& rates) {
@@ -117,7 +137,7 @@ std::vector<RateCurve> rate_curves(const Table& rates) {
   return curves;
 }
 
-std::vector<Part> rate_parts(const StudyFiles& study) {
+std::vector<Part> rate_parts(const StudyFiles& study, const Analysis* analysis) {
   if (!study.rates || study.rates->rows.empty()) return {};
   const auto curves = rate_curves(*study.rates);
   Pair pair;
@@ -126,6 +146,8 @@ std::vector<Part> rate_parts(const StudyFiles& study) {
     pair.figures.push_back(family_figure(curves, families[f], f + 1));
   std::vector<Part> parts = {Heading{"Loss against learning rate"}, std::move(pair), best_table(curves)};
   for (auto& part : unfinished(study)) parts.push_back(std::move(part));
+  if (analysis != nullptr)
+    for (auto& part : law_parts(*analysis)) parts.push_back(std::move(part));
   return parts;
 }
 

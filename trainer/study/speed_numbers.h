@@ -15,14 +15,14 @@ namespace sluice::study {
 struct SpeedCell {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-  std::string family;
-  std::string model;
-  std::string mode;  ///< strong | weak
-  std::string device_model;
-  std::string sp_mode;
-  std::string precision;
-  std::string run;
-  std::string reason;  ///< why it was not measured
+  std::string family = {};
+  std::string model = {};
+  std::string mode = {};  ///< strong | weak
+  std::string device_model = {};
+  std::string sp_mode = {};
+  std::string precision = {};
+  std::string run = {};
+  std::string reason = {};  ///< why it was not measured
   double ranks = kUnknown;
   double dp = kUnknown;
   double sp = kUnknown;
