@@ -106,6 +106,26 @@ void add_fit(const Fit& fit, int colour, Chart& chart) {
   chart.series.push_back(std::move(points));
 }
 
+/// Encloses rows and laws, not the bands: those of few cells would flatten all else.
+void set_losses(Chart& chart) {
+  Ends ends;
+  for (const auto& one : chart.series)
+    for (const double y : one.y) ends = {std::min(ends.low, y), std::max(ends.high, y)};
+  if (ends.high <= 0.0) return;
+  chart.y_low = ends.low / 1.1;
+  chart.y_high = ends.high * 1.1;
+}
+
+/// The first law of each family that is carried: the one with E where there is one.
+std::vector<Fit> shown_fits(const std::vector<Fit>& fits, Form form, Count count) {
+  std::vector<Fit> shown;
+  for (const auto& fit : fits) {
+    const bool again = std::ranges::any_of(shown, [&](const Fit& one) { return one.family == fit.family; });
+    if (fit.form == form && fit.count == count && fit.carried() && !again) shown.push_back(fit);
+  }
+  return shown;
+}
+
 double x_of(const Point& point, Form form, Count count) {
   return form == Form::kTokens ? point.tokens : form == Form::kCompute ? point.flops : point.count(count);
 }
@@ -141,14 +161,14 @@ Figure fit_figure(const Analysis& analysis, Form form, Count count) {
       .x_label = x_label(form, count), .y_label = kLossLabel, .x_axis = Axis::kLog10, .y_axis = Axis::kLog10};
   const auto families = analysis.points.families();
   std::vector<Series> behind;
-  for (const auto& fit : analysis.fits) {
-    if (fit.form != form || fit.count != count || !fit.carried()) continue;
+  for (const auto& fit : shown_fits(analysis.fits, form, count)) {
     const int colour = colour_of(families, fit.family);
     if (form == Form::kCompute) behind.push_back(others(analysis, fit, colour));
     add_fit(fit, colour, chart);
   }
   std::erase_if(behind, [](const Series& one) { return one.x.empty(); });
   chart.series.insert(chart.series.begin(), behind.begin(), behind.end());
+  set_losses(chart);
   return {.name = stem_of(form) + suffix_of(count), .chart = std::move(chart)};
 }
 
@@ -157,8 +177,7 @@ Figure residual_figure(const Analysis& analysis, Form form, Count count) {
               .y_label = "measured over predicted, less 1 (%)",
               .x_axis = Axis::kLog10};
   const auto families = analysis.points.families();
-  for (const auto& fit : analysis.fits) {
-    if (fit.form != form || fit.count != count || !fit.carried()) continue;
+  for (const auto& fit : shown_fits(analysis.fits, form, count)) {
     Series points = series(family_name(fit.family), colour_of(families, fit.family), Mark::kPoints);
     for (const auto& row : fit.rows) add(points, row.predicted, 100.0 * std::expm1(row.residual()));
     chart.series.push_back(std::move(points));

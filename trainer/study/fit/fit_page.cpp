@@ -96,8 +96,8 @@ bool excludes_zero(const Interval& interval) { return interval.low > 0.0 || inte
 void add_comparisons(const Analysis& analysis, std::vector<Part>& parts) {
   if (analysis.comparisons.empty()) return;
   parts.emplace_back(Heading{"Families beside each other", 3});
-  const Grid grid = comparison_table(analysis);
-  if (!grid.rows.empty()) parts.emplace_back(grid);
+  for (Grid grid : {comparison_table(analysis), multiplier_table(analysis)})
+    if (!grid.rows.empty()) parts.emplace_back(std::move(grid));
   for (const auto& one : analysis.comparisons) {
     const std::string label = fmt::format("{} and {}, {}{}", family_name(one.first), family_name(one.second),
                                           name_of(one.form), one.floor == Floor::kZero ? " without E" : "");

@@ -17,12 +17,22 @@ bool counts_params(Form form) { return form == Form::kParams || form == Form::kP
 
 std::string named(const std::vector<Estimate>& estimates, const std::string& name) {
   const auto found = std::ranges::find(estimates, name, &Estimate::name);
-  return found == estimates.end() ? "0, not fitted" : estimate_text(*found);
+  return found == estimates.end() ? "0, set" : estimate_text(*found);
 }
 
 std::string held_out_text(const HeldOut& held) {
   if (!held.refusal.empty() || held.what.empty()) return "\u2013";
   return fmt::format("{:+.2f} % at {}", 100.0 * held.error(), held.what);
+}
+
+std::string pair_name(const Comparison& one) {
+  return family_name(one.first) + ", " + family_name(one.second);
+}
+
+std::string law_name(const Comparison& one) {
+  std::string law = fmt::format("{}{}", name_of(one.form), one.floor == Floor::kZero ? ", E = 0" : "");
+  if (one.count != Count::kAll) law += fmt::format(", {}", name_of(one.count));
+  return law;
 }
 
 /// The parameters' names of a form, E first.
@@ -98,38 +108,35 @@ Grid comparison_table(const Analysis& analysis) {
                         {"law", Align::kText},
                         {"exponents, second less first"},
                         {"one exponent for both"},
-                        {"loss (nats)"},
-                        {"second needs, times the first"},
-                        {"the same with one exponent, at the middle loss"},
                         {"laws meet at"},
                         {"draws that meet"}},
             .rows = {}};
   for (const auto& one : analysis.comparisons) {
     if (!one.refusal.empty()) continue;
-    const std::string where = one.form == Form::kCompute ? "C" : "N";
-    for (std::size_t i = 0; i < std::max<std::size_t>(one.multipliers.size(), 1); ++i) {
-      const bool has = i < one.multipliers.size();
-      std::string law = fmt::format("{}{}", name_of(one.form), one.floor == Floor::kZero ? " without E" : "");
-      if (one.count != Count::kAll) law += fmt::format(", {}", name_of(one.count));
-      std::string meeting =
-          std::isnan(one.crossover.value) ? "nowhere near" : where + " = " + estimate_text(one.crossover);
-      if (!std::isnan(one.crossover.value) && !one.crossover_measured) meeting += ", beyond the data";
-      std::vector<std::string> row(grid.columns.size());
-      if (i == 0)
-        row = {family_name(one.first) + ", " + family_name(one.second),
-               law,
-               estimate_text(one.exponent_difference),
-               estimate_text(one.shared_exponent),
-               "",
-               "",
-               estimate_text(one.shared_multiplier),
-               meeting,
-               percent(one.meeting_share, 0)};
-      row[4] = has ? fixed(one.multipliers[i].loss, 3) : "\u2013";
-      row[5] = has ? estimate_text(one.multipliers[i].ratio) : "\u2013";
-      grid.rows.push_back(std::move(row));
-    }
+    const bool meets = std::isfinite(one.crossover.value);
+    std::string place =
+        meets ? fmt::format("{} = {}", one.form == Form::kCompute ? "C" : "N", estimate_text(one.crossover))
+              : std::string("nowhere near the data");
+    if (meets && !one.crossover_measured) place += ", beyond the data";
+    grid.rows.push_back({pair_name(one), law_name(one), estimate_text(one.exponent_difference),
+                         estimate_text(one.shared_exponent), place, percent(one.meeting_share, 0)});
   }
+  return grid;
+}
+
+Grid multiplier_table(const Analysis& analysis) {
+  Grid grid{.name = "fit-multipliers",
+            .columns = {{"families", Align::kText},
+                        {"law", Align::kText},
+                        {"loss (nats)"},
+                        {"second needs, times the first"},
+                        {"with one exponent for both"}},
+            .rows = {}};
+  for (const auto& one : analysis.comparisons)
+    for (std::size_t i = 0; i < one.multipliers.size(); ++i)
+      grid.rows.push_back({i == 0 ? pair_name(one) : "", i == 0 ? law_name(one) : "",
+                           fixed(one.multipliers[i].loss, 3), estimate_text(one.multipliers[i].ratio),
+                           i == 1 ? estimate_text(one.shared_multiplier) : ""});
   return grid;
 }
 

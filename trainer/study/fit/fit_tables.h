@@ -15,7 +15,10 @@ namespace sluice::study {
 /// refusal.
 [[nodiscard]] Grid fit_table(const Analysis& analysis, Form form);
 [[nodiscard]] Grid iso_flop_table(const Analysis& analysis);
+/// Exponents of pairs of families, and where their laws meet.
 [[nodiscard]] Grid comparison_table(const Analysis& analysis);
+/// How much more N or C the second family of a pair needs for a loss.
+[[nodiscard]] Grid multiplier_table(const Analysis& analysis);
 [[nodiscard]] Grid rate_table(const Analysis& analysis);
 /// Rows of the file that entered no fit, by reason, and those above one epoch.
 [[nodiscard]] Grid use_table(const Points& points);

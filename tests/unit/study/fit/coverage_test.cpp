@@ -1,7 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <array>
-
 #include "tests/unit/study/fit/synthetic.h"
 #include "trainer/study/fit/fit.h"
 
@@ -11,61 +9,75 @@ namespace sluice::study {
 namespace {
 
 constexpr int kDraws = 400;
+constexpr int kLeast = 368;  // 0.92 of them
 
-bool holds(const Estimate& estimate, double truth) {
-  return estimate.interval.low <= truth && truth <= estimate.interval.high;
-}
+struct Truth {
+  const char* name;
+  double value;
+};
 
-TEST(Coverage, LossOfSizeAlone) {
-  const Law truth{.terms = 1, .floor = 1.7, .scale = {400.0}, .exponent = {0.34}};
-  std::array<int, 3> covered = {0, 0, 0};
-  int refused = 0;
-  for (int draw = 0; draw < kDraws; ++draw) {
-    Noise noise(static_cast<std::uint64_t>(draw), 0.003);
+/// Counts draws whose interval holds the truth, for each parameter and derived number.
+class Covered {
+ public:
+  explicit Covered(std::vector<Truth> truths) : truths_(std::move(truths)), counts_(truths_.size(), 0) {}
+
+  void add(const Fit& fit) {
+    ASSERT_EQ(fit.refusal, "");
+    auto estimates = fit.parameters;
+    estimates.insert(estimates.end(), fit.derived.begin(), fit.derived.end());
+    ASSERT_GE(estimates.size(), truths_.size());
+    for (std::size_t i = 0; i < truths_.size(); ++i) {
+      ASSERT_EQ(estimates[i].name, truths_[i].name);
+      const Interval& interval = estimates[i].interval;
+      counts_[i] += interval.low <= truths_[i].value && truths_[i].value <= interval.high ? 1 : 0;
+    }
+  }
+
+  void expect() const {
+    for (std::size_t i = 0; i < truths_.size(); ++i) {
+      ::testing::Test::RecordProperty(std::string("covered_") + static_cast<char>('0' + i), counts_[i]);
+      EXPECT_GE(counts_[i], kLeast) << truths_[i].name;
+    }
+  }
+
+ private:
+  std::vector<Truth> truths_;
+  std::vector<int> counts_;
+};
+
+TEST(Coverage, LossOfSizeFromRunsOfTheirOwn) {
+  const Law truth{.terms = 1, .floor = 1.7, .scale = {400.0, 0.0}, .exponent = {0.34, 0.0}};
+  Covered covered({{"E", 1.7}, {"A", 400.0}, {"a", 0.34}});
+  for (std::uint64_t draw = 0; draw < kDraws; ++draw) {
+    Noise noise(draw, 0.003);
     std::vector<Point> points;
     for (const double n : ladder(1e6, 1e9, 8))
       for (int seed = 0; seed < 3; ++seed)
-        points.push_back(point("", n, 1e10, truth.at(n) * std::exp(noise.next()), std::to_string(points.size())));
-    const Fit fit = fit_loss(points, {.form = Form::kParams, .resamples = 200, .seed = static_cast<std::uint64_t>(draw)});
-    if (!fit.carried()) {
-      ++refused;
-      continue;
-    }
-    covered[0] += holds(fit.parameters[0], truth.floor) ? 1 : 0;
-    covered[1] += holds(fit.parameters[1], truth.scale[0]) ? 1 : 0;
-    covered[2] += holds(fit.parameters[2], truth.exponent[0]) ? 1 : 0;
+        points.push_back(
+            point("", n, 1e10, truth.at(n) * std::exp(noise.next()), std::to_string(points.size())));
+    covered.add(fit_loss(points, {.form = Form::kParams, .resamples = 100, .seed = draw}));
   }
-  printf("refused %d E %d A %d a %d\n", refused, covered[0], covered[1], covered[2]);
+  covered.expect();
 }
 
+/// Branches of a trunk share most of their noise: five sizes, two seeds, four budgets.
 TEST(Coverage, LossOfSizeAndTokensFromBranchesOfTrunks) {
   const Law truth = chinchilla();
-  std::array<int, 6> covered = {};
-  int refused = 0;
-  for (int draw = 0; draw < kDraws; ++draw) {
-    Noise noise(static_cast<std::uint64_t>(draw), 1.0);
+  Covered covered(
+      {{"E", 1.69}, {"A", 406.4}, {"a", 0.34}, {"B", 410.7}, {"b", 0.28}, {"b/(a+b)", 0.28 / 0.62}});
+  for (std::uint64_t draw = 0; draw < kDraws; ++draw) {
+    Noise noise(draw, 1.0);
     std::vector<Point> points;
     for (const double n : ladder(1e7, 1e9, 5))
       for (int seed = 0; seed < 2; ++seed) {
         const double common = 0.003 * noise.next();
-        for (const double d : ladder(1e9, 3e10, 5))
-          points.push_back(point("", n, d, truth.at(n, d) * std::exp(common + 0.001 * noise.next()), std::to_string(n) + std::to_string(seed)));
+        const std::string trunk = std::to_string(n) + " " + std::to_string(seed);
+        for (const double d : ladder(1e9, 3e10, 4))
+          points.push_back(point("", n, d, truth.at(n, d) * std::exp(common + 0.001 * noise.next()), trunk));
       }
-    const Fit fit = fit_loss(points, {.form = Form::kParamsTokens, .resamples = 200, .seed = static_cast<std::uint64_t>(draw)});
-    if (!fit.carried()) {
-      ++refused;
-      continue;
-    }
-    covered[0] += holds(fit.parameters[0], truth.floor) ? 1 : 0;
-    covered[1] += holds(fit.parameters[1], truth.scale[0]) ? 1 : 0;
-    covered[2] += holds(fit.parameters[2], truth.exponent[0]) ? 1 : 0;
-    covered[3] += holds(fit.parameters[3], truth.scale[1]) ? 1 : 0;
-    covered[4] += holds(fit.parameters[4], truth.exponent[1]) ? 1 : 0;
-    covered[5] += holds(fit.derived[0], 0.28 / 0.62) ? 1 : 0;
+    covered.add(fit_loss(points, {.form = Form::kParamsTokens, .resamples = 100, .seed = draw}));
   }
-  printf("refused %d", refused);
-  for (const int c : covered) printf(" %d", c);
-  printf("\n");
+  covered.expect();
 }
 
 }  // namespace

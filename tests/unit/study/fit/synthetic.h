@@ -37,9 +37,12 @@ inline std::vector<double> ladder(double low, double high, int count) {
 }
 
 /// Hoffmann et al. 2022, equation 10.
-inline Law chinchilla() { return {.terms = 2, .floor = 1.69, .scale = {406.4, 410.7}, .exponent = {0.34, 0.28}}; }
+inline Law chinchilla() {
+  return {.terms = 2, .floor = 1.69, .scale = {406.4, 410.7}, .exponent = {0.34, 0.28}};
+}
 
-inline Point point(const std::string& family, double params, double tokens, double loss, const std::string& unit) {
+inline Point point(const std::string& family, double params, double tokens, double loss,
+                   const std::string& unit) {
   return {.family = family,
           .params = params,
           .tokens = tokens,
@@ -49,7 +52,8 @@ inline Point point(const std::string& family, double params, double tokens, doub
 }
 
 /// Every size at every budget, once.
-inline std::vector<Point> grid(const Law& law, const std::vector<double>& sizes, const std::vector<double>& budgets) {
+inline std::vector<Point> grid(const Law& law, const std::vector<double>& sizes,
+                               const std::vector<double>& budgets) {
   std::vector<Point> points;
   for (const double n : sizes)
     for (const double d : budgets)
