@@ -87,6 +87,7 @@ void Arguments::check(const std::string& positional_name, std::vector<std::strin
   }
   const bool needed = !positional_name.empty() && !positional_name.starts_with('[');
   if (needed && positional_.empty()) faults.push_back(positional_name + ": must be given");
+  if (positional_name.ends_with("...")) return;
   for (std::size_t i = positional_name.empty() ? 0 : 1; i < positional_.size(); ++i) {
     faults.push_back(
         fmt::format("'{}': unexpected word{}", positional_[i], suggestion("--" + positional_[i], flags_)));

@@ -27,8 +27,9 @@ struct IndexRange {
 /// together as train::InputError. Built on Boost.Program_options.
 class Arguments {
  public:
-  /// `positional_name` empty: no word without a flag is allowed; otherwise exactly one is ("PATH"), or at
-  /// most one ("[PATH]").
+  /// `positional_name` empty: no word without a flag is allowed; otherwise exactly one is ("PATH"), at most
+  /// one
+  /// ("[PATH]"), or one and more ("PATH...").
   Arguments(const std::vector<Flag>& flags, const std::vector<std::string>& words,
             const std::string& positional_name = "");
 

@@ -18,6 +18,7 @@ Command completion_command();
 Command doctor_command();
 Command eval_command();
 Command export_command();
+Command fit_command();
 Command generate_command();
 Command import_command();
 Command inspect_command();
@@ -31,9 +32,10 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(), train_command(),     eval_command(),
-      generate_command(), import_command(),  export_command(), report_command(),    study_command(),
-      submit_command(),   bench_command(),   doctor_command(), reference_command(), completion_command(),
+      prepare_command(), inspect_command(),  verify_command(),    train_command(),
+      eval_command(),    generate_command(), import_command(),    export_command(),
+      report_command(),  study_command(),    fit_command(),       submit_command(),
+      bench_command(),   doctor_command(),   reference_command(), completion_command(),
   };
   return all;
 }

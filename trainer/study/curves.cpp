@@ -160,10 +160,12 @@ std::int64_t smoothing_steps(std::size_t logged_steps) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(logged_steps) / 60);
 }
 
+Scale loss_scale(const Metrics& metrics) {
+  return scale_for(std::max(largest(tokens_of(metrics.train, 1.0)), largest(tokens_of(metrics.valid, 1.0))));
+}
+
 Chart loss_chart(const Metrics& metrics) {
-  const double most =
-      std::max(largest(tokens_of(metrics.train, 1.0)), largest(tokens_of(metrics.valid, 1.0)));
-  const Scale scale = scale_for(most);
+  const Scale scale = loss_scale(metrics);
   Chart chart{.x_label = with_unit("tokens seen", scale.suffix), .y_label = "loss (nats per token)"};
   const auto x = tokens_of(metrics.train, scale.divisor);
   const auto loss = column(metrics.train, &TrainRecord::loss);

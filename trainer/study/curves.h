@@ -36,6 +36,8 @@ struct Phase {
 /// `steps` of smoothed() that the charts of a run of this many logged steps use.
 [[nodiscard]] std::int64_t smoothing_steps(std::size_t logged_steps);
 
+/// The unit of tokens that loss_chart() uses.
+[[nodiscard]] Scale loss_scale(const Metrics& metrics);
 /// Of a mixture also the corpora of the last evaluation, each by itself.
 [[nodiscard]] Chart loss_chart(const Metrics& metrics);
 [[nodiscard]] Chart speed_chart(const Metrics& metrics);

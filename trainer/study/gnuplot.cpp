@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "trainer/study/gnuplot_script.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/scratch_directory.h"
 
@@ -25,40 +26,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Canvas {
-  const char* suffix;
-  int width;
-  int height;
-  int font_px;
-  int x_tics;  ///< labels at most, the zero's not counted: as many as do not touch
-};
-constexpr std::array<Canvas, 2> kCanvases = {{{"wide", 800, 330, 13, 10}, {"narrow", 360, 290, 12, 5}}};
-
-// Colours are drawn as #0000NN and turned into classes afterwards; NN from 1 are the series.
-constexpr int kInk = 101;
-constexpr int kGrid = 102;
-constexpr int kFaint = 10;  // added to a series' colour
-
 struct Role {
   int code;
-  const char* name;
+  std::string name;
 };
-constexpr std::array<Role, 14> kRoles = {{{kInk, "ink"},
-                                          {kGrid, "grid"},
-                                          {1, "1"},
-                                          {2, "2"},
-                                          {3, "3"},
-                                          {4, "4"},
-                                          {5, "5"},
-                                          {6, "6"},
-                                          {kFaint + 1, "1 faint"},
-                                          {kFaint + 2, "2 faint"},
-                                          {kFaint + 3, "3 faint"},
-                                          {kFaint + 4, "4 faint"},
-                                          {kFaint + 5, "5 faint"},
-                                          {kFaint + 6, "6 faint"}}};
 
-std::string colour(int code) { return fmt::format("rgb '#0000{:02x}'", code); }
+/// Codes of the drawn colours and the classes that they become.
+std::vector<Role> roles() {
+  constexpr int kColours = 6;
+  std::vector<Role> all = {{kInk, "ink"}, {kGrid, "grid"}};
+  for (int tint = 0; tint < kTints; ++tint)
+    for (int colour = 1; colour <= kColours; ++colour)
+      all.push_back({colour + 10 * tint,
+                     tint == 0 ? fmt::format("{}", colour) : fmt::format("{} tint{}", colour, tint)});
+  return all;
+}
 
 std::string read_text(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
@@ -67,75 +49,10 @@ std::string read_text(const fs::path& file) {
   return text.str();
 }
 
-std::string gnuplot_text(std::string_view text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
-  return out + "'";
-}
-
-std::string data_name(std::size_t chart, std::size_t series) {
-  return fmt::format("data-{}-{}", chart, series);
-}
-
 void write_data(const fs::path& file, const Series& series) {
   std::ofstream out(file);
-  for (std::size_t i = 0; i < series.x.size(); ++i) {
-    if (std::isfinite(series.y[i]))
-      out << fmt::format("{:.10g} {:.10g}\n", series.x[i], series.y[i]);
-    else
-      out << '\n';
-  }
+  out << data_text(series);
   if (!out) throw std::runtime_error(file.string() + ": cannot be written");
-}
-
-std::string plot_element(const Series& series, const std::string& data) {
-  const std::string start = fmt::format("'{}' using 1:2 with ", data);
-  switch (series.mark) {
-    case Mark::kLine:
-      return start + fmt::format("lines lc {} lw 2", colour(series.colour));
-    case Mark::kFaintLine:
-      return start + fmt::format("lines lc {} lw 1", colour(kFaint + series.colour));
-    case Mark::kPoints:
-      return start + fmt::format("points pt 7 ps 0.65 lc {}", colour(series.colour));
-    case Mark::kArea:
-      return start + fmt::format("filledcurves y1=0 fc {} fs solid noborder", colour(series.colour));
-  }
-  throw std::invalid_argument(fmt::format("unknown mark {}", static_cast<int>(series.mark)));
-}
-
-/// The least of 1, 2, 5 times a power of ten that cuts the chart's x axis into at most `pieces`.
-double tic_step(const Chart& chart, int pieces) {
-  double end = 0.0;
-  for (const auto& series : chart.series)
-    for (const double x : series.x) end = std::max(end, x);
-  if (end <= 0.0) return 1.0;
-  const double least = end / pieces;
-  const double power = std::pow(10.0, std::floor(std::log10(least)));
-  for (const double factor : {1.0, 2.0, 5.0})
-    if (factor * power >= least) return factor * power;
-  return 10.0 * power;
-}
-
-std::string plot_script(const Chart& chart, std::size_t index, const Canvas& canvas) {
-  const auto bound = [](const std::optional<double>& value) {
-    return value ? fmt::format("{:.10g}", *value) : std::string("*");
-  };
-  std::string script = fmt::format(
-      "reset\nset terminal svg size {},{} dynamic noenhanced font 'sans-serif,{}'\nset output '{}-{}.svg'\n",
-      canvas.width, canvas.height, canvas.font_px, canvas.suffix, index);
-  script += fmt::format("set border 1 lc {}\nset tics nomirror scale 0.5 textcolor {}\nset ytics scale 0\n",
-                        colour(kInk), colour(kInk));
-  script += fmt::format("set grid ytics lc {} lt 1 lw 1\nunset key\nset xtics {:.10g}\n", colour(kGrid),
-                        tic_step(chart, canvas.x_tics));
-  script += fmt::format("set xlabel {} tc {}\nset ylabel {} tc {}\n", gnuplot_text(chart.x_label),
-                        colour(kInk), gnuplot_text(chart.y_label), colour(kInk));
-  script += fmt::format("set yrange [{}:{}]\nset xrange [0:*]\nset autoscale xfixmax\n", bound(chart.y_low),
-                        bound(chart.y_high));
-  script += "set rmargin 3\n";
-  std::string elements;
-  for (std::size_t s = 0; s < chart.series.size(); ++s)
-    elements += (s == 0 ? "" : ", ") + plot_element(chart.series[s], data_name(index, s));
-  return script + "plot " + elements + "\nset output\n";
 }
 
 /// Runs gnuplot in `directory` on the file script.gp there.
@@ -192,7 +109,7 @@ void cut_empty_groups(std::string& text) {
 
 void name_colours(std::string& svg) {
   replace_all(svg, " class=\"gridline\"", "");
-  for (const auto& role : kRoles) {
+  for (const auto& role : roles()) {
     const std::string wide = fmt::format("rgb(  0,   0, {:3d})", role.code);
     const std::string tight = fmt::format("rgb(0,0,{})", role.code);
     for (const std::string& rgb : {wide, tight})
@@ -218,6 +135,7 @@ std::string inline_svg(std::string svg, const std::string& label, const Canvas& 
   cut_all(svg, "<title>", "</title>");
   cut_all(svg, " id=\"", "\"");
   replace_all(svg, "xlink:href='#gpPt6'", "href='#point'");
+  replace_all(svg, "xlink:href='#gpPt5'", "href='#ring'");
   replace_all(svg, "<g >", "<g>");
   cut_empty_groups(svg);
   name_colours(svg);
@@ -260,7 +178,9 @@ std::vector<Drawing> draw(const std::vector<Chart>& charts, const std::string& g
 
 std::string drawing_definitions() {
   return "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>"
-         "<circle id=\"point\" r=\"1\" fill=\"currentColor\"/></defs></svg>\n";
+         "<circle id=\"point\" r=\"1\" fill=\"currentColor\"/>"
+         "<circle id=\"ring\" r=\"1\" fill=\"none\" stroke=\"currentColor\" "
+         "stroke-width=\"0.4\"/></defs></svg>\n";
 }
 
 }  // namespace sluice::study

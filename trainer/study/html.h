@@ -17,6 +17,9 @@ struct Row {
 /// A table of names and values, escaped here.
 [[nodiscard]] std::string value_table(const std::vector<Row>& rows);
 
+/// The part of the style sheet that a drawing needs: colours, light and dark.
+[[nodiscard]] std::string drawing_style();
+
 /// A whole document around `body` (markup): style sheet inside, light and dark, paper and phone. It refers to
 /// no other file.
 [[nodiscard]] std::string html_page(const std::string& title, const std::string& body);

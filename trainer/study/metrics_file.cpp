@@ -37,7 +37,8 @@ TrainRecord train_record(const json& line) {
           .backward_s = number(line, "backward_s"),
           .optimizer_s = number(line, "optimizer_s"),
           .mfu = number(line, "mfu"),
-          .energy_per_token_j = number(line, "energy_per_token_j")};
+          .energy_per_token_j = number(line, "energy_per_token_j"),
+          .flops_per_token = number(line, "flops_per_s") / number(line, "tokens_per_s_per_gpu")};
 }
 
 ValidRecord valid_record(const json& line) {

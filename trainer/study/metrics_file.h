@@ -26,6 +26,7 @@ struct TrainRecord {
   double optimizer_s = 0.0;
   double mfu = std::numeric_limits<double>::quiet_NaN();  ///< of the measured peak
   double energy_per_token_j = std::numeric_limits<double>::quiet_NaN();
+  double flops_per_token = std::numeric_limits<double>::quiet_NaN();  ///< useful ones
 };
 
 /// One corpus of a mixture in a line of kind "valid".

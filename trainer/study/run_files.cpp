@@ -14,47 +14,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string text_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  if (in) text << in.rdbuf();
-  return text.str();
-}
-
 std::string trimmed(const std::string& text) {
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first == std::string::npos) return "";
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
-/// What built the program: the comments that resolved.ini opens with; of a run of version 1 its build.txt.
-std::string build_of(const fs::path& run) {
-  std::string build = text_of(run / "build.txt");
-  std::istringstream in(text_of(run / "resolved.ini"));
-  for (std::string line; std::getline(in, line) && line.starts_with("# ");) build += line.substr(2) + "\n";
-  return build;
-}
-
-/// [sections], `key = value`, comment lines passed over.
-std::vector<IniSection> ini_sections(const std::string& text) {
-  std::vector<IniSection> sections;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) {
-    line = trimmed(line);
-    const auto equals = line.find('=');
-    if (line.empty() || line[0] == '#' || line[0] == ';') continue;
-    if (line.front() == '[' && line.back() == ']') {
-      sections.push_back({.name = line.substr(1, line.size() - 2), .rows = {}});
-    } else if (equals != std::string::npos) {
-      if (sections.empty()) sections.emplace_back();
-      sections.back().rows.push_back({trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1))});
-    }
-  }
-  return sections;
-}
-
 std::vector<EvalEntry> evaluation_of(const fs::path& file) {
-  const std::string text = text_of(file);
+  const std::string text = text_or_nothing(file);
   if (trimmed(text).empty()) return {};
   try {
     std::vector<EvalEntry> entries;
@@ -73,6 +40,37 @@ std::vector<EvalEntry> evaluation_of(const fs::path& file) {
 }
 
 }  // namespace
+
+std::string text_or_nothing(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream text;
+  if (in) text << in.rdbuf();
+  return text.str();
+}
+
+std::string build_of(const fs::path& run) {
+  std::string build = text_or_nothing(run / "build.txt");
+  std::istringstream in(text_or_nothing(run / "resolved.ini"));
+  for (std::string line; std::getline(in, line) && line.starts_with("# ");) build += line.substr(2) + "\n";
+  return build;
+}
+
+std::vector<IniSection> ini_sections(const std::string& text) {
+  std::vector<IniSection> sections;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    line = trimmed(line);
+    const auto equals = line.find('=');
+    if (line.empty() || line[0] == '#' || line[0] == ';') continue;
+    if (line.front() == '[' && line.back() == ']') {
+      sections.push_back({.name = line.substr(1, line.size() - 2), .rows = {}});
+    } else if (equals != std::string::npos) {
+      if (sections.empty()) sections.emplace_back();
+      sections.back().rows.push_back({trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1))});
+    }
+  }
+  return sections;
+}
 
 std::string RunFiles::setting(const std::string& section, const std::string& key) const {
   for (const auto& part : settings)
@@ -93,9 +91,9 @@ RunFiles read_run(const fs::path& run) {
   const fs::path whole = fs::weakly_canonical(run);
   return {.name = whole.filename().string(),
           .metrics = read_metrics(run / "metrics.jsonl"),
-          .settings = ini_sections(text_of(run / "resolved.ini")),
+          .settings = ini_sections(text_or_nothing(run / "resolved.ini")),
           .build = build_of(run),
-          .sample = text_of(run / "sample.txt"),
+          .sample = text_or_nothing(run / "sample.txt"),
           .evaluation = evaluation_of(run / "eval.json")};
 }
 

@@ -37,6 +37,14 @@ struct RunFiles {
   [[nodiscard]] double evaluated(const std::string& key) const;
 };
 
+/// [sections] and `key = value` of an INI text, comment lines passed over.
+[[nodiscard]] std::vector<IniSection> ini_sections(const std::string& text);
+/// A whole file; "" where it cannot be read.
+[[nodiscard]] std::string text_or_nothing(const std::filesystem::path& file);
+/// What built the program that ran: the comments that resolved.ini opens with; of a run of version 1 its
+/// build.txt.
+[[nodiscard]] std::string build_of(const std::filesystem::path& run);
+
 /// Throws train::InputError for a directory that is no run, or whose files are not what they should be.
 [[nodiscard]] RunFiles read_run(const std::filesystem::path& run);
 

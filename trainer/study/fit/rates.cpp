@@ -1,0 +1,90 @@
+#include "trainer/study/fit/rates.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include "trainer/study/fit/polynomial.h"
+
+namespace sluice::study {
+namespace {
+
+struct Sum {
+  double loss = 0.0;
+  double count = 0.0;
+};
+
+double optimum_of(const RateSweep& sweep) {
+  if (!sweep.interior) return sweep.lr[sweep.best];
+  std::vector<double> x;
+  std::vector<double> y;
+  for (std::size_t i = sweep.best - 1; i <= sweep.best + 1; ++i) {
+    x.push_back(std::log(sweep.lr[i] / sweep.lr[sweep.best]));
+    y.push_back(sweep.loss[i]);
+  }
+  const auto parabola = polynomial(x, y, 2);
+  // The best of three is between its neighbours' losses, so the parabola bends upwards unless all are equal.
+  return parabola[2] > 0.0 ? sweep.lr[sweep.best] * std::exp(-parabola[1] / (2.0 * parabola[2]))
+                           : sweep.lr[sweep.best];
+}
+
+}  // namespace
+
+std::vector<RateSweep> rate_sweeps(const Points& points) {
+  using Cell = std::tuple<std::string, double, double>;
+  std::map<Cell, std::map<double, Sum>> cells;
+  for (const auto* list : {&points.points, &points.left_out})
+    for (const auto& point : *list) {
+      if (!std::isfinite(point.lr) || !std::isfinite(point.loss) || !std::isfinite(point.params)) continue;
+      const double tokens = std::isfinite(point.tokens) ? point.tokens : 0.0;
+      Sum& sum = cells[{point.family, point.params, tokens}][point.lr];
+      sum.loss += point.loss;
+      sum.count += 1.0;
+    }
+  std::vector<RateSweep> sweeps;
+  for (const auto& [cell, rates] : cells) {
+    if (rates.size() < 3) continue;
+    const double tokens = std::get<2>(cell);
+    RateSweep sweep{.family = std::get<0>(cell),
+                    .params = std::get<1>(cell),
+                    .tokens = tokens > 0.0 ? tokens : Point::kUnknown};
+    for (const auto& [lr, sum] : rates) {
+      sweep.lr.push_back(lr);
+      sweep.loss.push_back(sum.loss / sum.count);
+    }
+    sweep.best =
+        static_cast<std::size_t>(std::min_element(sweep.loss.begin(), sweep.loss.end()) - sweep.loss.begin());
+    sweep.interior = sweep.best > 0 && sweep.best + 1 < sweep.lr.size();
+    sweep.optimum = optimum_of(sweep);
+    sweeps.push_back(std::move(sweep));
+  }
+  return sweeps;
+}
+
+std::vector<Fit> fit_rates(const std::vector<RateSweep>& sweeps, const FitOptions& options) {
+  // Sweeps come by family, size and rising tokens: the last one of a size is the longest.
+  std::map<std::string, std::map<double, RateOptimum>> families;
+  for (const auto& sweep : sweeps) {
+    auto& optima = families[sweep.family];
+    if (sweep.interior) optima[sweep.params] = {sweep.family, sweep.params, sweep.optimum};
+  }
+  std::vector<Fit> fits;
+  for (const auto& [family, optima] : families) {
+    std::vector<RateOptimum> list;
+    for (const auto& [params, optimum] : optima) list.push_back(optimum);
+    Fit fit = list.size() < 2 ? Fit{.form = Form::kRate, .floor = Floor::kZero} : fit_rate(list, options);
+    if (list.size() < 2)
+      fit.refusal = fmt::format(
+          "no interior minimum: {} size{} a best learning rate with a worse one on either side, "
+          "and a line needs two",
+          list.size(), list.size() == 1 ? " has" : "s have");
+    fit.family = family;
+    fits.push_back(std::move(fit));
+  }
+  return fits;
+}
+
+}  // namespace sluice::study
