@@ -71,7 +71,7 @@ svg text { font-family: inherit; }
 @media screen and (max-width: 620px) { svg.wide { display: none; } svg.narrow { display: block; } body { padding: 1.2rem 1rem 2rem; }
   .figures { grid-template-columns: 1fr 1fr; } }
 .tables { columns: 20rem 2; column-gap: 1.5rem; } .tables section { break-inside: avoid; margin-bottom: 1rem; }
-.tables h3, .two h3 { margin-top: 0; } .wide-table { font-size: .8rem; } .wide-table td.number { white-space: normal; overflow-wrap: normal; }
+.tables h3, .two h3 { margin-top: 0; } .wide-table { font-size: .8rem; } .scroll td.number { white-space: normal; overflow-wrap: normal; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .5rem .22rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; color: var(--quiet); } th[scope] { width: 45%; } td { overflow-wrap: anywhere; } td:first-child { overflow-wrap: normal; }
