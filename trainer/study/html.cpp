@@ -80,8 +80,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .scroll th:last-child, .scroll td:last-child { padding-right: 0; } .scroll td { min-width: 2.5rem; } .scroll td:not(.number) { min-width: 4.5rem; overflow-wrap: break-word; }
 pre { background: var(--card); border-radius: .5rem; padding: .9rem 1rem; margin: .4rem 0; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; font: .85rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, table, .figures > div, pre { break-inside: avoid; }
-  h2 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, tr, .figures > div, pre, .two section { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 )css";
 
 constexpr std::string_view kDrawn = R"css(
