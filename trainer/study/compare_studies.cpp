@@ -33,6 +33,34 @@ Names names_of(const StudyFiles& a, const StudyFiles& b) {
   return {a.name + " (first)", b.name + " (second)"};
 }
 
+/// The curves of one study, each in the colour of its place.
+void add_curves(const std::vector<SpeedCell>& cells, const std::string& name, const std::string& mode,
+                Mark line, Mark point, Chart& chart) {
+  constexpr int kColours = 5;
+  int place = 0;
+  for (const auto& curve : speed_curves(cells)) {
+    if (curve.mode != mode) continue;
+    Series series{.label = "", .colour = place++ % kColours + 1, .mark = line};
+    for (const auto& one : curve.points) {
+      series.x.push_back(one.cell.ranks);
+      series.y.push_back(one.cell.tokens_per_s);
+    }
+    chart.series.push_back(series);
+    series.label = name + (curve.label.empty() ? "" : ", " + curve.label);
+    series.mark = point;
+    chart.series.push_back(std::move(series));
+  }
+}
+
+Figure speed_figure(const std::vector<SpeedCell>& first, const std::vector<SpeedCell>& second,
+                    const Names& names, const std::string& mode) {
+  Chart chart{
+      .x_label = "ranks", .y_label = "tokens/s, all ranks", .x_axis = Axis::kLog2, .y_axis = Axis::kLog10};
+  add_curves(first, names.first, mode, Mark::kLine, Mark::kPoints, chart);
+  add_curves(second, names.second, mode, Mark::kDashed, Mark::kRings, chart);
+  return {mode + "-speed", std::move(chart), mode + " scaling"};
+}
+
 std::vector<Part> speed_comparison(const StudyFiles& a, const StudyFiles& b, const Names& names) {
   if (!a.speed || !b.speed) return {};
   const auto pairs = speed_pairs(speed_cells(*a.speed), speed_cells(*b.speed));
@@ -45,8 +73,6 @@ std::vector<Part> speed_comparison(const StudyFiles& a, const StudyFiles& b, con
                         {"tokens/s, " + names.second},
                         {"ratio"}},
             .rows = {}};
-  Chart chart{.x_label = "cell", .y_label = "tokens/s, second over first", .y_low = 0.0};
-  Series bars{.label = "ratio", .colour = 1, .mark = Mark::kBars};
   for (const auto& pair : pairs) {
     const SpeedCell& cell = pair.first;
     const std::string name =
@@ -54,14 +80,11 @@ std::vector<Part> speed_comparison(const StudyFiles& a, const StudyFiles& b, con
                     std::isfinite(cell.dp) ? cell.dp : cell.ranks, std::isfinite(cell.sp) ? cell.sp : 1.0);
     grid.rows.push_back({name, fixed(cell.ranks, 0), grouped(cell.tokens_per_s),
                          grouped(pair.second.tokens_per_s), fixed(pair.ratio(), 3)});
-    chart.x_names.push_back(name);
-    bars.x.push_back(static_cast<double>(chart.x_names.size()));
-    bars.y.push_back(pair.ratio());
   }
-  chart.series.push_back(std::move(bars));
-  std::vector<Part> parts = {Heading{"Speed"}, std::move(grid)};
-  constexpr std::size_t kMostBars = 12;
-  if (pairs.size() <= kMostBars) parts.emplace_back(Figure{"speed-ratio", std::move(chart), {}});
+  std::vector<Part> parts = {Heading{"Speed"}};
+  for (const char* mode : {"strong", "weak"})
+    parts.emplace_back(speed_figure(speed_cells(*a.speed), speed_cells(*b.speed), names, mode));
+  parts.emplace_back(std::move(grid));
   return parts;
 }
 

@@ -43,6 +43,21 @@ const char* tone_class(Tone tone) {
   return "";
 }
 
+/// A number that breaks neither before its unit ("1.2 M", "2 x 1") nor at its sign: a minus, not a hyphen.
+std::string unbroken(const std::string& text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const std::size_t end = std::min(text.find(' ', at + 1), text.size());
+    if (text[at] == ' ' && end - at <= 2)
+      out += "\u00A0";
+    else if (text[at] == '-')
+      out += "\u2212";
+    else
+      out += text[at];
+  }
+  return out;
+}
+
 /// Writes each kind of part; takes the drawings in the order of the figures.
 class HtmlWriter {
  public:
@@ -116,14 +131,17 @@ std::string html_table(const Grid& grid) {
     const bool number = grid.columns[column].align == Align::kNumber;
     return fmt::format("<{0}{1}>{2}</{0}>", tag, number ? " class=\"number\"" : "", escape_html(text));
   };
-  constexpr std::size_t kManyColumns = 8;  // their cells may break
+  const auto value = [&](std::size_t column, const std::string& text) {
+    return cell("td", column, grid.columns[column].align == Align::kNumber ? unbroken(text) : text);
+  };
+  constexpr std::size_t kManyColumns = 8;  // in smaller type
   const bool wide = grid.columns.size() >= kManyColumns;
   std::string out = fmt::format("<div class=\"scroll\"><table{}>\n<tr>", wide ? " class=\"wide-table\"" : "");
   for (std::size_t c = 0; c < grid.columns.size(); ++c) out += cell("th", c, grid.columns[c].name);
   out += "</tr>\n";
   for (const auto& row : grid.rows) {
     out += "<tr>";
-    for (std::size_t c = 0; c < grid.columns.size(); ++c) out += cell("td", c, row.at(c));
+    for (std::size_t c = 0; c < grid.columns.size(); ++c) out += value(c, row.at(c));
     out += "</tr>\n";
   }
   return out + "</table></div>\n";

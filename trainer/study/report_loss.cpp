@@ -149,8 +149,8 @@ KeyNumbers loss_key_numbers(const StudyFiles& study) {
     for (std::size_t row = 0; row < study.points->rows.size(); ++row)
       if (const double one = study.points->number(row, "flops"); std::isfinite(one)) flops += one;
   if (flops > 0.0)
-    key.numbers.push_back({"compute", significant(flops, 3) + " FLOPs",
-                           "useful ones of all finished runs; a branch counts its trunk again"});
+    key.numbers.push_back({"compute", significant(flops, 3),
+                           "useful FLOPs of all finished runs; a branch counts its trunk again"});
   return key;
 }
 

@@ -28,7 +28,7 @@ Page study_page(const std::filesystem::path& directory, const std::vector<Overla
   if (study.speed) {
     const auto cells = speed_cells(*study.speed);
     const auto curves = speed_curves(cells);
-    page.add(speed_key_numbers(curves));
+    if (!curves.empty()) page.add(speed_key_numbers(curves));
     page.append(speed_parts(curves));
     page.append(missing_cells(cells));
   }

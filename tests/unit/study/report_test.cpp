@@ -86,9 +86,11 @@ TEST_F(Report, OfAMixtureShowsEachCorpusAndTheirMean) {
   const std::string page = html();
   EXPECT_THAT(page, HasSubstr("<dt>valid loss</dt><dd>2.2500"));
   EXPECT_THAT(page, HasSubstr("step 5, mean of the corpora by share"));
+  EXPECT_THAT(
+      page,
+      HasSubstr("<td>a&lt;b</td><td class=\"number\">75.00\u00A0%</td><td class=\"number\">2.0000</td>"));
   EXPECT_THAT(page,
-              HasSubstr("<td>a&lt;b</td><td class=\"number\">75.00 %</td><td class=\"number\">2.0000</td>"));
-  EXPECT_THAT(page, HasSubstr("<td>c</td><td class=\"number\">25.00 %</td><td class=\"number\">3.0000</td>"));
+              HasSubstr("<td>c</td><td class=\"number\">25.00\u00A0%</td><td class=\"number\">3.0000</td>"));
   EXPECT_THAT(page, HasSubstr("<td>mean by share</td>"));
   EXPECT_THAT(page, HasSubstr("valid, a&lt;b"));
   run_.write("eval.json", R"({"corpus":"corpora/c","split":"valid","loss":3.5})");
