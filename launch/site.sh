@@ -14,6 +14,7 @@ fmt|fmt/format.h|libfmt-dev
 nlohmann/json|nlohmann/json.hpp|nlohmann-json3-dev
 xxHash|xxhash.h|libxxhash-dev
 SentencePiece (optional)|sentencepiece_processor.h|libsentencepiece-dev
+Ceres (optional)|ceres/tiny_solver.h|libceres-dev
 gnuplot (optional)|gnuplot|gnuplot-nox
 TABLE
   case $mpi in

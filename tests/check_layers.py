@@ -34,6 +34,7 @@ OWNERS = [
     (r"boost/", r"^trainer/cli/(arguments|syntax|option_\w+)\.cpp$"),
     (r"(nlohmann|spdlog)/", r"\.cpp$"),
     (r"fmt/", r"\.cpp$|^trainer/cli/option_rows\.h$"),
+    (r"(ceres|Eigen)/", r"^trainer/study/fit/solver\.cpp$"),
     (r"(sentencepiece\w*|xxhash)\.h$", r"\.cpp$|_internal\.h$"),
     (r"(ATen|c10|torch)/", r"^(?!dataio/)(?!.*\.cuh?$)"),  # kernels take plain pointers: nvcc is slow enough alone
     (r"(ATen/ATen\.h|ATen/Functions\.h|torch/(torch|all|types)\.h|torch/nn.*)$", r"(?!)"),  # nobody: too broad to compile

@@ -71,7 +71,7 @@ svg text { font-family: inherit; }
 @media screen and (max-width: 620px) { svg.wide { display: none; } svg.narrow { display: block; } body { padding: 1.2rem 1rem 2rem; }
   .figures { grid-template-columns: 1fr 1fr; } }
 .tables { columns: 20rem 2; column-gap: 1.5rem; } .tables section { break-inside: avoid; margin-bottom: 1rem; }
-.tables h3, .two h3 { margin-top: 0; } .wide-table { font-size: .8rem; } .wide-table td.number { white-space: normal; overflow-wrap: normal; }
+.tables h3, .two h3 { margin-top: 0; } .wide-table { font-size: .8rem; } .scroll td.number { white-space: normal; overflow-wrap: normal; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .5rem .22rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; color: var(--quiet); } th[scope] { width: 45%; } td { overflow-wrap: anywhere; } td:first-child { overflow-wrap: normal; }
@@ -80,8 +80,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .scroll th:last-child, .scroll td:last-child { padding-right: 0; } .scroll td { min-width: 2.5rem; } .scroll td:not(.number) { min-width: 4.5rem; overflow-wrap: break-word; }
 pre { background: var(--card); border-radius: .5rem; padding: .9rem 1rem; margin: .4rem 0; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; font: .85rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, table, .figures > div, pre { break-inside: avoid; }
-  h2 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; } .scroll table { font-size: .7rem; } figure, tr, .figures > div, pre, .two section { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 )css";
 
 constexpr std::string_view kDrawn = R"css(

@@ -43,12 +43,17 @@ const char* tone_class(Tone tone) {
   return "";
 }
 
-/// A number that may break before a bracket alone: "0.32 (0.31 to 0.33)".
+/// A number that breaks neither before its unit ("1.2 M", "2 x 1") nor at its sign: a minus, not a hyphen.
 std::string unbroken(const std::string& text) {
   std::string out;
   for (std::size_t at = 0; at < text.size(); ++at) {
-    const bool bracket = at + 1 < text.size() && text[at + 1] == '(';
-    out += text[at] == ' ' && !bracket ? std::string("\u00A0") : std::string(1, text[at]);
+    const std::size_t end = std::min(text.find(' ', at + 1), text.size());
+    if (text[at] == ' ' && end - at <= 2)
+      out += "\u00A0";
+    else if (text[at] == '-')
+      out += "\u2212";
+    else
+      out += text[at];
   }
   return out;
 }
@@ -129,7 +134,7 @@ std::string html_table(const Grid& grid) {
   const auto value = [&](std::size_t column, const std::string& text) {
     return cell("td", column, grid.columns[column].align == Align::kNumber ? unbroken(text) : text);
   };
-  constexpr std::size_t kManyColumns = 8;  // their cells may break
+  constexpr std::size_t kManyColumns = 8;  // in smaller type
   const bool wide = grid.columns.size() >= kManyColumns;
   std::string out = fmt::format("<div class=\"scroll\"><table{}>\n<tr>", wide ? " class=\"wide-table\"" : "");
   for (std::size_t c = 0; c < grid.columns.size(); ++c) out += cell("th", c, grid.columns[c].name);

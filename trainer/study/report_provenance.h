@@ -43,8 +43,8 @@ struct Origin {
 /// Differing settings, origins, common settings, builds in full.
 [[nodiscard]] std::vector<Part> origin_parts(const std::vector<Origin>& origins);
 
-/// All of a study: failed and missing runs with their reasons first, then the above, the table of runs and
-/// the study file. Tells runs of another version than the collecting program's.
+/// All of a study: failed and missing runs (but cells of its speed table) with their reasons first, then the
+/// above, the table of runs and the study file. Tells runs of another version than the collecting program's.
 [[nodiscard]] std::vector<Part> provenance_parts(const StudyFiles& study);
 
 }  // namespace sluice::study

@@ -27,6 +27,15 @@ double flops_per_token(const std::vector<TrainRecord>& records) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
+/// A branch, which logged the end of a run alone, is smoothed as the whole run would be.
+std::int64_t smoothing_of(const std::vector<TrainRecord>& records) {
+  if (records.empty()) return 1;
+  const std::int64_t covered = records.back().step - records.front().step + 1;
+  const std::int64_t whole = std::max(records.back().step, covered);
+  const double share = static_cast<double>(whole) / static_cast<double>(covered);
+  return smoothing_steps(static_cast<std::size_t>(share * static_cast<double>(records.size())));
+}
+
 /// The steep beginnings, a few per cent of each run, would take most of a chart: it begins where all but
 /// these are in it. The data keep them.
 void crop_beginnings(Chart& chart) {
@@ -79,7 +88,7 @@ RunCurve run_curve(const Metrics& metrics, std::string label, double seconds_bef
                  .tokens = thinned(tokens, kPoints),
                  .flops = thinned(flops, kPoints),
                  .seconds = thinned(seconds, kPoints),
-                 .loss = thinned(smoothed(loss, smoothing_steps(loss.size())), kPoints),
+                 .loss = thinned(smoothed(loss, smoothing_of(metrics.train)), kPoints),
                  .valid_tokens = {},
                  .valid_loss = {}};
   for (const auto& record : metrics.valid) {

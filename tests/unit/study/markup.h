@@ -59,8 +59,8 @@ inline void expect_both_schemes(const std::string& page) {
     EXPECT_EQ(page.find(paper), std::string::npos) << paper;
 }
 
-/// The cells (with plain spaces) of the row of a table whose first cell is `first`, and whose next is
-/// `second` where it is not empty.
+/// The cells (with plain spaces and signs) of the row of a table whose first cell is `first`, and whose next
+/// is `second` where it is not empty.
 inline std::vector<std::string> table_row(const std::string& page, const std::string& first,
                                           const std::string& second = "") {
   const std::regex row(R"(<tr>((?:<td[^>]*>[^<]*</td>)+)</tr>)");
@@ -70,7 +70,10 @@ inline std::vector<std::string> table_row(const std::string& page, const std::st
     std::vector<std::string> cells;
     for (auto c = std::sregex_iterator(inside.begin(), inside.end(), cell); c != std::sregex_iterator(); ++c)
       cells.push_back((*c)[1]);
-    for (auto& text : cells) text = std::regex_replace(text, std::regex("\u00A0"), " ");
+    for (auto& text : cells) {
+      text = std::regex_replace(text, std::regex("\u00A0"), " ");
+      text = std::regex_replace(text, std::regex("\u2212"), "-");
+    }
     if (cells[0] == first && (second.empty() || (cells.size() > 1 && cells[1] == second))) return cells;
   }
   return {};

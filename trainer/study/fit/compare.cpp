@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kDrawIterations = 300;
 constexpr int kRedraws = 50;
+constexpr std::int64_t kLeastUnits = 4;
 constexpr double kReach = 1000.0;  // how far beyond the data a crossover is sought, as a factor
 constexpr int kSteps = 400;
 
@@ -67,7 +68,7 @@ std::vector<Laws> draw_laws(const Families& families, const Models& models, cons
   std::array<UnitDraws, 2> draws = {UnitDraws(families[0].units(), options.seed),
                                     UnitDraws(families[1].units(), options.seed + 1)};
   std::vector<Laws> out;
-  if (draws[0].count() < 2 || draws[1].count() < 2) return out;
+  if (std::min(draws[0].count(), draws[1].count()) < kLeastUnits) return out;
   Solver separate_solver(models.separate, options.huber);
   Solver shared_solver(models.shared, options.huber);
   for (std::int64_t r = 0; r < options.resamples; ++r) {
@@ -224,8 +225,7 @@ Comparison compare(const std::vector<Point>& first, const std::vector<Point>& se
   out.shared_objective = shared.objective;
   const auto draws = draw_laws(families, models, separate, shared, options);
   if (draws.empty() && options.resamples > 0)
-    out.warnings.push_back(
-        "no intervals: draws of so few trunks or runs mostly lack the cells that the form needs");
+    out.warnings.push_back("no intervals: too few trunks or runs to draw from");
   const double spread = spread_of_both(families, rows, own_parameters(models.separate), options.level);
   const double level = options.level;
   out.exponent_difference =

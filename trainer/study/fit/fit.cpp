@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kDrawIterations = 300;
 constexpr int kRedraws = 50;
+constexpr std::int64_t kLeastUnits = 4;  // of three there are ten different draws
 constexpr double kShortRange = 4.0;
 
 PowerModel model_of(const FitOptions& options, const std::vector<Observation>& rows) {
@@ -84,7 +85,13 @@ void draw_laws(const Candidates& candidates, const PowerModel& model, const std:
                const FitOptions& options, Fit& fit) {
   UnitDraws draws(candidates.units(), options.seed);
   fit.units = draws.count();
-  if (draws.count() < 2 || options.resamples == 0) return;
+  if (options.resamples == 0) return;
+  if (draws.count() < kLeastUnits) {
+    fit.warnings.push_back(
+        fmt::format("no intervals: {} trunks or runs are too few to draw from, {} are needed", draws.count(),
+                    kLeastUnits));
+    return;
+  }
   Solver solver(model, options.huber);
   for (std::int64_t r = 0; r < options.resamples; ++r) {
     std::vector<Observation> rows;
@@ -230,7 +237,7 @@ Fit fit_rate(const std::vector<RateOptimum>& optima, const FitOptions& options) 
   Candidates candidates;
   for (std::size_t i = 0; i < optima.size(); ++i)
     candidates.rows.push_back({optima[i].params, 1.0, optima[i].lr, fmt::format("size {}", i), false});
-  if (optima.size() < 3) rate.resamples = 0;
+  if (optima.size() < 4) rate.resamples = 0;
   Fit fit = fit_candidates(candidates, rate);
   if (!optima.empty()) fit.family = optima.front().family;
   if (fit.carried() && fit.cells == 2)

@@ -113,7 +113,8 @@ struct Fit {
 [[nodiscard]] std::string why_no_fits();
 
 /// Fits one family's points. Intervals come from a bootstrap that draws units (trunks, never branches of one)
-/// with replacement and fits each draw from the law on; a draw too poor for the form is drawn again. Draws
+/// with replacement and fits each draw from the law on; a draw too poor for the form is drawn again, and
+/// from fewer than four units nothing is drawn. Draws
 /// are spread about the law by sqrt(G/(G-1) (n-1)/(n-p)) times the quantile of Student's t for min(G-1, n-p)
 /// over the normal one (G units, n rows, p parameters: the correction for few clusters that regressions use),
 /// since a bootstrap of few units is too narrow; scales, E and their like in logarithms. Throws
@@ -129,7 +130,7 @@ struct RateOptimum {
   double params = 0.0;
   double lr = 0.0;
 };
-/// LR(N) through one family's optima; of two sizes exactly, without intervals.
+/// LR(N) through one family's optima; of fewer than four sizes without intervals.
 [[nodiscard]] Fit fit_rate(const std::vector<RateOptimum>& optima, const FitOptions& options);
 
 }  // namespace sluice::study

@@ -63,13 +63,14 @@ void add_form(const Analysis& analysis, Form form, std::vector<Part>& parts) {
           figure.title = family_name(fit.family);
           parts.emplace_back(std::move(figure));
         }
-      parts.emplace_back(residual_figure(analysis, form, shown->count));
+      Figure residuals = residual_figure(analysis, form, shown->count);
+      residuals.title = "Residuals";
+      parts.emplace_back(std::move(residuals));
     } else {
       parts.emplace_back(fit_figure(analysis, form, shown->count));
     }
-    Grid grid = fit_table(analysis, form);
-    grid.name = fit_figure(analysis, form, Count::kAll).name + "-laws";
-    parts.emplace_back(std::move(grid));
+    parts.emplace_back(fit_table(analysis, form));
+    parts.emplace_back(judgement_table(analysis, form));
   }
   for (const auto& fit : analysis.fits)
     if (fit.form == form) add_remarks(fit, parts);
@@ -79,6 +80,8 @@ void add_iso_flops(const Analysis& analysis, std::vector<Part>& parts) {
   if (analysis.iso_flops.empty()) return;
   parts.emplace_back(Heading{"Best size at equal FLOPs: parabolas", 3});
   for (const auto& iso : analysis.iso_flops) {
+    if (std::ranges::none_of(iso.groups, [](const IsoFlop& group) { return group.refusal.empty(); }))
+      continue;
     Figure figure = iso_flop_figure(iso);
     figure.title = family_name(iso.family);
     parts.emplace_back(std::move(figure));
@@ -99,8 +102,9 @@ void add_comparisons(const Analysis& analysis, std::vector<Part>& parts) {
   for (Grid grid : {comparison_table(analysis), multiplier_table(analysis)})
     if (!grid.rows.empty()) parts.emplace_back(std::move(grid));
   for (const auto& one : analysis.comparisons) {
-    const std::string label = fmt::format("{} and {}, {}{}", family_name(one.first), family_name(one.second),
-                                          name_of(one.form), one.floor == Floor::kZero ? " without E" : "");
+    std::string label = fmt::format("{} and {}, {}{}", family_name(one.first), family_name(one.second),
+                                    name_of(one.form), one.floor == Floor::kZero ? ", E = 0" : "");
+    if (one.count != Count::kAll) label += fmt::format(", {}", name_of(one.count));
     if (!one.refusal.empty()) {
       parts.emplace_back(Paragraph{fmt::format("{}: refused: {}.", label, one.refusal), Tone::kWarning});
       continue;

@@ -17,7 +17,7 @@ bool counts_params(Form form) { return form == Form::kParams || form == Form::kP
 
 std::string named(const std::vector<Estimate>& estimates, const std::string& name) {
   const auto found = std::ranges::find(estimates, name, &Estimate::name);
-  return found == estimates.end() ? "0, set" : estimate_text(*found);
+  return found == estimates.end() ? "0" : estimate_text(*found);
 }
 
 std::string held_out_text(const HeldOut& held) {
@@ -42,6 +42,25 @@ std::vector<std::string> parameter_names(Form form) {
   return {"E", "A", "a"};
 }
 
+/// The columns that say which fit a row is of.
+Grid fits_grid(Form form, const char* what) {
+  const char* stems[] = {"fit-params", "fit-tokens", "fit-params-tokens", "fit-compute", "fit-rate"};
+  Grid grid{.name = fmt::format("{}-{}", stems[static_cast<std::size_t>(form)], what),
+            .columns = {{"family", Align::kText}, {"law", Align::kText}},
+            .rows = {}};
+  if (counts_params(form)) grid.columns.push_back({"N counts", Align::kText});
+  return grid;
+}
+
+std::vector<std::string> fit_names(const Fit& fit) {
+  std::vector<std::string> names = {family_name(fit.family), fit.floor == Floor::kZero
+                                                                 ? std::string(name_of(fit.form)) + ", E = 0"
+                                                                 : name_of(fit.form)};
+  if (counts_params(fit.form))
+    names.emplace_back(fit.count == Count::kAll ? "all" : std::string(name_of(fit.count)).substr(2));
+  return names;
+}
+
 }  // namespace
 
 std::string estimate_text(const Estimate& estimate, int digits) {
@@ -52,26 +71,31 @@ std::string estimate_text(const Estimate& estimate, int digits) {
 }
 
 Grid fit_table(const Analysis& analysis, Form form) {
-  Grid grid{.name = "", .columns = {{"family", Align::kText}}, .rows = {}};
-  if (counts_params(form)) grid.columns.push_back({"N counts", Align::kText});
+  Grid grid = fits_grid(form, "laws");
   for (const auto& name : parameter_names(form)) grid.columns.push_back({name});
-  if (form == Form::kParamsTokens) {
-    grid.columns.push_back({"best N grows as C to the"});
-    grid.columns.push_back({"best D grows as C to the"});
-  }
-  for (const char* name : {"rows", "cells", "drawn units", "prediction of the largest from the rest"})
-    grid.columns.push_back({name});
-  grid.columns.push_back({"rows of", Align::kText});
   for (const auto& fit : analysis.fits) {
     if (fit.form != form || !fit.carried()) continue;
-    std::vector<std::string> row = {family_name(fit.family)};
-    if (counts_params(form))
-      row.emplace_back(fit.count == Count::kAll ? "all" : std::string(name_of(fit.count)).substr(2));
+    auto row = fit_names(fit);
     for (const auto& name : parameter_names(form)) row.push_back(named(fit.parameters, name));
+    grid.rows.push_back(std::move(row));
+  }
+  return grid;
+}
+
+Grid judgement_table(const Analysis& analysis, Form form) {
+  Grid grid = fits_grid(form, "judgement");
+  if (form == Form::kParamsTokens)
+    grid.columns.insert(grid.columns.end(), {{"best N grows as C to the"}, {"best D grows as C to the"}});
+  for (const char* name : {"rows", "cells", "trunks or runs", "the rest predicts the largest with"})
+    grid.columns.push_back({name});
+  if (form == Form::kParams || form == Form::kTokens) grid.columns.push_back({"rows of", Align::kText});
+  for (const auto& fit : analysis.fits) {
+    if (fit.form != form || !fit.carried()) continue;
+    auto row = fit_names(fit);
     for (const auto& derived : fit.derived) row.push_back(estimate_text(derived));
-    row.insert(row.end(),
-               {std::to_string(fit.rows.size()), std::to_string(fit.cells), std::to_string(fit.units),
-                held_out_text(fit.held_out), fit.rows_note.empty() ? "all" : fit.rows_note});
+    row.insert(row.end(), {std::to_string(fit.rows.size()), std::to_string(fit.cells),
+                           std::to_string(fit.units), held_out_text(fit.held_out)});
+    if (form == Form::kParams || form == Form::kTokens) row.push_back(fit.rows_note);
     grid.rows.push_back(std::move(row));
   }
   return grid;

@@ -11,9 +11,11 @@ namespace sluice::study {
 /// "0.342 (0.331 to 0.356)".
 [[nodiscard]] std::string estimate_text(const Estimate& estimate, int digits = 3);
 
-/// One row for each fit of a form: parameters with intervals, cells, prediction of the largest; or the
-/// refusal.
+/// One row for each carried fit of a form: its parameters with intervals.
 [[nodiscard]] Grid fit_table(const Analysis& analysis, Form form);
+/// The same fits: rows, cells, units, how well the rest predicts the largest; of L(N, D) the best N and D for
+/// a C.
+[[nodiscard]] Grid judgement_table(const Analysis& analysis, Form form);
 [[nodiscard]] Grid iso_flop_table(const Analysis& analysis);
 /// Exponents of pairs of families, and where their laws meet.
 [[nodiscard]] Grid comparison_table(const Analysis& analysis);

@@ -156,7 +156,7 @@ std::vector<Drawn> draw_groups(const std::vector<Group>& groups, const FitOption
     for (const auto& point : group.points) units.push_back(point.unit);
   UnitDraws draws(units, options.seed);
   std::vector<Drawn> out;
-  if (draws.count() < 2) return out;
+  if (draws.count() < 4) return out;
   for (std::int64_t r = 0; r < options.resamples; ++r) {
     const auto weights = draws.next();
     Drawn drawn;

@@ -15,7 +15,7 @@ enum class Count { kAll, kNoEmbedding, kNoSpatial };
 /// "N", "N without embeddings", "N without spatial weights".
 [[nodiscard]] const char* name_of(Count count);
 
-/// One trained model: a row of points.csv (docs/formats.md). NaN and "" stand for what the file does not say.
+/// One trained model: a row of points.csv (docs/fits.md). NaN and "" stand for what the file does not say.
 struct Point {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 

@@ -111,7 +111,7 @@ TEST(Fit, TheSameInputGivesTheSameIntervals) {
   }
 }
 
-TEST(Fit, LearningRatesOfTwoSizesGiveALineAndOfThreeIntervals) {
+TEST(Fit, LearningRatesOfTwoSizesGiveALineAndOfFourIntervals) {
   const Law truth{.terms = 1, .floor = 0.0, .scale = {0.5, 0.0}, .exponent = {0.3, 0.0}};
   const auto optimum = [&](double n) { return RateOptimum{"f", n, truth.at(n)}; };
   const Fit two = fit_rate({optimum(1e6), optimum(1e8)}, {});
@@ -119,8 +119,8 @@ TEST(Fit, LearningRatesOfTwoSizesGiveALineAndOfThreeIntervals) {
   expect_within(two.law.at(1e10), truth.at(1e10), 1e-6);
   EXPECT_TRUE(std::isnan(two.parameters[1].interval.low));
   EXPECT_THAT(two.warnings, testing::Contains(HasSubstr("two sizes exactly")));
-  const Fit three = fit_rate({optimum(1e6), optimum(1e7), optimum(1e8)}, {.resamples = 50});
-  expect_within(three.parameters[1].interval.low, 0.3, 1e-3);
+  const Fit four = fit_rate({optimum(1e6), optimum(1e7), optimum(1e8), optimum(1e9)}, {.resamples = 50});
+  expect_within(four.parameters[1].interval.low, 0.3, 1e-3);
   EXPECT_THAT(fit_rate({optimum(1e6)}, {}).refusal, HasSubstr("too few cells"));
 }
 

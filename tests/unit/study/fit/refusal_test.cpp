@@ -66,6 +66,7 @@ TEST(Refusal, OneTrunkGivesALawAndNoIntervals) {
   const Fit fit = fit_loss(points, {.form = Form::kParamsTokens, .resamples = 20});
   EXPECT_THAT(fit.refusal, IsEmpty());
   EXPECT_EQ(fit.units, 1);
+  EXPECT_THAT(fit.warnings, Contains(HasSubstr("no intervals: 1 trunks or runs")));
   for (const auto& one : fit.parameters) EXPECT_TRUE(std::isnan(one.interval.low)) << one.name;
 }
 
