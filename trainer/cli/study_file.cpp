@@ -147,7 +147,7 @@ class StudyReader {
   }
 
   void take_axis(const std::string& key, const std::string& text) {
-    study::Axis axis{.key = key};
+    study::SweptKey axis{.key = key};
     for (const auto& value : study_keys::values_of(text)) {
       if (const auto one = canonical(key, value)) axis.values.push_back(*one);
     }

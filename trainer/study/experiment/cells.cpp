@@ -65,7 +65,7 @@ void set_budgets(const StudySpec& spec, const Size& size, Cell& cell) {
 
 }  // namespace
 
-std::vector<Values> axis_combinations(const std::vector<Axis>& axes) {
+std::vector<Values> axis_combinations(const std::vector<SweptKey>& axes) {
   std::vector<Values> all{{}};
   for (const auto& axis : axes) {
     std::vector<Values> longer;

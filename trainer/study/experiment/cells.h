@@ -38,6 +38,6 @@ struct Cell {
 [[nodiscard]] std::vector<Cell> make_cells(const StudySpec& spec, const FactsOf& facts_of);
 
 /// The combinations of the axes' values, the last axis fastest; one without any where there is no axis.
-[[nodiscard]] std::vector<Values> axis_combinations(const std::vector<Axis>& axes);
+[[nodiscard]] std::vector<Values> axis_combinations(const std::vector<SweptKey>& axes);
 
 }  // namespace sluice::study

@@ -29,7 +29,7 @@ struct Size {
 };
 
 /// A key whose every value is run. Each combination of axes is a family of its own in the tables.
-struct Axis {
+struct SweptKey {
   std::string key{};
   std::vector<std::string> values{};
 };
@@ -73,7 +73,7 @@ struct StudySpec {
   Values settings{};
   std::vector<Family> families{};
   std::vector<Size> sizes{};
-  std::vector<Axis> axes{};
+  std::vector<SweptKey> axes{};
   Budgets budgets{};
   Tune tune{};
   Speed speed{};
