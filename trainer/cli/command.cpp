@@ -21,6 +21,7 @@ Command export_command();
 Command generate_command();
 Command import_command();
 Command inspect_command();
+Command plan_command();
 Command prepare_command();
 Command reference_command();
 Command report_command();
@@ -32,7 +33,7 @@ std::span<const Command> commands() {
   static const std::vector<Command> all = {
       prepare_command(),  inspect_command(), verify_command(),    train_command(),      eval_command(),
       generate_command(), import_command(),  export_command(),    report_command(),     submit_command(),
-      bench_command(),    doctor_command(),  reference_command(), completion_command(),
+      bench_command(),    plan_command(),    doctor_command(),    reference_command(), completion_command(),
   };
   return all;
 }
