@@ -126,8 +126,8 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
     std::puts(plan_json(report).c_str());
   else
     std::fputs(plan_lines(report).c_str(), stdout);
-  const bool all_fit =
-      std::ranges::all_of(report.plans, [](const RankPlan& plan) { return plan.candidates.front().step; });
+  const bool all_fit = std::ranges::all_of(
+      report.plans, [](const RankPlan& plan) { return plan.candidates.front().step.has_value(); });
   return all_fit ? kDone : kFault;
 }
 
