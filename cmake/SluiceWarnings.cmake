@@ -4,7 +4,8 @@ target_compile_options(sluice_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-restrict>  # GCC 12 sees an overlap in every "literal" + std::string
   # -Wpedantic and -Wconversion would complain about what nvcc itself writes.
   "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow;-Wno-deprecated-gpu-targets>")
-option(SLUICE_WERROR "warnings in own code are errors" ON)
+# Of the compilers that are tested: another one warns of other things, and a user is not to pay for it.
+option(SLUICE_WERROR "warnings in own code are errors, as launch/check has it" OFF)
 if(SLUICE_WERROR)
   target_compile_options(sluice_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
                          "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>")

@@ -161,6 +161,9 @@ elif [[ "$version" == *HYDRA* ]]; then
   mkdir "$scratch/codes"
   separator=(bash -c 'trap : USR1; "$@"; code=$?; [ $code -eq 0 ] || echo $code 2>/dev/null >"$0/$PMI_RANK"; exit $code'
              "$scratch/codes")
+  # It dies of a broken pipe where ranks end before they were given their standard input (4.0.2). Ranks inherit this: a
+  # write to a closed pipe is an error to them, not their end.
+  trap '' PIPE
 elif [ -n "$hostfile" ]; then
   options+=(--hostfile "$hostfile")
 fi

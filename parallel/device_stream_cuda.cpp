@@ -118,7 +118,10 @@ struct DeviceGraph::Impl {
     nodes.assign(marks.size(), nullptr);
     for (cudaGraphNode_t node : all) {
       cudaGraphNodeType type{};
-      C10_CUDA_CHECK(cudaGraphNodeGetType(node, &type));
+      if (cudaGraphNodeGetType(node, &type) != cudaSuccess) {
+        cudaGetLastError();  // of the driver's own kinds, such as those by which NCCL's copies wait
+        continue;
+      }
       if (type != cudaGraphNodeTypeEventRecord) continue;
       cudaEvent_t event = nullptr;
       C10_CUDA_CHECK(cudaGraphEventRecordNodeGetEvent(node, &event));

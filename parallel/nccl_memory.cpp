@@ -66,7 +66,10 @@ NcclMemory::Piece NcclMemory::map(std::int64_t bytes) {
   const auto size = static_cast<std::size_t>(bytes);
   group_.run("ncclMemAlloc", [&](ncclComm_t /*comm*/) { return ncclMemAlloc(&piece.begin, size); });
   group_.run("ncclCommWindowRegister", [&](ncclComm_t comm) {
-    return ncclCommWindowRegister(comm, piece.begin, size, &piece.window, NCCL_WIN_COLL_SYMMETRIC);
+    const ncclResult_t result =
+        ncclCommWindowRegister(comm, piece.begin, size, &piece.window, NCCL_WIN_COLL_SYMMETRIC);
+    // Of a polled group it says success while the ranks are still at it.
+    return result == ncclSuccess ? ncclInProgress : result;
   });
   count_device_memory(bytes);
   return piece;

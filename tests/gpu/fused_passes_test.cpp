@@ -243,9 +243,10 @@ TEST_F(FusedPassesTest, Gate) {
       const auto run = [&] {
         const GateSums sums = {started(s.positions, 8), started(s.width, 9)};
         const at::Tensor dinput = half_of(at::zeros({s.rows, s.width}, input.options()), 0, s.width);
-        const at::Tensor dmixed = gate_backward(dz, input, mixed, used, s.positions, dinput, sums);
-        return std::vector<at::Tensor>{gate_forward(input, mixed, used, s.positions), dmixed, dinput,
-                                       sums.position_bias, sums.input_bias};
+        const GateGradient of = gate_backward(dz, input, mixed, used, s.positions, dinput, sums);
+        const at::Tensor forward = gate_forward(input, mixed, used, s.positions);
+        EXPECT_TRUE(same_bits(of.z, forward)) << where_;
+        return std::vector<at::Tensor>{forward, of.mixed, dinput, sums.position_bias, sums.input_bias};
       };
       const auto got = run();
       EXPECT_TRUE(got[0].is_contiguous() && got[1].is_contiguous());
@@ -273,7 +274,7 @@ TEST_F(FusedPassesTest, GeluAtExtremes) {
     value.sum().backward();
     const GateSums sums = {started(32, 1), started(256, 2)};
     const at::Tensor slope = at::zeros({32, 256}, input.options());
-    const at::Tensor got = gate_backward(one, input, one, {}, 32, slope, sums);
+    const at::Tensor got = gate_backward(one, input, one, {}, 32, slope, sums).mixed;
     const auto error = [](const at::Tensor& a, const at::Tensor& want) {
       const at::Tensor e = want.detach();
       return a.cpu().to(at::kDouble).sub(e).abs().div(e.abs().clamp_min(1)).max().item<double>();

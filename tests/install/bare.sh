@@ -1,15 +1,30 @@
 #!/usr/bin/env bash
-# bare.sh user|offline: on a fresh, minimal Debian 12 (no compiler, no Python, no MPI), as an ordinary user without sudo,
+# bare.sh user|offline|ubuntu: on a fresh, minimal Debian 12 (no compiler, no Python, no MPI), as an ordinary user without sudo,
 # sluice is set up, built, trained with on two ranks and installed; then the installed tree is moved, sources and .venv are
-# removed, and it trains again. offline: the same without network, from a bundle that is made here.
-# Needs root and debootstrap: without either it is skipped (77). BARE_KEEP=1 keeps the tree.
+# removed, and it trains again. offline: the same without network, from a bundle that is made here. ubuntu: on Ubuntu 24.04.
+# Needs root and debootstrap, and for Ubuntu its archive's keyring: without any of them it is skipped (77). BARE_KEEP=1 keeps
+# the tree.
 set -euo pipefail
 way=$1
 . "$(dirname "$0")/copy_source.sh"
 [ "$(id -u)" -eq 0 ] || skip "needs root, to make a tree of Debian"
 command -v debootstrap >/dev/null || skip "needs debootstrap (apt-get install debootstrap)"
-mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null || true; } \
-  | awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}')
+# This machine's mirror of Debian.
+mirror_here() {
+  { cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null || true; } \
+    | awk '/^URIs:/ {found = $2; exit} /^deb / {found = $2; exit} END {print found ? found : "http://deb.debian.org/debian"}'
+}
+
+system=(--variant=minbase --include=ca-certificates)
+if [ "$way" = ubuntu ]; then
+  ring=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+  [ -e $ring ] || skip "needs $ring (Ubuntu's package ubuntu-keyring)"
+  system+=(--keyring=$ring --components=main,universe noble)
+  source_of=(http://archive.ubuntu.com/ubuntu /usr/share/debootstrap/scripts/gutsy)
+else
+  system+=(bookworm)
+  source_of=("$(mirror_here)")
+fi
 
 tree=$(mktemp -d /var/tmp/sluice-bare.XXXXXX)
 clean() {
@@ -18,18 +33,20 @@ clean() {
 }
 trap clean EXIT
 chmod 755 "$tree"
-debootstrap --variant=minbase --include=ca-certificates bookworm "$tree" "${mirror:-http://deb.debian.org/debian}" \
-  >"$tree.log" 2>&1 || { tail -n 5 "$tree.log"; rm -f "$tree.log"; skip "debootstrap failed: no network?"; }
+debootstrap "${system[@]}" "$tree" "${source_of[@]}" >"$tree.log" 2>&1 || { tail -n 5 "$tree.log"; rm -f "$tree.log"; skip "debootstrap failed: no network?"; }
 rm -f "$tree.log"
 
 # This machine's way to the network, where it has one of its own.
-for file in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/pip.conf /etc/resolv.conf /etc/hosts \
+sources=(/etc/apt/sources.list /etc/apt/sources.list.d)
+[ "$way" != ubuntu ] || sources=()
+for file in "${sources[@]}" /etc/apt/apt.conf.d /etc/pip.conf /etc/resolv.conf /etc/hosts \
             /usr/local/share/ca-certificates ${PIP_CERT:-}; do
   [ -e "$file" ] || continue
   mkdir -p "$tree$(dirname "$file")"
   cp -rL "$file" "$tree$(dirname "$file")/"
 done
-rm -f "$tree"/etc/apt/sources.list "$tree"/etc/apt/apt.conf.d/*docker*
+[ "$way" = ubuntu ] || rm -f "$tree"/etc/apt/sources.list
+rm -f "$tree"/etc/apt/apt.conf.d/*docker*
 chroot "$tree" update-ca-certificates >/dev/null 2>&1 || true
 mount -t proc proc "$tree/proc"
 mkdir -p "$tree/dev/shm"
@@ -42,7 +59,7 @@ copy_source "$home/source"
 # as_user COMMAND...: as ann in her source folder, without the network where the way is offline.
 as_user() {
   local network=()
-  [ "$way" = user ] || network=(unshare --net)
+  [ "$way" != offline ] || network=(unshare --net)
   "${network[@]}" bash -c 'ip link set lo up 2>/dev/null; exec "$@"' - chroot --userspec=ann "$tree" env -i HOME=/home/ann \
     LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin ${PIP_CERT:+PIP_CERT="$PIP_CERT"} PIP_DEFAULT_TIMEOUT=60 \
     bash -c 'cd ~/source 2>/dev/null || cd; "$@"' - "$@"
@@ -76,7 +93,7 @@ END
 as_user launch/setup --device cpu --prefix /home/ann/sluice "${from[@]}"
 # One way installs beside the packages, the other somewhere else, and gets its own of what runs.
 installed=sluice
-[ "$way" = user ] || installed=tree
+[ "$way" != offline ] || installed=tree
 as_user bash /home/ann/build.sh "/home/ann/$installed"
 as_user bash /home/ann/train.sh "/home/ann/$installed"
 mkdir "$home/elsewhere"

@@ -17,4 +17,4 @@ export CCACHE_BASEDIR=$scratch  # its name is another each time
 cmake -S "$source" -B "$build" -G Ninja -C "$scratch/source/build/setup.cmake" -DCMAKE_BUILD_TYPE=Release -DSLUICE_DEVICE=cpu
 cmake --build "$build" --parallel "$(nproc)"
 grep -q MPICH <("$build/sluice" --version) || { echo "FAILED: not built with MPICH"; "$build/sluice" --version; exit 1; }
-exec ctest --test-dir "$build" --output-on-failure --no-tests=error -L '^(unit|mpi)$' -LE '^(gpu|slurm|long)$' -j "$(nproc)"
+ctest --test-dir "$build" --output-on-failure --no-tests=error -L '^(unit|mpi)$' -LE '^(gpu|slurm|long)$' -j "$(nproc)"

@@ -29,8 +29,7 @@ fi
 hosts=$(mktemp)
 trap 'rm -f "$hosts"' EXIT
 printf '# hosts\nlocalhost slots=2\n' >"$hosts"
-# MPICH's launcher (4.0.2) now and then dies of a broken pipe where ranks end before they were given their standard input.
-expect 0 "$(printf 'here\nhere')" --hostfile "$hosts" -n 2 -- bash -c 'echo here; sleep 0.3'
+expect 0 "$(printf 'here\nhere')" --hostfile "$hosts" -n 2 -- echo here
 MPIRUN=no-such-mpirun expect 2 "no-such-mpirun is not installed" -- true
 # Two ranks see every core that one sees, whatever Open MPI's own default would bind them to.
 cores=$(env -u OMP_NUM_THREADS nproc)

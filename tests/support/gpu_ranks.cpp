@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "parallel/device.h"
 #include "parallel/nccl_communicator.h"
@@ -14,11 +16,19 @@
 namespace sluice::tests {
 namespace {
 
+/// SLUICE_TEST_EXCHANGE=copy_engines: the same tests on mapped buffers.
+parallel::CopyEngines copy_engines() {
+  const char* const wish = std::getenv("SLUICE_TEST_EXCHANGE");
+  return wish != nullptr && std::string_view(wish) == "copy_engines" ? parallel::CopyEngines::kWhereTheyCan
+                                                                     : parallel::CopyEngines::kUnused;
+}
+
 struct GpuWorld {
   GpuWorld()
       : device(parallel::choose_device(parallel::DeviceChoice::kCuda, parallel::find_place(mpi_world()),
                                        mpi_world())),
-        communicator(parallel::make_nccl_communicator(mpi_world(), device)) {}
+        communicator(
+            parallel::make_nccl_communicator(mpi_world(), device, {.copy_engines = copy_engines()})) {}
 
   at::Device device;
   std::unique_ptr<parallel::Communicator> communicator;

@@ -36,20 +36,24 @@ std::string sbatch_lines(const Site& site, const BatchJob& job) {
 /// Where the run is, and for an element of an array its own log: Slurm's own lines stay in the array's.
 std::string run_lines(const BatchJob& job) {
   if (!job.array) return fmt::format("run=\"{}\"\n", job.run.string());
-  return fmt::format(
-      "run=\"{}/$((${{1:-0}} + SLURM_ARRAY_TASK_ID))\"\n"
-      "exec >>\"$run/submit.log\" 2>&1\n",
-      job.run.string());
+  const std::string log = "exec >>\"$run/submit.log\" 2>&1\n";
+  const std::string element = "$((${1:-0} + SLURM_ARRAY_TASK_ID))";
+  if (job.names.empty()) return fmt::format("run=\"{}/{}\"\n{}", job.run.string(), element, log);
+  return fmt::format("runs=({})\nrun=\"{}/${{runs[{}]}}\"\n{}", fmt::join(job.names, " "), job.run.string(),
+                     element, log);
 }
 
 }  // namespace
 
 std::string batch_script(const Site& site, const BatchJob& job) {
   const auto nodes = nodes_for(job.ranks, site.ranks_per_node);
-  const auto command = fmt::format("\"{}\" train --config \"$run/submit.ini\"", job.program.string());
-  const auto launch = fill_launch(
-      site.launch,
-      {.ranks = job.ranks, .nodes = nodes, .ranks_per_node = job.ranks / nodes, .command = command});
+  const auto train = fmt::format("\"{}\" train --config \"$run/submit.ini\"", job.program.string());
+  const auto launch =
+      job.command.empty()
+          ? fill_launch(
+                site.launch,
+                {.ranks = job.ranks, .nodes = nodes, .ranks_per_node = job.ranks / nodes, .command = train})
+          : job.command;
   std::string text = "#!/usr/bin/env bash\n# Written by `sluice submit`, which writes it anew each time.\n";
   text += sbatch_lines(site, job) + "\n" + run_lines(job);
   for (const auto& line : site.prologue) text += line + "\n";
@@ -108,35 +112,37 @@ Sweep parse_sweep(const std::string& word) {
                     "themselves are separated by ;",
                     word));
   }
-  Sweep sweep{.key = word.substr(0, equals), .values = {}};
-  const auto text = word.substr(equals + 1);
+  return {.key = word.substr(0, equals), .values = sweep_values("--array " + word, word.substr(equals + 1))};
+}
+
+std::vector<std::string> sweep_values(const std::string& what, const std::string& text) {
+  std::vector<std::string> values;
   const auto dots = text.find("..");
   if (dots != std::string::npos && text.find_first_of(",;/") == std::string::npos) {  // "../a" is a path
     const auto first = parse_integer(text.substr(0, dots));
     const auto last = parse_integer(text.substr(dots + 2));
     if (!first || !last || *last < *first || *last - *first >= kMostElements) {
-      throw train::InputError(
-          fmt::format("--array {}: FIRST..LAST must be whole numbers, rising, and at most {} of them", word,
-                      kMostElements));
+      throw train::InputError(fmt::format(
+          "{}: FIRST..LAST must be whole numbers, rising, and at most {} of them", what, kMostElements));
     }
-    for (auto value = *first; value <= *last; ++value) sweep.values.push_back(std::to_string(value));
-    return sweep;
+    for (auto value = *first; value <= *last; ++value) values.push_back(std::to_string(value));
+    return values;
   }
   if (text.find(';') == std::string::npos && text.find(',') != std::string::npos &&
       text.find(':') != std::string::npos) {
     throw train::InputError(
-        fmt::format("--array {}: is it one mixture or several values? Separate values by ;, like "
+        fmt::format("{}: is it one mixture or several values? Separate values by ;, like "
                     "'data.corpus=a:3,b:1;c', and end a single one with it",
-                    word));
+                    what));
   }
   const char separator = text.find(';') == std::string::npos ? ',' : ';';
   for (std::size_t begin = 0; begin <= text.size();) {
     const auto end = std::min(text.find(separator, begin), text.size());
-    sweep.values.push_back(text.substr(begin, end - begin));
+    values.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
-  if (separator == ';' && sweep.values.back().empty()) sweep.values.pop_back();  // "a,b;" is one value
-  return sweep;
+  if (separator == ';' && values.back().empty()) values.pop_back();  // "a,b;" is one value
+  return values;
 }
 
 std::vector<std::vector<std::string>> combinations(const std::vector<Sweep>& sweeps) {

@@ -17,15 +17,19 @@ namespace sluice::cli {
 struct BatchJob {
   std::string name;
   std::filesystem::path program;  ///< sluice
-  std::filesystem::path run;  ///< run directory; of an array the one that holds the elements' own, 0, 1, ...
+  std::filesystem::path
+      run{};  ///< run directory; of an array the one that holds the elements' own, 0, 1, ...
   std::filesystem::path directory;  ///< where the job works: relative paths of the settings begin there
   std::int64_t ranks = 1;
   std::string time;  ///< time limit in Slurm's notation
   bool array = false;
+  std::vector<std::string> names{};  ///< of an array's run directories; empty: 0, 1, ...
+  /// Shell text of what is run for the run directory $run; empty: the launcher with `sluice train` behind it.
+  std::string command{};
 };
 
-/// The script: #SBATCH lines, the site's prologue, job.sh, and the launcher with `sluice train` behind it. An
-/// array's takes the number of the element that its index 0 stands for as its argument.
+/// The script: #SBATCH lines, the site's prologue, job.sh, and what is run. An array's takes the number of
+/// the element that its index 0 stands for as its argument.
 [[nodiscard]] std::string batch_script(const Site& site, const BatchJob& job);
 
 /// Nodes for so many ranks. Throws train::InputError unless they fit one node or fill all of theirs.
@@ -54,6 +58,8 @@ struct Sweep {
   std::vector<std::string> values;
 };
 [[nodiscard]] Sweep parse_sweep(const std::string& word);
+/// The values alone, as they stand behind the `=`; `what` begins the faults.
+[[nodiscard]] std::vector<std::string> sweep_values(const std::string& what, const std::string& text);
 /// Every combination, the last sweep's values first: words "--key=value" for each element.
 [[nodiscard]] std::vector<std::vector<std::string>> combinations(const std::vector<Sweep>& sweeps);
 

@@ -209,6 +209,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   end_job_on_fault(group.exchange(),
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });
   auto values = summary(options, *benchmark, threads, world);
+  values["device_kind"] = group.device().is_cuda() ? "cuda" : "cpu";
   add_device(*benchmark, world, values);
   if (world.rank() != 0) return kDone;
   print_result(arguments, values, [&] { print_lines(values); });

@@ -25,15 +25,17 @@ Command plan_command();
 Command prepare_command();
 Command reference_command();
 Command report_command();
+Command study_command();
 Command submit_command();
 Command train_command();
 Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(),  inspect_command(), verify_command(),    train_command(),      eval_command(),
-      generate_command(), import_command(),  export_command(),    report_command(),     submit_command(),
-      bench_command(),    plan_command(),    doctor_command(),    reference_command(), completion_command(),
+      prepare_command(), inspect_command(),  verify_command(),    train_command(),
+      eval_command(),    generate_command(), import_command(),    export_command(),
+      report_command(),  study_command(),    plan_command(),      submit_command(),
+      bench_command(),   doctor_command(),   reference_command(), completion_command(),
   };
   return all;
 }

@@ -134,7 +134,7 @@ std::string refuse_steps(const train::RunOptions& before, const train::RunOption
     if (step <= first) return "";
     return fmt::format(
         "{}: under optim.schedule = wsd it may change until the decay begins, at step {}, and the run "
-        "has done {}; {}, or resume a copy of the run that has a checkpoint of step {} or earlier only",
+        "has done {}; {}, with --run.branch_from=CHECKPOINT it goes on from one of step {} or earlier",
         change, first, step, branch, first);
   }
   return fmt::format(

@@ -28,4 +28,19 @@ TwoNumbers parse_two(const Bounds& bounds, const std::string& text) {
   return {{*a, *b}, ""};
 }
 
+ManyNumbers parse_many(const Bounds& bounds, const std::string& text) {
+  ManyNumbers parsed;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = std::min(text.find(',', begin), text.size());
+    auto word = text.substr(begin, end - begin);
+    if (word.starts_with(' ')) word.erase(0, 1);
+    const auto value = parse_integer(word);
+    if (!value || !bounds.contains(static_cast<double>(*value)) || end + 1 == text.size())
+      return {{}, "must be whole numbers with commas between them, each " + describe(bounds)};
+    parsed.values.push_back(*value);
+    begin = end + 1;
+  }
+  return parsed;
+}
+
 }  // namespace sluice::cli::rows

@@ -46,6 +46,13 @@ struct TwoNumbers {
 };
 [[nodiscard]] TwoNumbers parse_two(const Bounds& bounds, const std::string& text);
 
+/// Any number of whole numbers, a comma between; empty: none of them.
+struct ManyNumbers {
+  std::vector<std::int64_t> values{};
+  std::string fault;
+};
+[[nodiscard]] ManyNumbers parse_many(const Bounds& bounds, const std::string& text);
+
 template <class Section, class Field>
 OptionRow base(std::string key, Section train::RunOptions::*section, Field Section::*field, std::string type,
                std::string range, About about) {
@@ -113,6 +120,28 @@ OptionRow numbers(std::string key, Section train::RunOptions::*section, std::arr
   row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
     const auto parsed = parse_two(bounds, text);
     if (parsed.fault.empty()) options.*section.*field = parsed.values;
+    return parsed.fault;
+  };
+  return row;
+}
+
+template <class Section>
+OptionRow integers(std::string key, Section train::RunOptions::*section,
+                   std::vector<std::int64_t> Section::*field, Bounds bounds, About about) {
+  OptionRow row;
+  row.key = std::move(key);
+  row.type = "integers";
+  row.range = describe(bounds) + " each, or empty for none";
+  row.unit = std::move(about.unit);
+  row.help = std::move(about.help);
+  row.on_resume = about.on_resume;
+  row.default_text = std::move(about.default_text);
+  row.get = [section, field](const train::RunOptions& options) {
+    return fmt::format("{}", fmt::join(options.*section.*field, ","));
+  };
+  row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
+    auto parsed = parse_many(bounds, text);
+    if (parsed.fault.empty()) options.*section.*field = std::move(parsed.values);
     return parsed.fault;
   };
   return row;

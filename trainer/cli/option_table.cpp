@@ -18,6 +18,13 @@ std::vector<OptionRow> run_rows() {
            {"", "seed of everything that is not given one of its own", kRefuse, ""}),
       flag("run.new", &R::run, &S::new_run,
            {"", "move an existing run directory aside and start anew", kFree, ""}),
+      text(
+          "run.branch_from", &R::run, &S::branch_from, "a path, or empty for none",
+          {"",
+           "checkpoint of another run (or that run: its newest) that a new run goes on from as if it were "
+           "its "
+           "own: weights, optimizer's state, place in the data; what may differ is what may change on resume",
+           kFree, "none"}),
   };
 }
 
@@ -158,6 +165,8 @@ std::vector<OptionRow> cadence_rows() {
               {"checkpoints", "how many of the newest are kept", kFree, ""}),
       integer("checkpoint.keep_every", &R::checkpoint, &train::CheckpointOptions::keep_every, kCadence,
               {"steps", "checkpoints of every so many steps are kept for ever; 0: none", kFree, ""}),
+      integers("checkpoint.at", &R::checkpoint, &train::CheckpointOptions::at, {1, 1e9},
+               {"steps", "a checkpoint is made at these steps too, and kept for ever", kFree, "none"}),
       integer("parallel.zero", &R::parallel, &train::ParallelOptions::zero, {0, 1},
               {"", "1: each rank holds its slices of the optimizer's state alone (ZeRO-1); the same results",
                kFree, ""}),

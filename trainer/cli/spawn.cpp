@@ -52,7 +52,50 @@ std::string read_all(int descriptor) {
   }
 }
 
+/// First environment with `over` instead of variables of these names.
+std::vector<std::string> environment_with(const std::map<std::string, std::string>& over) {
+  auto variables = first_environment();
+  std::erase_if(variables,
+                [&](const std::string& one) { return over.contains(one.substr(0, one.find('='))); });
+  for (const auto& [name, value] : over) variables.push_back(name + "=" + value);
+  return variables;
+}
+
+int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
 }  // namespace
+
+pid_t start(const StartPlan& plan) {
+  auto arguments = plan.words;
+  auto variables = environment_with(plan.variables);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND;
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, plan.output.c_str(), kAppend, 0666);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, plan.errors.c_str(), kAppend, 0666);
+  // Onto itself: it is then not closed at exec.
+  if (plan.kept_open >= 0) posix_spawn_file_actions_adddup2(&actions, plan.kept_open, plan.kept_open);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  pid_t child = 0;
+  const int failed = posix_spawnp(&child, plan.words.front().c_str(), &actions, &attributes,
+                                  pointers(arguments).data(), pointers(variables).data());
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0) fail(failed, plan.words.front());
+  return child;
+}
+
+std::optional<int> ended(pid_t child) {
+  int status = 0;
+  const pid_t found = waitpid(child, &status, WNOHANG);
+  if (found == 0) return std::nullopt;
+  if (found < 0) fail(errno, "waitpid");
+  return exit_code(status);
+}
 
 Spawned spawn(const std::vector<std::string>& words) {
   auto arguments = words;
@@ -77,7 +120,7 @@ Spawned spawn(const std::vector<std::string>& words) {
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) fail(errno, "waitpid");
   }
-  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.code = exit_code(status);
   return result;
 }
 

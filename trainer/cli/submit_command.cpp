@@ -2,23 +2,18 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <set>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/batch_script.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/option_table.h"
+#include "trainer/cli/sbatch.h"
 #include "trainer/cli/site.h"
-#include "trainer/cli/spawn.h"
 #include "trainer/train/corpus_list.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
@@ -105,33 +100,6 @@ class Faults {
   std::vector<std::string> faults_;
 };
 
-Site read_site(const std::string& file) {
-  std::ifstream stream(file);
-  if (!stream || fs::is_directory(file)) {
-    throw train::InputError(
-        fmt::format("--cluster {}: cannot be read ({})", file, std::strerror(stream ? EISDIR : errno)));
-  }
-  return parse_site({std::istreambuf_iterator<char>(stream), {}}, file);
-}
-
-void choose_time(const Arguments& arguments, Plan& plan) {
-  const auto& site = plan.site;
-  plan.job.time = arguments.has("--time") ? arguments.text("--time") : site.time;
-  const auto seconds = parse_time_limit(plan.job.time);
-  if (!seconds) {
-    throw train::InputError(fmt::format(
-        "--time = {}: must be a time as Slurm writes it: minutes, H:MM:SS or D-HH:MM:SS", plan.job.time));
-  }
-  if (*seconds > *parse_time_limit(site.time)) {
-    throw train::InputError(
-        fmt::format("--time = {}: must be at most limits.time = {} of the site", plan.job.time, site.time));
-  }
-  if (*seconds <= site.lead_s) {
-    throw train::InputError(fmt::format("--time = {}: must be more than launch.lead = {} s of the site",
-                                        plan.job.time, site.lead_s));
-  }
-}
-
 /// The runs: each element's settings are judged now, and not after hours in the queue.
 void choose_runs(const Arguments& arguments, const std::vector<std::string>& settings, Plan& plan) {
   std::vector<Sweep> sweeps;
@@ -201,7 +169,7 @@ Plan make_plan(const Arguments& arguments, const std::vector<std::string>& setti
   faults.collect([&] { plan.job.ranks = arguments.integer("--ranks", 1, 1000000); });
   faults.collect([&] {
     plan.site = read_site(arguments.text("--cluster"));
-    faults.collect([&] { choose_time(arguments, plan); });
+    faults.collect([&] { plan.job.time = checked_time(plan.site, arguments.text("--time")); });
     faults.collect([&] { (void)nodes_for(plan.job.ranks, plan.site.ranks_per_node); });
   });
   plan.job.name = arguments.has("--name") ? arguments.text("--name") : plan.job.run.filename().string();
@@ -216,33 +184,6 @@ void write_files(const Plan& plan, const fs::path& script) {
     train::replace_file(element.directory / "submit.ini", dump_ini(element.options));
   }
   train::replace_file(script, batch_script(plan.site, plan.job));
-}
-
-std::string submit_one(const SbatchCall& call, const std::string& before, const fs::path& script) {
-  const auto words = call.waits ? with_dependency(call.words, before) : call.words;
-  Spawned spawned;
-  try {
-    spawned = spawn(words);
-  } catch (const std::system_error& error) {
-    throw train::InputError(
-        fmt::format("{}: is this a machine that submits to Slurm? The script is written; `{}` submits it",
-                    error.what(), fmt::join(words, " ")));
-  }
-  if (spawned.code != 0) {
-    throw std::runtime_error(
-        fmt::format("sbatch ended with exit code {}, its reason is above; the script is {}", spawned.code,
-                    script.string()));
-  }
-  auto job = spawned.output.substr(0, spawned.output.find_first_of(";\n"));  // "12" or "12;cluster"
-  return job;
-}
-
-void print_plan(const Plan& plan, const fs::path& script, const std::vector<SbatchCall>& calls) {
-  fmt::print("{}\n# {} would be this; then\n", batch_script(plan.site, plan.job), script.string());
-  for (const auto& call : calls) {
-    fmt::print("#   {}\n",
-               fmt::join(call.waits ? with_dependency(call.words, "THE_ONE_BEFORE") : call.words, " "));
-  }
 }
 
 /// Compute nodes may see more than this one does: a corpus that is not here is no fault.
@@ -267,13 +208,13 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
   const auto calls = sbatch_calls(plan.site, script, elements);
   warn_of_corpora(plan);
   if (arguments.has("--dry-run")) {
-    print_plan(plan, script, calls);
+    print_submission(batch_script(plan.site, plan.job), script, calls);
     return kDone;
   }
   write_files(plan, script);
   std::string job;
   for (const auto& call : calls) {
-    job = submit_one(call, job, script);
+    job = call_sbatch(call, job, script);
     fmt::print("submitted job {}: {}\n", job, script.string());
   }
   fmt::print("log: {}\n", (plan.job.run / (plan.job.array ? "N/submit.log" : "submit.log")).string());

@@ -103,6 +103,7 @@ struct GateBackward {
   Strided input;
   Strided mixed;
   const void* bias;  ///< or null: zero
+  void* z;
   void* dmixed;
   void* dinput;
   std::int64_t dinput_stride;

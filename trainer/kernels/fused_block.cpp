@@ -85,8 +85,7 @@ variable_list kept(Values values, Recompute recompute) {
   if (recompute == Recompute::kGate)
     return {values.sum_Td, values.norm_statistics, values.normed_Td, values.expanded_Tf};
   return {values.sum_Td,          values.norm_statistics, values.normed_Td,         values.expanded_Tf,
-          values.gate_statistics, values.gate_Th,         values.spatial.gated_BTh, values.spatial.mixed_BTh,
-          values.spatial.diagonal};
+          values.gate_statistics, values.gate_Th,         values.spatial.mixed_BTh, values.spatial.diagonal};
 }
 
 Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t batch) {
@@ -103,28 +102,30 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
   if (block.recompute == Recompute::kNone) {
     values.gate_statistics = saved[4];
     values.gate_Th = saved[5];
-    values.spatial = {saved[6], saved[7], saved[8]};
+    values.spatial = {.gated_BTh = {}, .mixed_BTh = saved[6], .diagonal = saved[7]};
   } else {
     mix(block, batch, Keep::kMixed, values);
   }
   return values;
 }
 
-/// dz -> the gradient of `expanded`, and all sums of the parameters between; each is announced when it is
-/// done.
-at::Tensor back_to_expanded(const at::Tensor& dgated_Th, Values& values, const GmlpBlock& block,
+/// The contraction's gradient -> that of `expanded`, and all sums of the parameters between; each is
+/// announced when it is done.
+at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const GmlpBlock& block,
                             std::int64_t batch) {
   at::Tensor dexpanded_Tf = at::empty_like(values.expanded_Tf);
   const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
   const std::int64_t half = values.gate_Th.size(1);
   const std::int64_t positions = values.gate_Th.size(0) / batch;
-  const at::Tensor dmixed_BTh = by_sequence(
-      gate_backward(
-          dgated_Th, bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
-          bypass_half(dexpanded_Tf),
-          {gradient_sum(block.spatial_bias).narrow(0, 0, positions), of_expand_bias.narrow(0, 0, half)}),
-      batch);
+  GateGradient of_gate = gate_backward(
+      linear_input_gradient(dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
+      values.spatial.mixed_BTh.flatten(0, 1), {}, positions, bypass_half(dexpanded_Tf),
+      {gradient_sum(block.spatial_bias).narrow(0, 0, positions), of_expand_bias.narrow(0, 0, half)});
+  add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, of_gate.z);
+  gradient_added(block.contract_weight);
   gradient_added(block.spatial_bias);
+  of_gate.z.reset();
+  const at::Tensor dmixed_BTh = by_sequence(of_gate.mixed, batch);
   const at::Tensor gate_BTh = by_sequence(values.gate_Th, batch);
   add_spatial_weight_gradient(gradient_sum(block.spatial_weight), dmixed_BTh, gate_BTh, block.mixing);
   gradient_added(block.spatial_weight);
@@ -168,10 +169,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     Values values = restored(context->get_saved_variables(), block, batch);
     const at::Tensor dout_Td = gradients[1].contiguous();
 
-    const at::Tensor dgated_Th = linear_input_gradient(dout_Td, block.contract_weight);
-    add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, gated_rows(values));
-    gradient_added(block.contract_weight);
-    const at::Tensor dexpanded_Tf = back_to_expanded(dgated_Th, values, block, batch);
+    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch);
     const at::Tensor dnormed_Td = linear_input_gradient(dexpanded_Tf, block.expand_weight);
     add_linear_weight_gradient(gradient_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
     gradient_added(block.expand_weight);

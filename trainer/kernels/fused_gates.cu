@@ -132,20 +132,25 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
       for (int part = 0; part < S::kParts; ++part) {
         const Eight x = values(now.input[r][part]);
         const Eight outer = values(now.dz[r][part]);
-        Eight dmixed = values(now.mixed[r][part]);
+        const Eight mixed = values(now.mixed[r][part]);
+        Eight dmixed;
         Eight dinput;
+        Eight z;
 #pragma unroll
         for (int i = 0; i < kVector; ++i) {
           const Gelu u = gelu<C>(x.at[i]);
-          dinput.at[i] = outer.at[i] * (dmixed.at[i] + now.shift[r]) * u.slope;
+          const float shifted = mixed.at[i] + now.shift[r];
+          z.at[i] = u.value * shifted;
+          dinput.at[i] = outer.at[i] * shifted * u.slope;
           dmixed.at[i] = outer.at[i] * u.value;
           of_input[part][i] += dinput.at[i];
           of_row[r] += dmixed.at[i];
         }
         if (row + r >= shape.rows || !seat.taken[part]) continue;
         put(static_cast<C*>(a.dinput) + (row + r) * a.dinput_stride + seat.column[part], dinput);
-        put(static_cast<C*>(a.dmixed) + static_cast<std::int64_t>(row + r) * shape.width + seat.column[part],
-            dmixed);
+        const std::int64_t at = static_cast<std::int64_t>(row + r) * shape.width + seat.column[part];
+        put(static_cast<C*>(a.dmixed) + at, dmixed);
+        put(static_cast<C*>(a.z) + at, z);
       }
     // A row's warps leave its sum side by side: the rows of a position then add up like those of a column.
     const float all = joint_sum<kRows>(of_row, seat.lane);

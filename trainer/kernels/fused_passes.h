@@ -75,10 +75,15 @@ struct GateSums {
   at::Tensor position_bias;  ///< float32 [n]: of dmixed over batch and columns
   at::Tensor input_bias;     ///< float32 [h]: of dinput over rows
 };
-/// dz [T, h] C -> returns dmixed [T, h] C, contiguous; dinput [T, h] C is written to a half of a wider
-/// matrix.
-[[nodiscard]] at::Tensor gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
-                                       const at::Tensor& bias, std::int64_t positions,
-                                       const at::Tensor& dinput, const GateSums& sums);
+struct GateGradient {
+  at::Tensor mixed;  ///< [T, h] C, contiguous
+  at::Tensor z;      ///< what gate_forward returns, so that nobody needs to keep it: one write more of a pass
+                     ///< that has read everything
+};
+/// dz [T, h] C -> the gradient of mixed; dinput [T, h] C is written to a half of a wider matrix.
+[[nodiscard]] GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input,
+                                         const at::Tensor& mixed, const at::Tensor& bias,
+                                         std::int64_t positions, const at::Tensor& dinput,
+                                         const GateSums& sums);
 
 }  // namespace sluice::kernels

@@ -41,9 +41,9 @@ at::Tensor gate_forward(const at::Tensor& /*input*/, const at::Tensor& /*mixed*/
   refuse_fused_pass();
 }
 
-at::Tensor gate_backward(const at::Tensor& /*dz*/, const at::Tensor& /*input*/, const at::Tensor& /*mixed*/,
-                         const at::Tensor& /*bias*/, std::int64_t /*positions*/, const at::Tensor& /*dinput*/,
-                         const GateSums& /*sums*/) {
+GateGradient gate_backward(const at::Tensor& /*dz*/, const at::Tensor& /*input*/, const at::Tensor& /*mixed*/,
+                           const at::Tensor& /*bias*/, std::int64_t /*positions*/,
+                           const at::Tensor& /*dinput*/, const GateSums& /*sums*/) {
   refuse_fused_pass();
 }
 

@@ -242,9 +242,9 @@ at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const 
   return z;
 }
 
-at::Tensor gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
-                         const at::Tensor& bias, std::int64_t positions, const at::Tensor& dinput,
-                         const GateSums& sums) {
+GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
+                           const at::Tensor& bias, std::int64_t positions, const at::Tensor& dinput,
+                           const GateSums& sums) {
   const Pass pass = pass_over("gate_backward", input, input.scalar_type());
   pass.half(dz, "dz");
   pass.half(input, "input");
@@ -253,7 +253,8 @@ at::Tensor gate_backward(const at::Tensor& dz, const at::Tensor& input, const at
   check_positions(pass, bias, positions);
   pass.vector(sums.position_bias, "sums.position_bias", at::kFloat, positions);
   pass.sum(sums.input_bias, "sums.input_bias");
-  const at::Tensor dmixed = new_tensor(input, input.sizes(), pass.compute);
+  GateGradient out{.mixed = new_tensor(input, input.sizes(), pass.compute),
+                   .z = new_tensor(input, input.sizes(), pass.compute)};
   const at::Tensor partials = partials_of(pass, input, 1);
   const at::Tensor row_partials =
       new_tensor(input, {launch::fused_warps(pass.width) * pass.rows}, at::kFloat);
@@ -261,7 +262,8 @@ at::Tensor gate_backward(const at::Tensor& dz, const at::Tensor& input, const at
                          .input = strided(input),
                          .mixed = strided(mixed),
                          .bias = data_or_null(bias),
-                         .dmixed = dmixed.mutable_data_ptr(),
+                         .z = out.z.mutable_data_ptr(),
+                         .dmixed = out.mixed.mutable_data_ptr(),
                          .dinput = dinput.mutable_data_ptr(),
                          .dinput_stride = dinput.stride(0),
                          .position_sum = sums.position_bias.mutable_data_ptr<float>(),
@@ -272,7 +274,7 @@ at::Tensor gate_backward(const at::Tensor& dz, const at::Tensor& input, const at
                          .positions = positions,
                          .width = pass.width},
                         fused_precision(input), fused_stream(input));
-  return dmixed;
+  return out;
 }
 
 }  // namespace sluice::kernels

@@ -55,12 +55,12 @@ bool runs_flash(const ModelOptions& o, const ActivationPlan& plan, std::int64_t 
          !(transformer && (o.dropout > 0 || has_relative_positions(o)));
 }
 
-/// kernels/fused_block.cpp: sum, normed, expanded; gate, gated, mixed.
+/// kernels/fused_block.cpp: sum, normed, expanded; gate, mixed.
 BlockBytes fused_block(const ModelOptions& o, const Types& type) {
   const std::int64_t gate = gate_channels(o) * type.compute;
   return {.input = o.d_model * type.stream + type.statistics,
           .before = (o.d_model + o.d_ffn) * type.compute,
-          .gate = type.statistics + 3 * gate,
+          .gate = type.statistics + 2 * gate,
           .gradients = 2 * o.d_model * type.stream + o.d_ffn * type.compute + 3 * gate};
 }
 

@@ -93,7 +93,8 @@ void publish(const fs::path& temporary, const fs::path& target) {
 void prune(const fs::path& checkpoints, const CheckpointOptions& retention) {
   std::int64_t kept = 0;
   for (const auto& [step, directory] : list_checkpoints(checkpoints)) {
-    const bool for_ever = retention.keep_every > 0 && step % retention.keep_every == 0;
+    const bool for_ever = (retention.keep_every > 0 && step % retention.keep_every == 0) ||
+                          std::ranges::find(retention.at, step) != retention.at.end();
     if (kept++ < retention.keep || for_ever) continue;
     const fs::path doomed = directory.string() + std::string(kTemporarySuffix);
     fs::rename(directory, doomed);  // a half removed directory must not look like a checkpoint

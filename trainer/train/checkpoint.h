@@ -61,7 +61,7 @@ struct StateBuffers {
 };
 
 /// Writes RUN/checkpoints/step-NNNNNN: to a temporary name, files and directory fsynced, renamed, then
-/// `latest` replaced likewise; then prunes by keep and keep_every. Rank 0 alone calls it. Throws
+/// `latest` replaced likewise; then prunes by keep, keep_every and at. Rank 0 alone calls it. Throws
 /// std::system_error naming the file.
 std::filesystem::path write_checkpoint(const std::filesystem::path& run_directory, const CheckpointInfo& info,
                                        const parallel::ArenaLayout& layout, const StateBuffers& buffers,

@@ -208,7 +208,7 @@ void add_backward(const BlockShape& shape, std::vector<Kernel>& all) {
                  [&shape, half](const Maker& m) { return m.input_gradient(half, shape.width); }});
   all.push_back({weight_product("contract, weight", s, s.h, s.d),
                  [&shape, half](const Maker& m) { return m.weight_gradient(half, shape.width); }});
-  all.push_back({{"gate", kBackward, s.rows * s.h * 5 * s.element, 0}, &Maker::gate_backward});
+  all.push_back({{"gate", kBackward, s.rows * s.h * 6 * s.element, 0}, &Maker::gate_backward});
   all.push_back(
       {spatial_product("spatial, weight", kBackward, s, 2, 2 * kSum), &Maker::spatial_weight_gradient});
   all.push_back({spatial_product("spatial, input", kBackward, s, 2, s.element), &Maker::spatial_input});

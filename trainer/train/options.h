@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "trainer/model/options.h"
 #include "trainer/optim/options.h"
@@ -11,7 +12,8 @@ namespace sluice::train {
 struct RunSection {
   std::string dir;  ///< run directory
   std::uint64_t seed = 0;
-  bool new_run = false;  ///< run.new: move an existing run directory aside and start anew
+  bool new_run = false;     ///< run.new: move an existing run directory aside and start anew
+  std::string branch_from;  ///< another run's checkpoint that a new run goes on from; empty: none
 };
 
 struct DataOptions {
@@ -51,9 +53,10 @@ struct EvalOptions {
 };
 
 struct CheckpointOptions {
-  std::int64_t every = 100;     ///< steps; 0: only at the end and on signals
-  std::int64_t keep = 3;        ///< newest ones kept
-  std::int64_t keep_every = 0;  ///< those of every M-th step are kept for ever; 0: none
+  std::int64_t every = 100;      ///< steps; 0: only at the end and on signals
+  std::int64_t keep = 3;         ///< newest ones kept
+  std::int64_t keep_every = 0;   ///< those of every M-th step are kept for ever; 0: none
+  std::vector<std::int64_t> at;  ///< steps with a checkpoint that is kept for ever, beside `every`
 };
 
 struct ParallelOptions {

@@ -63,17 +63,35 @@ void check_state(const TrainingState& state, const RunOptions& options) {
   }
 }
 
+/// The run's own newest good checkpoint, if it has any yet.
+std::optional<CheckpointInfo> own_checkpoint(const fs::path& directory, std::vector<std::string>& warnings) {
+  if (!is_run(directory)) return std::nullopt;
+  auto found = find_checkpoint(directory, warnings);
+  if (found || warnings.empty()) return found;
+  std::vector<std::string> faults = warnings;
+  faults.push_back(fmt::format("run.dir: {} has checkpoints but no good one; start anew with --run.new=true",
+                               directory.string()));
+  throw InputError(std::move(faults));
+}
+
+/// That of another run, which a run without one of its own goes on from.
+CheckpointInfo branch_point(const std::string& path, std::vector<std::string>& warnings) {
+  auto found = find_checkpoint(path, warnings);
+  if (!found) throw InputError(fmt::format("run.branch_from = {}: the run has no good checkpoint", path));
+  if (found->resolved_ini.empty()) {
+    throw InputError(fmt::format(
+        "run.branch_from = {}: holds weights alone, no optimizer's state; train.init_from starts from them",
+        path));
+  }
+  return *std::move(found);
+}
+
 /// The checkpoint to go on from, judged by its settings.
 void choose_checkpoint(OpenedRun& run, const RunOptions& options, const std::vector<OpenCorpus>& corpora,
                        const CompareForResume& compare) {
-  const fs::path directory = options.run.dir;
-  run.checkpoint = find_checkpoint(directory, run.warnings);
-  if (!run.checkpoint && !run.warnings.empty()) {
-    std::vector<std::string> faults = run.warnings;
-    faults.push_back(fmt::format(
-        "run.dir: {} has checkpoints but no good one; start anew with --run.new=true", directory.string()));
-    throw InputError(std::move(faults));
-  }
+  run.checkpoint = own_checkpoint(options.run.dir, run.warnings);
+  if (!run.checkpoint && !options.run.branch_from.empty())
+    run.checkpoint = branch_point(options.run.branch_from, run.warnings);
   if (!run.checkpoint) return;
   if (const auto fault = other_data(*run.checkpoint, corpora)) throw InputError(*fault);
   ResumeVerdict verdict = compare(run.checkpoint->resolved_ini, run.checkpoint->state.step);
@@ -121,17 +139,16 @@ OpenedRun open_run(const RunOptions& options, const RunTexts& texts, const std::
     move_aside(directory);
     if (!options.train.ledger.empty()) move_aside(options.train.ledger);
   }
+  choose_checkpoint(run, options, corpora, compare);
+  const std::int64_t step = run.checkpoint ? run.checkpoint->state.step : 0;
   if (is_run(directory)) {
-    choose_checkpoint(run, options, corpora, compare);
-    const std::int64_t step = run.checkpoint ? run.checkpoint->state.step : 0;
     run.last_valid_step = cut_lines(directory / "metrics.jsonl", step).last_valid_step;
-    prepare_ledger(options.train.ledger, step);
   } else {
     refuse_used_ledger(options.train.ledger);
     fs::create_directories(directory);
     run.lock = lock_run(directory);
-    prepare_ledger(options.train.ledger, 0);
   }
+  prepare_ledger(options.train.ledger, step);
   fs::remove(directory / "build.txt");
   replace_file(directory / kResolvedIni, commented(texts.build) + texts.resolved_ini);
   return run;

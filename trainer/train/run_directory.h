@@ -43,8 +43,9 @@ inline constexpr const char* kSubmitPrefix = "submit.";
 /// Whether open_run() takes this directory: absent, empty but for submitted files, or a run.
 [[nodiscard]] bool may_hold_run(const std::filesystem::path& directory);
 
-/// Makes options.run.dir ready to be written to. An absent or empty one is created. One that holds a run is
-/// resumed: metrics and ledger are cut back to its newest good checkpoint; with run.new it is moved to NAME.1
+/// Makes options.run.dir ready to be written to. An absent or empty one is created, and begins at
+/// run.branch_from where that names a checkpoint. One that holds a run is resumed: metrics and ledger are cut
+/// back to its newest good checkpoint; with run.new it is moved to NAME.1
 /// (2, ...) instead, its ledger likewise. Then resolved.ini is written. Rank 0 alone calls it.
 /// Throws InputError for a directory that is neither empty nor a run, a run whose checkpoints are all bad,
 /// a directory that another job writes to, other data, a ledger that belongs to something else, and

@@ -62,7 +62,8 @@ void Session::open_on_rank_zero() {
   last_evaluated_ = run.last_valid_step;
   lock_ = std::move(run.lock);
   resumed_from_ = std::move(run.checkpoint);
-  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, mixed_order(options_, corpora_));
+  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, mixed_order(options_, corpora_),
+                                          state_.step);
 }
 
 void Session::share_opening() {
@@ -325,7 +326,8 @@ bool Session::evaluation_due(std::int64_t steps) const {
 bool Session::checkpoint_due(std::int64_t steps) const {
   const std::int64_t every = options_.checkpoint.every;
   if (last_checkpointed_ == steps) return false;
-  return (every > 0 && steps % every == 0) || steps == options_.train.steps;
+  return (every > 0 && steps % every == 0) || steps == options_.train.steps ||
+         std::ranges::find(options_.checkpoint.at, steps) != options_.checkpoint.at.end();
 }
 
 void Session::evaluate_now() {

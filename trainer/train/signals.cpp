@@ -18,8 +18,8 @@ void set_action(void (*action)(int)) {
   for (const int signal : kSignals) sigaction(signal, &entry, nullptr);
 }
 
-void note_stop(int /*signal*/) {
-  stop_requested = 1;
+void note_stop(int signal) {
+  stop_requested = signal;
   set_action(SIG_DFL);
 }
 
@@ -32,6 +32,6 @@ StopSignals::StopSignals() {
 
 StopSignals::~StopSignals() { set_action(SIG_DFL); }
 
-bool StopSignals::requested() const { return stop_requested != 0; }
+int StopSignals::first() const { return stop_requested; }
 
 }  // namespace sluice::train

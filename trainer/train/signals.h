@@ -11,7 +11,9 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  [[nodiscard]] bool requested() const;
+  [[nodiscard]] bool requested() const { return first() != 0; }
+  /// The signal that came first; 0: none.
+  [[nodiscard]] int first() const;
 };
 
 }  // namespace sluice::train

@@ -263,6 +263,19 @@ TEST(OptionParse, EdgesOfCombinations) {
   EXPECT_THAT(parse_faults(valid_words({"--optim.schedule=noam", "--optim.warmup_steps=2000"})), IsEmpty());
 }
 
+TEST(OptionParse, ListsOfSteps) {
+  const auto steps = [](const std::string& text) {
+    return parse_run_options(valid_words({"--checkpoint.at=" + text})).checkpoint.at;
+  };
+  EXPECT_THAT(steps("100"), ElementsAre(100));
+  EXPECT_THAT(steps("250, 100,1e3"), ElementsAre(250, 100, 1000));
+  for (const std::string text : {"0", "5,", ",5", "5,,6", "5;6", "1.5", "5,x", "2e9"}) {
+    EXPECT_THAT(parse_faults(valid_words({"--checkpoint.at=" + text})),
+                ElementsAre(HasSubstr("checkpoint.at = " + text + ": must be whole numbers with commas")))
+        << text;
+  }
+}
+
 TEST(OptionParse, TextThatAFileCannotHoldIsRefused) {
   EXPECT_THAT(parse_faults({"--run.dir=a#b", "--data.corpus= c", "--train.steps=1", "--train.ledger=a\nb"}),
               ElementsAre(HasSubstr("run.dir = a#b: must not contain '#'"),

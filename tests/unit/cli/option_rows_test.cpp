@@ -45,7 +45,8 @@ train::RunOptions random_options() {
     text += *rc::gen::container<std::string>(rc::gen::elementOf(std::string("abc/._-= [];\"'\xc3\xa9")));
     return text += "q";
   };
-  o.run = {path(), *rc::gen::arbitrary<std::uint64_t>(), *rc::gen::arbitrary<bool>()};
+  o.run = {path(), *rc::gen::arbitrary<std::uint64_t>(), *rc::gen::arbitrary<bool>(),
+           *rc::gen::arbitrary<bool>() ? path() : ""};
   o.data = {path() + "/c", *rc::gen::element<std::string>("sequential", "random-offset"),
             *rc::gen::arbitrary<std::uint64_t>(), whole(1, 256), path() + "/s"};
   o.model.layers = whole(1, 10000);
@@ -132,8 +133,9 @@ train::RunOptions random_options() {
   o.optim.weight_decay = positive();
   o.optim.clip = positive();
   o.eval = {whole(0, 1'000'000), whole(0, 1'000'000)};
-  o.checkpoint = {whole(1, 1000), whole(1, 1000), 0};
+  o.checkpoint = {whole(1, 1000), whole(1, 1000), 0, {}};
   o.checkpoint.keep_every = o.checkpoint.every * whole(0, 1000);
+  for (auto n = whole(0, 3); n > 0; --n) o.checkpoint.at.push_back(whole(1, 1'000'000));
   if (o.model.kind != "mixer" && o.model.token_shift == 0 && o.model.dropout == 0) {
     o.parallel.sp = whole(1, std::min<std::int64_t>(4096, o.model.seq_len));
     o.parallel.sp_mode = *rc::gen::element<std::string>("auto", "rowshard");
