@@ -177,6 +177,14 @@ void add_sequence(const Rank& rank, Workload& work) {
     add(Exchange::kAllGather, sp * row * 2 * static_cast<double>(o.tiny_attention), 1, 2);
 }
 
+/// Share of a causal gMLP's dense products over positions that ranks sharing sequences run: of 2 sp chunks
+/// each holds r and 2 sp - 1 - r, and blocks above the diagonal are left out.
+double shared_pairs(const train::RunOptions& options) {
+  const auto sp = static_cast<double>(options.parallel.sp);
+  if (sp == 1 || options.model.kind != "gmlp" || !options.model.causal) return 1;
+  return (2 * sp + 1) / (4 * sp);
+}
+
 std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
 
 std::optional<std::string> rank_refusal(const train::RunOptions& options, std::int64_t ranks,
@@ -219,11 +227,11 @@ Workload plan_workload(const train::RunOptions& options, std::int64_t vocabulary
     return train::workload_of(as, vocabulary_size, ranks, rank.placement.device, rank.placement.compute)
         .flops;
   };
-  const double plain = tokens * executed("none").executed_per_token;
-  work.useful_flops_per_token = executed("none").useful_per_token;
-  work.forward_flops = plain / 3;
-  work.backward_flops = tokens * executed(options.train.recompute).executed_per_token - work.forward_flops;
   const ModelProducts products = model_products(options, vocabulary_size, rank.compute_bytes());
+  const double run = tokens * (1 - products.over_positions * (1 - shared_pairs(options)));
+  work.useful_flops_per_token = executed("none").useful_per_token;
+  work.forward_flops = run * executed("none").executed_per_token / 3;
+  work.backward_flops = run * executed(options.train.recompute).executed_per_token - work.forward_flops;
   work.products = products.products;
   work.mixing_flops = products.over_positions;
   add_passes(rank, work);
