@@ -42,15 +42,15 @@ class Tensorboard(unittest.TestCase):
         cls.folder = Path(cls.scratch.name)
         text = cls.folder / "text.txt"
         text.write_text("the quick brown fox jumps over the lazy dog\n" * 400)
-        sluice("prepare", "--input", text, "--output", cls.folder / "corpus", "--tokenizer", "bytes")
+        sluice("prepare", "--input", text, "--out", cls.folder / "corpus", "--tokenizer", "bytes")
 
     @classmethod
     def tearDownClass(cls):
         cls.scratch.cleanup()
 
-    def train(self, run, *words):
+    def train(self, run, *words, tensorboard="true"):
         sluice("train", "--config", ROOT / "configs/experiments/tiny.ini", f"--run.dir={run}",
-               f"--data.corpus={self.folder / 'corpus'}", "--train.tensorboard=true", *words)
+               f"--data.corpus={self.folder / 'corpus'}", f"--train.tensorboard={tensorboard}", *words)
 
     def compare(self, run, valid_steps):
         read, train = scalars(run), lines(run, "train")
@@ -86,7 +86,7 @@ class Tensorboard(unittest.TestCase):
 
     def test_no_file_unless_asked_for(self):
         run = self.folder / "without"
-        self.train(run, "--train.tensorboard=false")
+        self.train(run, tensorboard="false")
         self.assertEqual(list(run.glob("*tfevents*")), [])
 
 

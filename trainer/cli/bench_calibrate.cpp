@@ -164,9 +164,8 @@ void measure_links(parallel::Communicator& world, at::Device device, Cluster& cl
   const parallel::Place place = parallel::find_place(world);
   cluster.links.ranks_per_node = place.local_size;
   const std::vector<train::NodeRanks> nodes = train::ranks_by_node(world);
-  const auto mine = std::ranges::find_if(nodes, [&](const train::NodeRanks& one) {
-    return std::ranges::count(one.ranks, world.rank()) > 0;
-  });
+  const auto mine = std::ranges::find_if(
+      nodes, [&](const train::NodeRanks& one) { return std::ranges::count(one.ranks, world.rank()) > 0; });
   const auto node = world.split(mine - nodes.begin());
   if (node->size() > 1) cluster.links.node = measure_link_of(*node, device);
   const auto across = world.split(place.local_rank);

@@ -51,7 +51,7 @@ TEST(ClusterFile, AllFaultsAreToldAtOnceWithTheNearestKey) {
   EXPECT_THAT(
       faults,
       testing::UnorderedElementsAre(
-          AllOf(HasSubstr("gpu.kind = gpu"), HasSubstr("cpu, cuda"), HasSubstr("c.ini, line 2")),
+          AllOf(HasSubstr("gpu.kind = gpu"), HasSubstr("cpu or cuda"), HasSubstr("c.ini, line 2")),
           HasSubstr("gpu.memory_byte: unknown key; did you mean gpu.memory_bytes? (c.ini, line 3)"),
           HasSubstr("gpu.gemm_flops_per_s = -1: must be a number > 0"),
           HasSubstr("gpu.copy_bytes_per_s: given twice (c.ini, lines 7 and 8)"),

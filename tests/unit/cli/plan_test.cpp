@@ -132,7 +132,7 @@ TEST(PlanSearch, OrdersByTimeAndKeepsToWhatRanksCanBe) {
 
 TEST(PlanReport, SaysTheBestItsCostsAndWhyOthersCannotBe) {
   PlanReport report{.model = "m.ini",
-                    .cluster = cluster_of("cpu", 2.5e7),
+                    .cluster = cluster_of("cpu", 1.2e7),
                     .vocabulary_size = kIds,
                     .tokens = 1e9,
                     .shown = 2,
