@@ -86,8 +86,9 @@ train::RunOptions plan_options(const std::string& file, const std::vector<std::s
   words.insert(words.end(), settings.begin(), settings.end());
   return parse_run_options(
       words,
-      fmt::format("[run]\ndir = (none)\n[data]\ncorpus = (none)\n[train]\nsteps = 1000000\nprecision = {}\n",
-                  cluster.gpu.precision));
+      fmt::format(
+          "[run]\ndir = (none)\n[data]\ncorpus = (no corpus)\n[train]\nsteps = 1000000\nprecision = {}\n",
+          cluster.gpu.precision));
 }
 
 double tokens_of(const Arguments& arguments, const std::string& file,
