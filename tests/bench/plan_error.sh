@@ -29,7 +29,7 @@ cases=(
 on_ranks() {  # RANKS WORD...
   local ranks=$1
   shift
-  if [ "$ranks" = 1 ]; then "$@"; else "$mpiexec" -n "$ranks" "$@"; fi
+  if [ "$ranks" = 1 ]; then "$@"; else "$mpiexec" -n "$ranks" -- "$@"; fi
 }
 
 for ((round = 1; round <= rounds; ++round)); do

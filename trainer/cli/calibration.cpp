@@ -15,7 +15,7 @@ using study::plan::Workload;
 constexpr double kMostRate = 1e18;
 constexpr double kMostSlowdown = 10;
 
-/// seconds = flops * x + bytes * y for two runs or one: what of a micro-batch grows and what does not.
+/// What of a micro-batch beside its products grows with it, and what does not.
 struct PassFit {
   double factor = 0;
   double layer_s = 0;
@@ -26,14 +26,13 @@ struct Rest {
   double copy_s = 0;   ///< of its elementwise passes' bytes
 };
 
-/// The line through both that has no negative part; through `large` alone without `small`.
+/// The line through both; where a part of it would be negative, or without `small`, in proportion to `large`.
 PassFit fit_passes(const Rest& large, const std::optional<Rest>& small, double layers) {
   const double whole = std::max(0.0, large.seconds);
   if (!small) return {.factor = whole / large.copy_s};
   const double slope = (large.seconds - small->seconds) / (large.copy_s - small->copy_s);
   const double fixed = large.seconds - slope * large.copy_s;
-  if (fixed < 0) return {.factor = whole / large.copy_s};
-  if (slope < 0) return {.layer_s = whole / layers};
+  if (fixed < 0 || slope < 0) return {.factor = whole / large.copy_s};
   return {.factor = slope, .layer_s = fixed / layers};
 }
 
