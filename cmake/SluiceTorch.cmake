@@ -61,6 +61,12 @@ target_link_libraries(torch INTERFACE torch_headers ${SLUICE_TORCH}/lib/libtorch
 # before them in the order in which symbols are looked up.
 target_link_options(torch INTERFACE "LINKER:--push-state,--no-as-needed" -lstdc++ "LINKER:--pop-state")
 
+# at::parallel_for shares its work among LibTorch's threads only where its caller is compiled with OpenMP; without, it is a loop
+# of one thread, silently. At run time it is the libgomp that LibTorch has loaded.
+add_library(torch_threads INTERFACE)
+target_compile_options(torch_threads INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(torch_threads INTERFACE gomp)
+
 if(SLUICE_CUDA)
   # The wheel's own NCCL, cuBLASLt and CUDA runtime: the very files that libtorch_cuda.so loads.
   add_library(torch_cuda INTERFACE)

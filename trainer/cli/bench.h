@@ -35,6 +35,9 @@ struct BenchWords {
 };
 [[nodiscard]] BenchWords split_words(const std::vector<Flag>& own, const std::vector<std::string>& words);
 
+/// What data.corpus reads in a benchmark's settings where there is none.
+inline constexpr const char* kNoCorpus = "(random tokens)";
+
 /// Settings of a benchmark: those given, over defaults for what a run must name and a benchmark does not
 /// need. data.corpus is empty where none was given.
 [[nodiscard]] train::RunOptions bench_options(const std::vector<std::string>& settings);

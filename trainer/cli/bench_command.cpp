@@ -11,8 +11,6 @@
 namespace sluice::cli {
 namespace {
 
-constexpr const char* kNoCorpus = "(random tokens)";
-
 const std::vector<BenchPart>& parts() {
   static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),     bench_generate(),
                                              bench_allreduce(), bench_checkpoint(), bench_kernels(),

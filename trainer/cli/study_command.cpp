@@ -77,8 +77,7 @@ void print_counts(const StudyPlace& place, const StudySnapshot& now) {
   double flops = 0;
   for (const auto& one : now.runs) {
     ++counts[one.state.status];
-    if (!is_finished(one.state.status))
-      flops += one.run.counts.flops_per_token * static_cast<double>(one.run.tokens());
+    if (!is_finished(one.state.status)) flops += one.run.work();
   }
   fmt::print("{}: {} runs known", place.spec().name, now.runs.size());
   for (const auto& [status, count] : counts) fmt::print(", {} {}", count, study::status_name(status));

@@ -116,7 +116,11 @@ train::RunOptions study_run_options(const study::Run& run, const std::string& di
   return parse_run_options(words_of(values));
 }
 
-train::RunOptions study_bench_options(const study::Run& run) { return bench_options(words_of(run.values)); }
+train::RunOptions study_bench_options(const study::Run& run) {
+  auto options = bench_options(words_of(run.values));
+  if (options.data.corpus.empty()) options.data.corpus = kNoCorpus;
+  return options;
+}
 
 study::Values all_settings(const train::RunOptions& options) {
   study::Values values;

@@ -17,7 +17,8 @@ namespace sluice::cli {
 /// last part within the run's directory.
 [[nodiscard]] train::RunOptions study_run_options(const study::Run& run, const std::string& directory);
 
-/// Of a speed study's run the settings of `sluice bench step`, which needs neither corpus nor steps.
+/// Of a speed study's run the settings of `sluice bench step`, which needs neither corpus nor steps:
+/// data.corpus may be kNoCorpus.
 [[nodiscard]] train::RunOptions study_bench_options(const study::Run& run);
 
 /// Every key and its value, as resolved.ini has it.

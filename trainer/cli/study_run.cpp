@@ -30,8 +30,7 @@ constexpr auto kLook = std::chrono::milliseconds(50);
 
 /// Tuning first, since other runs wait for it; then what takes longest.
 double urgency(const StudyRun& one) {
-  const double work = one.run.counts.flops_per_token * static_cast<double>(one.run.tokens());
-  return one.run.role == Role::kTuning ? 1e30 + work : work;
+  return one.run.role == Role::kTuning ? 1e30 + one.run.work() : one.run.work();
 }
 
 class StudyRunner {
@@ -46,7 +45,7 @@ class StudyRunner {
       if (jobs_.empty()) break;
       std::this_thread::sleep_for(kLook);
       pass_on();
-      if (reap()) look();
+      reap();
     }
     look();
     return finish();
@@ -74,10 +73,11 @@ class StudyRunner {
 
   void fill() {
     if (static_cast<std::int64_t>(jobs_.size()) >= options_.jobs) return;
-    for (auto& one : startable()) {
-      if (static_cast<std::int64_t>(jobs_.size()) >= options_.jobs) return;
-      start(std::move(one));
+    auto waiting = startable();
+    for (auto& one : waiting) {
+      if (static_cast<std::int64_t>(jobs_.size()) < options_.jobs) start(std::move(one));
     }
+    if (!waiting.empty()) look();
   }
 
   void start(StudyRun one) {
@@ -113,30 +113,39 @@ class StudyRunner {
     for (const auto& job : jobs_) job.signal(batch ? SIGUSR1 : SIGTERM);
   }
 
-  /// Whether something ended, or a trunk has left another checkpoint.
-  bool reap() {
-    bool news = false;
+  struct Ended {
+    StudyRun run;
+    JobEnd end = JobEnd::kStopped;
+    double seconds = 0;
+  };
+
+  /// Takes away what has ended, and tells it.
+  void reap() {
+    std::vector<Ended> over;
     for (auto job = jobs_.begin(); job != jobs_.end();) {
       const auto end = job->poll(stopped_by_ != 0 ? StudyJob::Next::kStop : StudyJob::Next::kGoOn);
-      if (!end) {
+      if (end) {
+        over.push_back({job->run(), *end, job->seconds()});
+        job = jobs_.erase(job);
+      } else {
         ++job;
-        continue;
       }
-      news = true;
-      told_end(*job, *end);
-      early_ = early_ || *end == JobEnd::kStopped;
-      job = jobs_.erase(job);
     }
-    return news;
+    if (over.empty()) return;
+    look();
+    for (const auto& one : over) tell(one);
   }
 
-  void told_end(const StudyJob& job, JobEnd end) const {
-    const auto& one = job.run();
-    if (end == JobEnd::kStopped) return say("stopped", one, "");
+  void tell(const Ended& over) {
+    const auto& one = over.run;
+    if (over.end == JobEnd::kStopped) {
+      early_ = true;
+      return say("stopped", one, "");
+    }
     const auto state = study::read_run_state(one.run, one.directory, place_.version());
-    if (end == JobEnd::kFailed) return say("failed", one, ": " + state.reason);
+    if (over.end == JobEnd::kFailed) return say("failed", one, ": " + state.reason);
     const auto loss = std::isfinite(state.loss) ? fmt::format("loss {:.4f}, ", state.loss) : "";
-    say("done", one, fmt::format(": {}{:.0f} s", loss, job.seconds()));
+    say("done", one, fmt::format(": {}{:.0f} s", loss, over.seconds));
   }
 
   void say(const char* what, const StudyRun& one, const std::string& more) const {

@@ -8,8 +8,14 @@
 #include <gtest/gtest.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 namespace sluice::model {
 namespace {
@@ -71,6 +77,32 @@ TEST(InitialValues, AreTheSameInPartsAndOnAnyNumberOfThreads) {
                             whole.narrow(0, kBlock, kBlock)));
     }
   }
+  at::set_num_threads(threads);
+}
+
+/// Nanoseconds on a core of each of this process's threads, as the kernel counts them.
+std::map<std::string, std::int64_t> core_time() {
+  std::map<std::string, std::int64_t> times;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task"))
+    std::ifstream(thread.path() / "schedstat") >> times[thread.path().filename().string()];
+  return times;
+}
+
+// Without OpenMP at::parallel_for is a loop, and nothing else would tell.
+TEST(InitialValues, AreDrawnByAllThreads) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(2);
+  const InitialValues values(spec_of(Kind::kNormal, 64 * kBlock), kSeed);
+  const auto before = core_time();
+  (void)part_of(values, 0, 64 * kBlock, at::kFloat);
+  std::vector<std::int64_t> shares;
+  for (const auto& [thread, time] : core_time()) {
+    const auto was = before.find(thread);
+    shares.push_back(time - (was == before.end() ? 0 : was->second));
+  }
+  std::ranges::sort(shares, std::greater());
+  ASSERT_GE(shares.size(), 2U);
+  EXPECT_GT(shares[1], shares[0] / 4);
   at::set_num_threads(threads);
 }
 

@@ -139,8 +139,9 @@ class LossExpansion {
       if (split) run.role = steps == cell.steps.back() ? Role::kTrunk : Role::kBranch;
       if (run.role == Role::kBranch) {
         run.parent = largest.id;
-        run.derived["run.branch_from"] = fmt::format("{}/runs/{}/{}", directory_, largest.id,
-                                                     checkpoint_name(cell.facts.decay_begin(steps)));
+        run.first_step = cell.facts.decay_begin(steps);
+        run.derived["run.branch_from"] =
+            fmt::format("{}/runs/{}/{}", directory_, largest.id, checkpoint_name(run.first_step));
       }
       run.left_out = chosen.left_out;
       if (!cell.facts.decays) run.left_out = "not decayed";

@@ -34,7 +34,8 @@ struct Run {
   std::string parent{};  ///< a branch's trunk
   std::string mode{};    ///< strong | weak
   std::int64_t ranks = 1;
-  std::int64_t steps = 0;  ///< of training
+  std::int64_t steps = 0;       ///< of training
+  std::int64_t first_step = 0;  ///< a branch's: the steps that its trunk has done for it
   std::uint64_t seed = 0;
   std::string left_out{};  ///< why its loss may not enter fits; empty: it may
   ModelCounts counts{};
@@ -42,6 +43,10 @@ struct Run {
   /// "gmlp m, seed 1, 20971520 tokens, optim.lr 0.002"; a speed run's mode and ranks instead.
   [[nodiscard]] std::string title() const;
   [[nodiscard]] std::int64_t tokens() const { return steps * counts.tokens_per_step; }
+  /// Useful FLOPs that are its own: a branch's without its trunk's.
+  [[nodiscard]] double work() const {
+    return counts.flops_per_token * static_cast<double>((steps - first_step) * counts.tokens_per_step);
+  }
 };
 
 /// "gmlp-m-1f0a4c2b9d": family, size, and XXH3 of `values`, mode and ranks: a key that the study file does
