@@ -172,8 +172,11 @@ void measure_links(parallel::Communicator& world, at::Device device, Cluster& cl
   if (across->size() > 1) cluster.links.network = measure_link_of(*across, device);
 }
 
-double memory_of_rank(at::Device device, std::int64_t ranks_of_node) {
-  if (device.is_cuda()) return static_cast<double>(parallel::gpu_info(device).memory_bytes);
+/// Of a GPU without what the allocator held beside what it gave out.
+double memory_of_rank(at::Device device, const parallel::DeviceMemory& peak, std::int64_t ranks_of_node) {
+  if (device.is_cuda())
+    return static_cast<double>(parallel::gpu_info(device).memory_bytes - peak.reserved_peak +
+                               peak.allocated_peak);
   const double bytes =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   return bytes / static_cast<double>(ranks_of_node);
@@ -193,7 +196,7 @@ Cluster calibrate(Bench& bench, double seconds, Calibration& measured) {
   const double element_bytes = gpu.precision == "bf16" ? 2 : gpu.precision == "fp64" ? 8 : 4;
   fit_products(time_products(bench, seconds), element_bytes, gpu);
   measure_links(bench.world, device, cluster);
-  gpu.memory_bytes = memory_of_rank(device, cluster.links.ranks_per_node);
+  gpu.memory_bytes = memory_of_rank(device, bench.first->memory, cluster.links.ranks_per_node);
   gpu.peak_flops_per_s = bench.first->peaks.measured.value_or(0);
   gpu.power_w = bench.first->metrics.power_w.value_or(0);
   constexpr std::int64_t kSamples = 64;
