@@ -14,11 +14,21 @@ namespace {
 const std::vector<BenchPart>& parts() {
   static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),     bench_generate(),
                                              bench_allreduce(), bench_checkpoint(), bench_kernels(),
-                                             bench_peak()};
+                                             bench_peak(),      bench_calibrate()};
   return all;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
+/// `--calibrate FILE` as `calibrate --out FILE`.
+std::vector<std::string> spelled_out(std::vector<std::string> words) {
+  const std::string flag = "--calibrate";
+  if (words.empty() || words.front().substr(0, words.front().find('=')) != flag) return words;
+  words.front() = "--out" + words.front().substr(flag.size());
+  words.insert(words.begin(), "calibrate");
+  return words;
+}
+
+int run(const std::vector<std::string>& given, parallel::Communicator& world) {
+  const std::vector<std::string> words = spelled_out(given);
   std::string names;
   for (const auto& part : parts()) {
     if (!words.empty() && words.front() == part.name)
@@ -60,14 +70,14 @@ train::RunOptions bench_options(const std::vector<std::string>& settings) {
 }
 
 Command bench_command() {
-  return {.name = "bench",
-          .summary =
-              "measure a training step, the loader, generation, collectives, checkpoints, kernels, or what a "
-              "device "
-              "reaches",
-          .help = help(),
-          .run = run,
-          .ranks = Ranks::kMany};
+  return {
+      .name = "bench",
+      .summary =
+          "measure a training step, the loader, generation, collectives, checkpoints, kernels, what a device "
+          "reaches, or all that sluice plan needs",
+      .help = help(),
+      .run = run,
+      .ranks = Ranks::kMany};
 }
 
 }  // namespace sluice::cli

@@ -22,6 +22,7 @@ Command fit_command();
 Command generate_command();
 Command import_command();
 Command inspect_command();
+Command plan_command();
 Command prepare_command();
 Command reference_command();
 Command report_command();
@@ -32,10 +33,10 @@ Command verify_command();
 
 std::span<const Command> commands() {
   static const std::vector<Command> all = {
-      prepare_command(), inspect_command(),  verify_command(),    train_command(),
-      eval_command(),    generate_command(), import_command(),    export_command(),
-      report_command(),  study_command(),    fit_command(),       submit_command(),
-      bench_command(),   doctor_command(),   reference_command(), completion_command(),
+      prepare_command(),   inspect_command(),    verify_command(), train_command(),  eval_command(),
+      generate_command(),  import_command(),     export_command(), report_command(), study_command(),
+      fit_command(),       submit_command(),     plan_command(),   bench_command(),  doctor_command(),
+      reference_command(), completion_command(),
   };
   return all;
 }

@@ -12,7 +12,8 @@
 
 #include "trainer/cli/option_table.h"
 
-// Builders of rows, one for each type of a setting. Included by option_table*.cpp alone.
+// Builders of rows, one for each type of a setting. Included by option_table*.cpp, and for its bounds by
+// cluster_keys.cpp.
 
 namespace sluice::cli::rows {
 

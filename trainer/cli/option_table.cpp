@@ -112,6 +112,8 @@ std::vector<OptionRow> train_rows() {
           "train.tune", &R::train, &S::tune, {"on", "off"},
           {"", "time a GPU's bf16 products at a run's start and keep the fastest; off: the library's choice",
            kFree, ""}),
+      flag("train.tensorboard", &R::train, &S::tensorboard,
+           {"", "write TensorBoard's event file into run.dir, beside metrics.jsonl", kFree, ""}),
       text("train.ledger", &R::train, &S::ledger, "a path, or empty for none",
            {"", "file that lists the samples of each step", kWarn, "none"}),
       choice("train.ledger_detail", &R::train, &S::ledger_detail, {"range", "full"},

@@ -21,6 +21,13 @@ struct GemmShape {
   [[nodiscard]] double flops() const {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(inner) * static_cast<double>(columns);
   }
+  /// Of both operands and the result.
+  [[nodiscard]] double elements() const {
+    const auto m = static_cast<double>(rows);
+    const auto k = static_cast<double>(inner);
+    const auto n = static_cast<double>(columns);
+    return m * k + k * n + m * n;
+  }
 };
 
 struct GemmRate {

@@ -61,6 +61,8 @@ void LineFile::append(std::string line) {
   write_all(descriptor_, line, path_);
 }
 
+void LineFile::append_bytes(std::string_view bytes) { write_all(descriptor_, bytes, path_); }
+
 void LineFile::sync() {
   if (::fsync(descriptor_) != 0) fail("fsync", path_);
 }

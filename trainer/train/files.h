@@ -28,8 +28,8 @@ class DurableFile {
   int descriptor_ = -1;
 };
 
-/// Appends whole lines, each handed to the kernel by one write as it comes: a killed process tears at most
-/// the last line.
+/// Appends whole lines or records, each handed to the kernel by one write as it comes: a killed process tears
+/// at most the last one.
 class LineFile {
  public:
   explicit LineFile(std::filesystem::path path);
@@ -39,6 +39,8 @@ class LineFile {
 
   /// `line` without its newline.
   void append(std::string line);
+  /// As they are.
+  void append_bytes(std::string_view bytes);
   /// Blocks until every line is on disk.
   void sync();
 

@@ -41,6 +41,7 @@ struct TrainOptions {
   std::int64_t max_skipped = 5;       ///< steps in a row whose loss or gradient is not finite
   std::string cuda_graph = "on";      ///< capture a GPU's step once and replay it: on | off
   std::string tune = "on";            ///< time the algorithms of a GPU's bf16 products at the start: on | off
+  bool tensorboard = false;           ///< event file beside metrics.jsonl
   std::string ledger;                 ///< file; empty: none
   std::string ledger_detail = "range";  ///< range | full
   std::int64_t threads = 0;             ///< compute threads a rank; 0: cores of the node / ranks of the node

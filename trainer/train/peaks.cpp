@@ -15,6 +15,8 @@ namespace {
 
 constexpr double kBudgetS = 0.1;
 
+}  // namespace
+
 kernels::Arithmetic arithmetic_of(const std::string& precision) {
   if (precision == "bf16") return kernels::Arithmetic::kBf16;
   if (precision == "tf32") return kernels::Arithmetic::kTf32;
@@ -22,8 +24,6 @@ kernels::Arithmetic arithmetic_of(const std::string& precision) {
   TORCH_CHECK(precision == "fp32", "no peak for precision ", precision);
   return kernels::Arithmetic::kFp32;
 }
-
-}  // namespace
 
 Peaks find_peaks(const c10::Device& device, const std::string& precision, parallel::Communicator& world) {
   nlohmann::json own;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "parallel/communicator.h"
+#include "trainer/kernels/peak.h"
 
 namespace sluice::train {
 
@@ -15,6 +16,9 @@ struct Peaks {
   std::optional<double> measured{};   ///< a large product through ATen, on this machine
   std::optional<double> datasheet{};  ///< dense, by name; none for an unknown GPU and for the CPU
 };
+
+/// What multiplies under a train.precision; throws c10::Error for another word.
+[[nodiscard]] kernels::Arithmetic arithmetic_of(const std::string& precision);
 
 /// Rank 0 measures its device in less than half a second after start-up of its libraries, all get its
 /// figures: every rank divides by the same. `precision` is train.precision. On the CPU over its compute

@@ -20,6 +20,18 @@ void add_known(OrderedJson& line, const char* key, const std::optional<double>& 
   if (value) line[key] = *value;
 }
 
+/// A line of kind "train": its keys but for the counters, seconds by cause together, losses by split.
+std::vector<Scalar> scalars_of(const OrderedJson& line) {
+  std::vector<Scalar> scalars;
+  for (const auto& [key, value] : line.items()) {
+    if (!value.is_number() || key == "step") continue;
+    const bool time = key.ends_with("_s") && !key.ends_with("_per_s");
+    const std::string tag = key == "loss" ? "loss/train" : time ? "seconds/" + key : key;
+    scalars.push_back({.tag = tag, .value = value.get<double>()});
+  }
+  return scalars;
+}
+
 }  // namespace
 
 LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
@@ -49,8 +61,9 @@ LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step) {
 }
 
 RunRecords::RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options,
-                       dataio::MixedOrder order)
+                       dataio::MixedOrder order, std::int64_t steps)
     : options_(options), order_(std::move(order)), metrics_(run_directory / "metrics.jsonl") {
+  if (options_.tensorboard) events_.emplace(run_directory, steps);
   if (!options_.ledger.empty()) ledger_.emplace(options_.ledger);
 }
 
@@ -79,6 +92,7 @@ void RunRecords::step(std::int64_t steps, std::int64_t tokens, const StepResult&
   add_known(line, "power_w", metrics.power_w);
   add_known(line, "energy_per_token_j", metrics.energy_per_token_j);
   metrics_.append(line.dump());
+  if (events_) events_->append(steps, scalars_of(line));
 }
 
 void RunRecords::skipped(std::int64_t steps, std::int64_t tokens, const dataio::SampleRange& samples,
@@ -109,6 +123,13 @@ void RunRecords::valid(std::int64_t steps, std::int64_t tokens, const Validation
     }
   }
   metrics_.append(line.dump());
+  if (!events_) return;
+  std::vector<Scalar> scalars{{.tag = "loss/valid", .value = validation.loss}};
+  if (validation.corpora.size() > 1) {
+    for (const CorpusValidation& one : validation.corpora)
+      scalars.push_back({.tag = "loss/valid/" + one.corpus, .value = one.result.loss});
+  }
+  events_->append(steps, scalars);
 }
 
 void RunRecords::checkpoint(const WrittenCheckpoint& written) {

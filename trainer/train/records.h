@@ -7,6 +7,7 @@
 #include "dataio/mixed_order.h"
 #include "dataio/order.h"
 #include "trainer/train/evaluate.h"
+#include "trainer/train/event_file.h"
 #include "trainer/train/files.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
@@ -33,9 +34,10 @@ LinesKept cut_lines(const std::filesystem::path& file, std::int64_t step);
 /// The lines of a run that is going on.
 class RunRecords {
  public:
-  /// Appends to RUN/metrics.jsonl and, if options.ledger names one, to the ledger.
+  /// Appends to RUN/metrics.jsonl and, if options.ledger names one, to the ledger; with options.tensorboard
+  /// to RUN's event file. `steps`: done before.
   RunRecords(const std::filesystem::path& run_directory, const TrainOptions& options,
-             dataio::MixedOrder order);
+             dataio::MixedOrder order, std::int64_t steps = 0);
 
   /// `steps` done, this one included; `tokens` seen in all.
   void step(std::int64_t steps, std::int64_t tokens, const StepResult& result, const StepMetrics& metrics);
@@ -54,6 +56,7 @@ class RunRecords {
   TrainOptions options_;
   dataio::MixedOrder order_;
   LineFile metrics_;
+  std::optional<EventFile> events_;
   std::optional<LineFile> ledger_;
 };
 

@@ -62,7 +62,8 @@ void Session::open_on_rank_zero() {
   last_evaluated_ = run.last_valid_step;
   lock_ = std::move(run.lock);
   resumed_from_ = std::move(run.checkpoint);
-  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, mixed_order(options_, corpora_));
+  records_ = std::make_unique<RunRecords>(options_.run.dir, options_.train, mixed_order(options_, corpora_),
+                                          state_.step);
 }
 
 void Session::share_opening() {

@@ -118,6 +118,7 @@ train::RunOptions random_options() {
   o.train.cuda_graph = *rc::gen::element<std::string>("on", "off");
   o.train.tune = *rc::gen::element<std::string>("on", "off");
   o.train.max_skipped = whole(0, 1000);
+  o.train.tensorboard = *rc::gen::arbitrary<bool>();
   o.train.ledger = *rc::gen::arbitrary<bool>() ? path() : "";
   o.train.ledger_detail = o.train.ledger.empty() ? "range" : *rc::gen::element<std::string>("range", "full");
   o.train.threads = whole(0, 1024);

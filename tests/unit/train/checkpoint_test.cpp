@@ -141,7 +141,7 @@ TEST_F(CheckpointTest, PointerNamesTheNewest) {
 
 TEST_F(CheckpointTest, KeepsTheNewestAndEveryMth) {
   for (std::int64_t step = 10; step <= 70; step += 10)
-    write(step, {.every = 10, .keep = 2, .keep_every = 30});
+    write(step, {.every = 10, .keep = 2, .keep_every = 30, .at = {}});
   EXPECT_EQ(names(), (std::set<std::string>{"latest", "step-000030", "step-000060", "step-000070"}));
 }
 

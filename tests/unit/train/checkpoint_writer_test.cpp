@@ -116,7 +116,7 @@ TEST_F(CheckpointWriterTest, WritesBesideItsCallerAndTellsWhenItIsDone) {
 
 TEST_F(CheckpointWriterTest, TheNextOneWaitsAndOverwritesNothing) {
   const auto tokenizer = dataio::make_byte_tokenizer();
-  CheckpointWriter writer = make(*tokenizer, {.every = 1, .keep = 5});
+  CheckpointWriter writer = make(*tokenizer, {.every = 1, .keep = 5, .at = {}});
   for (std::int64_t step = 1; step <= 5; ++step)
     writer.snapshot(info(step), values(static_cast<double>(step)));
   writer.finish();

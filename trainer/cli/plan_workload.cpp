@@ -1,0 +1,279 @@
+#include "trainer/cli/plan_workload.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "parallel/arena.h"
+#include "parallel/link_model.h"
+#include "trainer/cli/inspect_model.h"
+#include "trainer/cli/option_checks.h"
+#include "trainer/cli/plan_products.h"
+#include "trainer/model/activations.h"
+#include "trainer/model/parameters.h"
+#include "trainer/train/errors.h"
+#include "trainer/train/memory_estimate.h"
+#include "trainer/train/meter.h"
+#include "trainer/train/replica.h"
+#include "trainer/train/sequence_ranks.h"
+
+namespace sluice::cli {
+namespace {
+
+using study::plan::Cluster;
+using study::plan::Exchange;
+using study::plan::Workload;
+
+/// A rank of a run, and what one of its elements takes.
+struct Rank {
+  const train::RunOptions& options;
+  std::int64_t vocabulary_size;
+  std::int64_t ranks;
+  train::Placement placement;
+
+  [[nodiscard]] double compute_bytes() const {
+    return static_cast<double>(c10::elementSize(placement.compute));
+  }
+  [[nodiscard]] double master_bytes() const {
+    return static_cast<double>(c10::elementSize(placement.master));
+  }
+  [[nodiscard]] double wire_bytes() const {
+    return options.train.reduce_dtype == "bf16" ? 2 : master_bytes();
+  }
+  [[nodiscard]] double share() const { return 1.0 / static_cast<double>(options.parallel.sp); }
+};
+
+/// train::placement_for() sets switches of the process; a plan computes nothing.
+train::Placement placement_of(const study::plan::Device& gpu) {
+  train::Placement placement;
+  placement.device = gpu.kind == "cuda" ? at::Device(at::kCUDA) : at::Device(at::kCPU);
+  if (gpu.precision == "fp64") placement.master = placement.compute = at::kDouble;
+  if (gpu.precision == "bf16") placement.compute = at::kBFloat16;
+  return placement;
+}
+
+/// As train::choose_buckets cuts, with the cluster's links in place of measured ones.
+parallel::BucketPlan bucket_plan(const Rank& rank, const Cluster& cluster, std::int64_t elements) {
+  constexpr double kCpuMegabytes = 4;
+  const double megabytes = rank.options.parallel.bucket_mb;
+  if (megabytes > 0 || rank.placement.device.is_cpu() || rank.ranks == 1) {
+    const double bytes = 1e6 * (megabytes > 0 ? megabytes : kCpuMegabytes);
+    return {.bucket_elements = std::max<std::int64_t>(1, std::llround(bytes / rank.master_bytes())),
+            .world = rank.ranks};
+  }
+  const auto group = study::plan::whole_group(cluster.links, rank.ranks);
+  const double latency = study::plan::exchange_s(Exchange::kAllReduce, cluster.links, group, 0);
+  const double megabyte = study::plan::exchange_s(Exchange::kAllReduce, cluster.links, group, 1e6);
+  return {.bucket_elements = parallel::choose_bucket_elements(
+              {.latency_s = latency, .s_per_byte = (megabyte - latency) / 1e6}, elements,
+              static_cast<std::int64_t>(rank.wire_bytes())),
+          .world = rank.ranks};
+}
+
+/// FLOPs with which an entry's gradient ends, for one sequence: matrices over channels multiply each
+/// position, those over positions each channel. The embedding is looked up; tied, it waits for the whole
+/// backward.
+double entry_flops(const model::ParameterSpec& spec, const model::ModelOptions& options) {
+  if (spec.shape.size() < 2 || spec.name == "embed.weight" || spec.name == "positions.weight") return 0;
+  const auto numel = static_cast<double>(
+      std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>()));
+  if (spec.name.find(".sgu.") != std::string::npos)
+    return numel * static_cast<double>(model::gate_channels(options));
+  const bool over_positions = spec.name.find(".token.") != std::string::npos;
+  return numel * static_cast<double>(over_positions ? options.d_model : options.seq_len);
+}
+
+void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
+  const auto specs = model::parameter_specs(rank.options.model, rank.vocabulary_size);
+  std::vector<parallel::TensorSpec> tensors;
+  double total = 0;
+  for (const auto& spec : specs) {
+    tensors.push_back({spec.name, spec.shape});
+    total += entry_flops(spec, rank.options.model);
+  }
+  const parallel::ArenaLayout layout(tensors, bucket_plan(rank, cluster, model::parameter_count(specs)));
+  double done = 0;
+  for (const parallel::Bucket& bucket : layout.buckets()) {
+    for (auto entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
+      done += entry_flops(specs[static_cast<std::size_t>(entry)], rank.options.model);
+    work.buckets.push_back({.bytes = static_cast<double>(bucket.numel()) * rank.wire_bytes(),
+                            .ready = total > 0 ? std::min(1.0, done / total) : 1});
+  }
+  if (!work.buckets.empty()) work.buckets.back().ready = 1;  // of the embedding, whatever came before
+  const auto elements = static_cast<double>(layout.size());
+  const bool sharded = rank.options.parallel.zero > 0;
+  const double owned = sharded ? elements / static_cast<double>(rank.ranks) : elements;
+  const bool rounds = rank.placement.compute != rank.placement.master;
+  // Norm: a gradient read. AdamW: four read, three written, and the rounded parameters.
+  work.update_bytes = owned * (8 * rank.master_bytes() + (rounds ? rank.compute_bytes() : 0));
+  work.gradient_bytes = elements * rank.master_bytes();
+  if (sharded) work.gather_bytes = elements * rank.compute_bytes();
+  work.gather_hidden = rank.placement.device.is_cuda();
+}
+
+model::ActivationBytes activations(const Rank& rank, std::int64_t batch, kernels::Recompute recompute) {
+  return model::count_activations(rank.options.model, rank.vocabulary_size,
+                                  {.batch = batch,
+                                   .on_gpu = rank.placement.device.is_cuda(),
+                                   .compute = rank.placement.compute,
+                                   .recompute = recompute});
+}
+
+void add_passes(const Rank& rank, Workload& work) {
+  constexpr double kForward = 2;
+  constexpr double kBackward = 3;
+  constexpr double kLogits = 4;
+  const std::int64_t batch = work.layout.micro_batch;
+  const auto all = static_cast<double>(activations(rank, batch, kernels::Recompute::kNone).kept);
+  const auto kept =
+      static_cast<double>(activations(rank, batch, train::recompute_of(rank.options.train)).kept);
+  const double logits =
+      static_cast<double>(batch * rank.options.model.seq_len * rank.vocabulary_size) * rank.master_bytes();
+  work.forward_bytes = rank.share() * (kForward * all + kLogits * logits);
+  work.backward_bytes = rank.share() * (kBackward * all + kForward * (all - kept));
+}
+
+/// Activations shrink with sp; what does not grow with the batch, parameters and their like, does not.
+void add_memory(const Rank& rank, Workload& work) {
+  const auto estimate = [&](std::int64_t batch) {
+    return train::estimate_memory(rank.options.model, rank.vocabulary_size,
+                                  {.placement = rank.placement,
+                                   .batch = batch,
+                                   .recompute = train::recompute_of(rank.options.train),
+                                   .sharding = train::sharding_of(rank.options),
+                                   .buckets = {.bucket_elements = 1'000'000, .world = rank.ranks}});
+  };
+  const std::int64_t batch = work.layout.micro_batch;
+  const auto whole = static_cast<double>(estimate(batch).total());
+  const double grows = static_cast<double>(estimate(2 * batch).total()) - whole;
+  work.memory_bytes = whole - (1 - rank.share()) * grows;
+}
+
+/// trainer/README.md, "Ranks that share sequences": elements that a layer sends.
+void add_sequence(const Rank& rank, Workload& work) {
+  const auto& o = rank.options.model;
+  if (rank.options.parallel.sp == 1) return;
+  const double positions = rank.share() * static_cast<double>(work.layout.micro_batch * o.seq_len);
+  const double row = positions * rank.compute_bytes();  // of one channel
+  const auto sp = static_cast<double>(rank.options.parallel.sp);
+  const auto add = [&](Exchange exchange, double bytes, double forward, double backward) {
+    work.sequence.push_back({.exchange = exchange, .bytes = bytes, .forward = forward, .backward = backward});
+  };
+  if (o.kind == "transformer") {
+    add(Exchange::kAllGather, sp * row * 2 * static_cast<double>(o.d_model), 1, 2);
+    return;
+  }
+  const double channels = static_cast<double>(model::gate_channels(o));
+  const bool all_to_all = train::exchange_mode(rank.options) == kernels::ExchangeMode::kAllToAll;
+  if (all_to_all)
+    add(Exchange::kAllToAll, row * channels, 2, 3);
+  else
+    add(Exchange::kAllGather, sp * row * channels, 1, 2);
+  work.sequence.back().hidden = train::exchange_mode(rank.options) == kernels::ExchangeMode::kRing;
+  if (o.tiny_attention > 0)
+    add(Exchange::kAllGather, sp * row * 2 * static_cast<double>(o.tiny_attention), 1, 2);
+}
+
+/// Share of a causal gMLP's dense products over positions that ranks sharing sequences run: of 2 sp chunks
+/// each holds r and 2 sp - 1 - r, and blocks above the diagonal are left out.
+double shared_pairs(const train::RunOptions& options) {
+  const auto sp = static_cast<double>(options.parallel.sp);
+  if (sp == 1 || options.model.kind != "gmlp" || !options.model.causal) return 1;
+  return (2 * sp + 1) / (4 * sp);
+}
+
+std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
+
+std::optional<std::string> rank_refusal(const train::RunOptions& options, std::int64_t ranks,
+                                        const Cluster& cluster) {
+  const std::int64_t sp = options.parallel.sp;
+  if (ranks % sp != 0) return fmt::format("sp = {} does not divide {} ranks", sp, ranks);
+  if (sp > 1 && cluster.gpu.kind == "cuda")
+    return fmt::format("sp = {}: CPU ranks alone share sequences", sp);
+  if (options.train.global_batch < ranks / sp)
+    return fmt::format("dp = {} ranks for {} sequences of train.global_batch", ranks / sp,
+                       options.train.global_batch);
+  const std::int64_t of_rank = rounded_up(options.train.global_batch, ranks / sp);
+  if (options.train.micro_batch > of_rank)
+    return fmt::format("micro-batch of {} where a rank has {} sequences", options.train.micro_batch, of_rank);
+  if (ranks > cluster.links.ranks_per_node && !cluster.links.network)
+    return fmt::format("{} ranks on nodes of {}, and the cluster file has no [link.network]", ranks,
+                       cluster.links.ranks_per_node);
+  return std::nullopt;
+}
+
+}  // namespace
+
+Workload plan_workload(const train::RunOptions& options, std::int64_t vocabulary_size, std::int64_t ranks,
+                       const Cluster& cluster) {
+  const Rank rank{options, vocabulary_size, ranks, placement_of(cluster.gpu)};
+  const std::int64_t of_rank = rounded_up(options.train.global_batch, ranks / options.parallel.sp);
+  Workload work;
+  work.layout = {.ranks = ranks,
+                 .sp = options.parallel.sp,
+                 .zero = options.parallel.zero,
+                 .recompute = options.train.recompute,
+                 .micro_batch = options.train.micro_batch,
+                 .micro_batches = rounded_up(of_rank, options.train.micro_batch)};
+  work.layers = static_cast<double>(options.model.layers);
+  work.step_tokens = static_cast<double>(options.train.global_batch * options.model.seq_len);
+  const auto tokens = rank.share() * static_cast<double>(options.train.micro_batch * options.model.seq_len);
+  const auto executed = [&](const std::string& recompute) {
+    train::RunOptions as = options;
+    as.train.recompute = recompute;
+    return train::workload_of(as, vocabulary_size, ranks, rank.placement.device, rank.placement.compute)
+        .flops;
+  };
+  const ModelProducts products = model_products(options, vocabulary_size, rank.compute_bytes());
+  const double run = tokens * (1 - products.over_positions * (1 - shared_pairs(options)));
+  work.useful_flops_per_token = executed("none").useful_per_token;
+  work.forward_flops = run * executed("none").executed_per_token / 3;
+  work.backward_flops = run * executed(options.train.recompute).executed_per_token - work.forward_flops;
+  work.products = products.products;
+  work.mixing_flops = products.over_positions;
+  add_passes(rank, work);
+  add_buckets(rank, cluster, work);
+  add_sequence(rank, work);
+  add_memory(rank, work);
+  return work;
+}
+
+std::optional<std::string> plan_refusal(const train::RunOptions& options, std::int64_t vocabulary_size,
+                                        std::int64_t ranks, const Cluster& cluster) {
+  const auto faults = check_model(options);
+  if (!faults.empty()) return faults.front().text;
+  if (options.train.recompute == "gate" && options.model.kind != "gmlp")
+    return fmt::format("recompute = gate: model.kind = {} has no gate", options.model.kind);
+  if (const auto refusal = rank_refusal(options, ranks, cluster)) return refusal;
+  const auto work = plan_workload(options, vocabulary_size, ranks, cluster);
+  const double bytes = work.memory_bytes + cluster.gpu.memory_overhead_bytes;
+  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+  if (bytes > cluster.gpu.memory_bytes)
+    return fmt::format("memory: {:.2f} GiB on a rank of {:.2f}", bytes / kGiB,
+                       cluster.gpu.memory_bytes / kGiB);
+  return std::nullopt;
+}
+
+void check_same_device(const train::RunOptions& options, const Cluster& cluster) {
+  std::vector<std::string> faults;
+  if (options.train.precision != cluster.gpu.precision)
+    faults.push_back(fmt::format("train.precision = {}: the cluster file's rates hold for {} alone",
+                                 options.train.precision, cluster.gpu.precision));
+  if (options.train.device != "auto" && options.train.device != cluster.gpu.kind)
+    faults.push_back(fmt::format("train.device = {}: the cluster file's ranks compute on {}",
+                                 options.train.device, cluster.gpu.kind));
+  if (!faults.empty()) throw train::InputError(faults);
+}
+
+study::plan::StepPrediction predicted_step(const train::RunOptions& options, std::int64_t vocabulary_size,
+                                           std::int64_t ranks, const Cluster& cluster) {
+  check_same_device(options, cluster);
+  if (const auto refusal = plan_refusal(options, vocabulary_size, ranks, cluster))
+    throw train::InputError(*refusal);
+  return study::plan::predict_step(plan_workload(options, vocabulary_size, ranks, cluster), cluster);
+}
+
+}  // namespace sluice::cli
