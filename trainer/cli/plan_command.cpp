@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -102,11 +103,18 @@ double tokens_of(const Arguments& arguments, const std::string& file,
   return steps > 0 ? steps * static_cast<double>(given.train.global_batch * given.model.seq_len) : kDefault;
 }
 
+/// Neither a flag of the plan nor a setting.
+bool is_wrong_flag(const std::string& word) {
+  const std::string name = word.substr(0, word.find('='));
+  return name.starts_with("--") && name != "--config" && name.find('.') == std::string::npos;
+}
+
 int run(const std::vector<std::string>& words, parallel::Communicator&) {
   if (words.empty() || words.front().starts_with("--"))
     throw train::InputError("MODEL.ini: must come first, a settings file with [model]");
   const std::string& file = words.front();
-  const BenchWords both = split_words(kFlags, {words.begin() + 1, words.end()});
+  BenchWords both = split_words(kFlags, {words.begin() + 1, words.end()});
+  std::ranges::copy_if(both.settings, std::back_inserter(both.own), is_wrong_flag);  // told with the nearest
   const Arguments arguments(kFlags, both.own);
   const auto cluster = read_cluster(arguments.text("--cluster"));
   const auto options = plan_options(file, both.settings, cluster);

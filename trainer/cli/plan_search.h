@@ -26,9 +26,9 @@ struct PlanCandidate {
 };
 
 /// Every combination of the choices for `options` on `ranks` ranks: those that can be by rising step time
-/// (then memory), then the others. Lists left empty are: sp powers of two that divide CPU ranks, 1 on GPUs; zero 0, and
-/// 1 on several; recompute none, gate of a gMLP, block; micro-batches by powers of two up to a rank's
-/// sequences, and these.
+/// (then memory), then the others. Lists left empty are: sp powers of two that divide CPU ranks, 1 on GPUs;
+/// zero 0, and 1 on several; recompute none, gate of a gMLP, block; micro-batches by powers of two up to a
+/// rank's sequences, and these.
 [[nodiscard]] std::vector<PlanCandidate> search_plans(const train::RunOptions& options,
                                                       std::int64_t vocabulary_size, std::int64_t ranks,
                                                       const study::plan::Cluster& cluster,
