@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <string_view>
 
 #include "trainer/study/csv.h"
 #include "trainer/study/numbers.h"
@@ -21,10 +22,23 @@ std::string cell(const std::vector<double>& values, std::size_t at) {
   return finite_at(values, at) ? exact(values[at]) : "";
 }
 
+/// A shown number as other programs read it: without the spaces between its groups, and nothing where it is
+/// none.
+std::string plain_number(std::string shown) {
+  constexpr std::string_view kGroup = "\u202F";
+  for (std::size_t at = shown.find(kGroup); at != std::string::npos; at = shown.find(kGroup))
+    shown.erase(at, kGroup.size());
+  return shown == "\u2013" ? "" : shown;
+}
+
 std::string grid_csv(const Grid& grid) {
   Table table;
   for (const auto& column : grid.columns) table.columns.push_back(column.name);
-  table.rows = grid.rows;
+  for (auto row : grid.rows) {
+    for (std::size_t c = 0; c < grid.columns.size(); ++c)
+      if (grid.columns[c].align == Align::kNumber) row[c] = plain_number(std::move(row[c]));
+    table.rows.push_back(std::move(row));
+  }
   return csv_text(table);
 }
 

@@ -108,6 +108,8 @@ Page compare_page(const std::filesystem::path& first, const std::filesystem::pat
     throw train::InputError(
         fmt::format("--compare {} {}: must be two runs or two studies; {} is a study alone", first.string(),
                     second.string(), (is_study(first) ? first : second).string()));
+  if (is_study(first) && !overlays.empty())
+    throw train::InputError("--overlay: two studies side by side have no curves to draw another with");
   return is_study(first) ? compare_studies(first, second) : compare_runs(first, second, overlays);
 }
 

@@ -8,6 +8,7 @@
 #include "trainer/study/report_loss.h"
 #include "trainer/study/report_provenance.h"
 #include "trainer/study/report_speed.h"
+#include "trainer/train/errors.h"
 
 namespace sluice::study {
 
@@ -24,6 +25,10 @@ std::string study_subtitle(const StudyFiles& study) {
 
 Page study_page(const std::filesystem::path& directory, const std::vector<Overlay>& overlays) {
   const StudyFiles study = read_study(directory);
+  if (study.kind != "loss" && !overlays.empty())
+    throw train::InputError(
+        fmt::format("--overlay: {} is a study of {}: it has no losses to draw a curve with",
+                    directory.string(), study.kind));
   Page page{.title = study.name, .subtitle = study_subtitle(study)};
   if (study.speed) {
     const auto cells = speed_cells(*study.speed);

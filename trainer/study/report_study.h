@@ -10,7 +10,8 @@
 namespace sluice::study {
 
 /// A study directory as a page: speed (speed.csv), loss (points.csv, lr.csv, metrics of the runs) with its
-/// fits, and provenance. Throws as read_study() does.
+/// fits, and provenance. Throws as read_study() does, and train::InputError for curves beside a study without
+/// losses.
 [[nodiscard]] Page study_page(const std::filesystem::path& study, const std::vector<Overlay>& overlays);
 
 /// "Loss study of Sluice · 24 runs · 22 done, 1 failed, 1 waiting".

@@ -52,7 +52,9 @@ Page page() {
   page.append({Heading{"Charts"}, Figure{"marks", every_mark(), "Marks"}, Pair{{{"bars", bars(), "Bars"}}}});
   page.add(Figure{"nothing", Chart{.x_label = "x", .y_label = "y", .series = {{.x = {1.0}, .y = {kNaN}}}},
                   "Nothing"});
-  page.add(Grid{"table", {{"name", Align::kText}, {"value"}}, {{"a|b", "1"}, {"c", "2"}}});
+  page.add(Grid{"table",
+                {{"name", Align::kText}, {"value"}},
+                {{"a|b", "1"}, {"c", "2\u202F000"}, {"\u2013", "\u2013"}}});
   page.add(Paragraph{"Beware of *this*.", Tone::kWarning});
   page.add(ValueTables{{{"model", {{"layers", "4"}}}}});
   page.add(Preformatted{"```\ncode"});
@@ -111,7 +113,7 @@ TEST(Page, TheDataBesideAChartAreThoseDrawn) {
   EXPECT_EQ(row, table.rows.size());
   EXPECT_EQ(content_of(written, "bars.csv"),
             "series,ranks,time (ms)\nall,one,10\nall,two & more,6\ncompute,one,8\ncompute,two & more,4\n");
-  EXPECT_EQ(content_of(written, "table.csv"), "name,value\na|b,1\nc,2\n");
+  EXPECT_EQ(content_of(written, "table.csv"), "name,value\na|b,1\nc,2000\n\u2013,\n");
 }
 
 TEST(Page, APictureByItselfHasItsLegendAndBothSchemes) {
@@ -129,7 +131,7 @@ TEST(Page, MarkdownHasTheSamePartsAndNothingThatItWouldMisread) {
   EXPECT_THAT(markdown, HasSubstr("# A &lt;page>\n\nof \\| pipes\n"));
   EXPECT_THAT(markdown, HasSubstr("![loss (nats) against parameters](my%20report/marks.svg)"));
   EXPECT_THAT(markdown, HasSubstr("[bars.csv](my%20report/bars.csv)"));
-  EXPECT_THAT(markdown, HasSubstr("| name | value |\n|---|---:|\n| a\\|b | 1 |\n| c | 2 |\n"));
+  EXPECT_THAT(markdown, HasSubstr("| name | value |\n|---|---:|\n| a\\|b | 1 |\n| c | 2\u202F000 |\n"));
   EXPECT_THAT(markdown, HasSubstr("**Beware of \\*this\\*.**"));
   EXPECT_THAT(markdown, HasSubstr("````\n```\ncode\n````"));
   EXPECT_THAT(markdown, HasSubstr("| layers | 4 |"));

@@ -8,6 +8,7 @@
 #include "tests/unit/study/markup.h"
 #include "tests/unit/study/temporary_study.h"
 #include "trainer/study/report_loss.h"
+#include "trainer/train/errors.h"
 
 namespace sluice::study {
 namespace {
@@ -116,6 +117,11 @@ TEST_F(SpeedStudy, ThePageIsWellFormedInBothSchemesWithAxesLabelled) {
   EXPECT_THAT(html, HasSubstr("tiny &lt;study&gt;"));
 }
 
+TEST_F(SpeedStudy, HasNoLossesToDrawACurveWith) {
+  EXPECT_THROW((void)study_page(study_.path(), {{.label = "other", .tokens = {1}, .loss = {1}}}),
+               train::InputError);
+}
+
 class LossStudy : public testing::Test {
  protected:
   void SetUp() override {
@@ -151,7 +157,7 @@ TEST_F(LossStudy, SeedsAreAveragedAndWhatEntersNoFitSaysWhy) {
   const auto page = written();
   EXPECT_THAT(content_of(page, "losses.csv"),
               HasSubstr("gmlp,s,1 M,400,2.4e+09,0.5,0.001,2,3.6250,0.2500,37.52,yes\n"));
-  EXPECT_THAT(content_of(page, "losses.csv"), HasSubstr("1,3.2500,\u2013,25.79,no: above one epoch\n"));
+  EXPECT_THAT(content_of(page, "losses.csv"), HasSubstr("1,3.2500,,25.79,no: above one epoch\n"));
   EXPECT_THAT(content_of(page, "losses.csv"), Not(HasSubstr("9.25")));
   EXPECT_THAT(page.html, HasSubstr("<dt>least loss</dt><dd>3.2500"));
 }
