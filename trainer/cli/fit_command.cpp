@@ -132,6 +132,7 @@ Json analysis_json(const study::Analysis& analysis) {
 
 void save(const study::Analysis& analysis, const std::filesystem::path& directory) {
   save_page(study::fit_page(analysis), directory / "fit.html");
+  train::replace_file(directory / "fit" / "fit-laws.csv", study::csv_text(study::law_table(analysis)));
   train::replace_file(directory / "fit" / "fit-residuals.csv",
                       study::csv_text(study::residual_table(analysis)));
 }

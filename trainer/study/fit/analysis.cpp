@@ -113,10 +113,13 @@ Analysis analyse(Points points, const AnalysisOptions& options) {
   std::vector<std::string> families = out.points.families();
   std::erase_if(families, [&](const std::string& family) { return out.points.of(family).empty(); });
   fit_families(families, options, out);
-  for (const auto& family : families) {
-    IsoFlops iso = fit_iso_flops(out.points.of(family), fit_options(options));
-    if (iso.refusal.empty()) out.iso_flops.push_back(std::move(iso));
-  }
+  for (const Count count : kCounts)
+    for (const auto& family : families) {
+      FitOptions one = fit_options(options);
+      one.count = count;
+      IsoFlops iso = fit_iso_flops(out.points.of(family), one);
+      if (iso.refusal.empty()) out.iso_flops.push_back(std::move(iso));
+    }
   compare_families(families, options, out);
   out.rate_sweeps = rate_sweeps(out.points);
   out.rates = fit_rates(out.rate_sweeps, fit_options(options));

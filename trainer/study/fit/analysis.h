@@ -15,7 +15,7 @@ struct Analysis {
   /// L(N), L(D), L(N, D), L(C); in each count of N; refused ones too. Where a law with E is refused, or has
   /// fewer than two cells to spare, the law without E follows it.
   std::vector<Fit> fits = {};
-  std::vector<IsoFlops> iso_flops = {};      ///< of families with such groups
+  std::vector<IsoFlops> iso_flops = {};      ///< of families with such groups, in each count of N
   std::vector<Comparison> comparisons = {};  ///< of every pair of families; likewise without E
   std::vector<RateSweep> rate_sweeps = {};   ///< sizes at which several learning rates were run
   std::vector<Fit> rates = {};               ///< LR(N) of families with two interior optima or more

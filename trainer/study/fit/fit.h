@@ -9,8 +9,8 @@
 #include "trainer/study/fit/points.h"
 
 // Laws of loss, after Kaplan et al. 2020 (arXiv 2001.08361) and Hoffmann et al. 2022 (arXiv 2203.15556,
-// section 3.3 and appendix D.3): all parameters at once minimise the sum over rows of the Huber loss of
-// log(measured) - log(predicted), from many starts, by Ceres.
+// section 3.3): all parameters at once minimise the sum over rows of the Huber loss of log(measured) -
+// log(predicted), from many starts, by Ceres.
 
 namespace sluice::study {
 

@@ -13,6 +13,7 @@ namespace sluice::study {
 namespace {
 
 constexpr int kColours = 5;
+constexpr std::size_t kMostSizes = 8;
 constexpr int kCurvePoints = 80;
 constexpr double kBeyond = 4.0;  // how far a law is drawn beyond its data, as a factor
 constexpr const char* kLossLabel = "loss (nats per token)";
@@ -196,16 +197,17 @@ Figure surface_figure(const Fit& fit) {
     sizes[row.x].push_back(row);
     tokens = {std::min(tokens.low, row.second), std::max(tokens.high, row.second)};
   }
-  std::size_t index = 0;
-  for (const auto& [size, rows] : sizes) {
+  const std::size_t shown = std::min(sizes.size(), kMostSizes);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const auto& [size, rows] = *std::next(
+        sizes.begin(), static_cast<std::ptrdiff_t>(shown < 2 ? 0 : i * (sizes.size() - 1) / (shown - 1)));
     const std::string name = "N = " + counted(size);
-    Series line = shaded(name + ", law", index, sizes.size(), Mark::kLine);
-    Series points = shaded(name, index, sizes.size(), Mark::kPoints);
+    Series line = shaded(name + ", law", i, shown, Mark::kLine);
+    Series points = shaded(name, i, shown, Mark::kPoints);
     for (const double d : spaced(tokens.low, tokens.high)) add(line, d, fit.law.at(size, d));
     for (const auto& row : rows) add(points, row.second, row.measured);
     chart.series.push_back(std::move(line));
     chart.series.push_back(std::move(points));
-    ++index;
   }
   return {.name = fmt::format("{}-{}{}", stem_of(fit.form), family_name(fit.family), suffix_of(fit.count)),
           .chart = std::move(chart)};

@@ -15,7 +15,8 @@ namespace sluice::study {
 [[nodiscard]] Figure fit_figure(const Analysis& analysis, Form form, Count count);
 /// log(measured / predicted) in per cent against predicted loss, of carried fits of a form.
 [[nodiscard]] Figure residual_figure(const Analysis& analysis, Form form, Count count);
-/// L(N, D) of one family: loss against D, a line for each size.
+/// L(N, D) of one family: loss against D, a line for each size, of more than eight for eight of
+/// them.
 [[nodiscard]] Figure surface_figure(const Fit& fit);
 /// A family's parabolas, and their minima.
 [[nodiscard]] Figure iso_flop_figure(const IsoFlops& iso);

@@ -80,6 +80,7 @@ void add_iso_flops(const Analysis& analysis, std::vector<Part>& parts) {
   if (analysis.iso_flops.empty()) return;
   parts.emplace_back(Heading{"Best size at equal FLOPs: parabolas", 3});
   for (const auto& iso : analysis.iso_flops) {
+    if (iso.count != Count::kAll) continue;
     if (std::ranges::none_of(iso.groups, [](const IsoFlop& group) { return group.refusal.empty(); }))
       continue;
     Figure figure = iso_flop_figure(iso);
@@ -91,7 +92,8 @@ void add_iso_flops(const Analysis& analysis, std::vector<Part>& parts) {
     if (!iso.exponents.empty())
       parts.emplace_back(Paragraph{fmt::format(
           "{}: along the minima the best N grows as C to the {}, the best D as C to the {}.",
-          family_name(iso.family), estimate_text(iso.exponents[0]), estimate_text(iso.exponents[1]))});
+          family_name(iso.family) + (iso.count == Count::kAll ? "" : fmt::format(", {}", name_of(iso.count))),
+          estimate_text(iso.exponents[0]), estimate_text(iso.exponents[1]))});
 }
 
 bool excludes_zero(const Interval& interval) { return interval.low > 0.0 || interval.high < 0.0; }

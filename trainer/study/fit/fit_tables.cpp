@@ -15,6 +15,11 @@ std::string family_name(const std::string& family) { return family.empty() ? "al
 
 bool counts_params(Form form) { return form == Form::kParams || form == Form::kParamsTokens; }
 
+/// "all", "without embeddings", ...
+std::string count_name(Count count) {
+  return count == Count::kAll ? "all" : std::string(name_of(count)).substr(2);
+}
+
 std::string named(const std::vector<Estimate>& estimates, const std::string& name) {
   const auto found = std::ranges::find(estimates, name, &Estimate::name);
   return found == estimates.end() ? "0" : estimate_text(*found);
@@ -56,8 +61,7 @@ std::vector<std::string> fit_names(const Fit& fit) {
   std::vector<std::string> names = {family_name(fit.family), fit.floor == Floor::kZero
                                                                  ? std::string(name_of(fit.form)) + ", E = 0"
                                                                  : name_of(fit.form)};
-  if (counts_params(fit.form))
-    names.emplace_back(fit.count == Count::kAll ? "all" : std::string(name_of(fit.count)).substr(2));
+  if (counts_params(fit.form)) names.push_back(count_name(fit.count));
   return names;
 }
 
@@ -104,6 +108,7 @@ Grid judgement_table(const Analysis& analysis, Form form) {
 Grid iso_flop_table(const Analysis& analysis) {
   Grid grid{.name = "fit-iso-flop",
             .columns = {{"family", Align::kText},
+                        {"N counts", Align::kText},
                         {"C (FLOPs)"},
                         {"sizes from"},
                         {"to"},
@@ -118,8 +123,8 @@ Grid iso_flop_table(const Analysis& analysis) {
       std::string remarks = group.refusal.empty() ? "" : "refused: " + group.refusal;
       for (const auto& warning : group.warnings) remarks += (remarks.empty() ? "" : "; ") + warning;
       const bool carried = group.refusal.empty();
-      grid.rows.push_back({family_name(iso.family), significant(group.flops, 3), counted(*low),
-                           counted(*high), estimate_text(group.best_params),
+      grid.rows.push_back({family_name(iso.family), count_name(iso.count), significant(group.flops, 3),
+                           counted(*low), counted(*high), estimate_text(group.best_params),
                            counted(carried ? group.best_tokens : Point::kUnknown),
                            fixed(carried ? group.best_loss : Point::kUnknown, 4), remarks});
     }
@@ -190,6 +195,19 @@ Grid use_table(const Points& points) {
   Grid grid{.name = "fit-use", .columns = {{"rows of the file", Align::kText}, {"count"}}, .rows = {}};
   for (const auto& [reason, count] : reasons) grid.rows.push_back({reason, std::to_string(count)});
   return grid;
+}
+
+Table law_table(const Analysis& analysis) {
+  Table table{.columns = {"form", "family", "count", "floor", "parameter", "value", "low", "high"},
+              .rows = {}};
+  for (const auto* fits : {&analysis.fits, &analysis.rates})
+    for (const auto& fit : *fits)
+      for (const auto* estimates : {&fit.parameters, &fit.derived})
+        for (const auto& one : *estimates)
+          table.rows.push_back({name_of(fit.form), fit.family, name_of(fit.count),
+                                fit.floor == Floor::kFitted ? "fitted" : "zero", one.name, exact(one.value),
+                                exact(one.interval.low), exact(one.interval.high)});
+  return table;
 }
 
 Table residual_table(const Analysis& analysis) {

@@ -24,6 +24,8 @@ namespace sluice::study {
 [[nodiscard]] Grid rate_table(const Analysis& analysis);
 /// Rows of the file that entered no fit, by reason, and those above one epoch.
 [[nodiscard]] Grid use_table(const Points& points);
+/// Every parameter of every carried fit, as numbers.
+[[nodiscard]] Table law_table(const Analysis& analysis);
 /// Every row of every carried fit beside its law, as numbers: a CSV for whoever draws it anew.
 [[nodiscard]] Table residual_table(const Analysis& analysis);
 

@@ -90,28 +90,30 @@ void cut_slice(std::vector<Fields> fields, const FitOptions& options, std::vecto
   out.note = fmt::format("{} = {:.3g}", key, slice.high);
 }
 
-/// Of cells by rising C those that have less loss than all before.
-std::vector<Observation> frontier(const std::vector<Candidate>& rows, const std::vector<double>& weights,
-                                  std::size_t family) {
-  struct Sum {
-    double loss = 0.0;
-    double weight = 0.0;
-  };
-  std::map<std::array<double, 2>, Sum> cells;
+/// Means of log-loss over the rows of each cell of equal C and N, by rising C.
+std::map<std::array<double, 2>, double> cell_means(const std::vector<Candidate>& rows,
+                                                   const std::vector<double>& weights) {
+  std::map<std::array<double, 2>, double> sums;
+  std::map<std::array<double, 2>, double> counts;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (weights[i] == 0.0) continue;
-    Sum& sum = cells[{rows[i].x, rows[i].second}];
-    sum.loss += weights[i] * std::log(rows[i].loss);
-    sum.weight += weights[i];
+    sums[{rows[i].x, rows[i].second}] += weights[i] * std::log(rows[i].loss);
+    counts[{rows[i].x, rows[i].second}] += weights[i];
   }
-  std::vector<Observation> out;
-  for (const auto& [cell, sum] : cells) {
-    const double mean = sum.loss / sum.weight;
-    if (!out.empty() && mean >= out.back().log_y) continue;
-    if (!out.empty() && out.back().log_x[0] == std::log(cell[0])) out.pop_back();
-    out.push_back({.family = family, .log_x = {std::log(cell[0]), 0.0}, .log_y = mean});
-  }
-  return out;
+  for (auto& [cell, sum] : sums) sum /= counts[cell];
+  return sums;
+}
+
+/// Leaves the rows of cells that have less loss than all cells of no more FLOPs.
+void keep_frontier(std::vector<Candidate>& rows) {
+  const auto means = cell_means(rows, std::vector<double>(rows.size(), 1.0));
+  std::erase_if(rows, [&](const Candidate& row) {
+    const double own = means.at({row.x, row.second});
+    return std::ranges::any_of(means, [&](const auto& other) {
+      const bool same = other.first == std::array<double, 2>{row.x, row.second};
+      return !same && other.first[0] <= row.x && other.second <= own;
+    });
+  });
 }
 
 }  // namespace
@@ -157,13 +159,18 @@ Candidates candidates_of(const std::vector<Point>& points, const FitOptions& opt
                               : fields[i].second;
     out.rows.push_back({fields[i].x, second, points[i].loss, points[i].unit, points[i].above_one_epoch()});
   }
+  if (options.form == Form::kCompute) keep_frontier(out.rows);
   return out;
 }
 
 std::vector<Observation> observations(Form form, const std::vector<Candidate>& rows,
                                       const std::vector<double>& weights, std::size_t family) {
-  if (form == Form::kCompute) return frontier(rows, weights, family);
   std::vector<Observation> out;
+  if (form == Form::kCompute) {
+    for (const auto& [cell, mean] : cell_means(rows, weights))
+      out.push_back({.family = family, .log_x = {std::log(cell[0]), 0.0}, .log_y = mean});
+    return out;
+  }
   for (std::size_t i = 0; i < rows.size(); ++i)
     if (weights[i] > 0.0)
       out.push_back({.family = family,

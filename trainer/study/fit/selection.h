@@ -27,14 +27,14 @@ struct Candidates {
 };
 
 /// L(N): the tokens (within 5 %) at which most sizes were trained, of equals the most; L(D): the size with
-/// most budgets, of equals the largest. Without the other column all rows.
+/// most budgets, of equals the largest; without the other column all rows. L(C): cells (equal C and N, seeds
+/// averaged) than which none had less loss at no more FLOPs.
 [[nodiscard]] Candidates candidates_of(const std::vector<Point>& points, const FitOptions& options);
 
 /// A form's variables: "different N", ...
 [[nodiscard]] const char* variable_of(Form form);
 
-/// The rows with a weight above 0. For L(C) cells (means of equal C and N over seeds) on the frontier
-/// instead.
+/// The rows with a weight above 0; for L(C) the means of their cells (equal C and N).
 [[nodiscard]] std::vector<Observation> observations(Form form, const std::vector<Candidate>& rows,
                                                     const std::vector<double>& weights,
                                                     std::size_t family = 0);

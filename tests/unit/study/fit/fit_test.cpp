@@ -98,6 +98,27 @@ TEST(Fit, TheFrontierLeavesOutCellsThatAreWorseForNoFewerFlops) {
   expect_within(fit.law.exponent[0], 0.15, 0.01);
 }
 
+TEST(Fit, TrunksThatAreDrawnWholeGiveWiderIntervalsThanTheirBranchesWould) {
+  auto points = grid(chinchilla(), ladder(1e7, 1e9, 8), ladder(1e9, 1e11, 6));
+  Noise noise(4, 0.004);
+  for (std::size_t i = 0; i < points.size(); i += 6) {
+    const double common = std::exp(noise.next());  // of a size's run, from which its budgets branch
+    for (std::size_t k = i; k < i + 6; ++k) {
+      points[k].loss *= common;
+      points[k].unit = "trunk " + std::to_string(i);
+    }
+  }
+  const FitOptions options{.form = Form::kParamsTokens, .resamples = 200};
+  const Fit trunks = fit_loss(points, options);
+  for (std::size_t i = 0; i < points.size(); ++i) points[i].unit = std::to_string(i);
+  const Fit branches = fit_loss(points, options);
+  EXPECT_EQ(trunks.units, 8);
+  EXPECT_EQ(branches.units, 48);
+  EXPECT_EQ(trunks.law.exponent[0], branches.law.exponent[0]);
+  const auto width = [](const Estimate& one) { return one.interval.high - one.interval.low; };
+  EXPECT_GT(width(trunks.parameters[2]), 1.5 * width(branches.parameters[2]));
+}
+
 TEST(Fit, TheSameInputGivesTheSameIntervals) {
   auto points = grid(chinchilla(), ladder(1e7, 1e9, 4), ladder(1e9, 1e11, 4));
   Noise noise(9, 0.002);

@@ -12,7 +12,7 @@ using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-/// Where the law is least at C = 6 N D (Hoffmann et al. 2022, equation 4).
+/// Where the law is least at C = 6 N D (Hoffmann et al. 2022, section 3.3).
 double best_params(const Law& law, double flops) {
   const double a = law.exponent[0];
   const double b = law.exponent[1];

@@ -36,7 +36,7 @@ inline std::vector<double> ladder(double low, double high, int count) {
   return out;
 }
 
-/// Hoffmann et al. 2022, equation 10.
+/// The parametric fit of Hoffmann et al. 2022 (arXiv 2203.15556).
 inline Law chinchilla() {
   return {.terms = 2, .floor = 1.69, .scale = {406.4, 410.7}, .exponent = {0.34, 0.28}};
 }

@@ -65,6 +65,11 @@ class Table4(unittest.TestCase):
             self.assertIn("<svg", html)
             self.assertNotIn("http", re.sub(r'xmlns(:\w+)?="[^"]*"', "", html))
             self.assertIn("Families beside each other", (Path(folder) / "fit.md").read_text())
+            with open(Path(folder) / "fit/fit-laws.csv", newline="") as file:
+                laws = list(csv.DictReader(file))
+            self.assertEqual(len(laws), 15)  # three families, three parameters with E and two without
+            for law in laws:
+                self.assertLess(float(law["low"]), float(law["high"]))
             with open(Path(folder) / "fit/fit-residuals.csv", newline="") as file:
                 rows = list(csv.DictReader(file))
             self.assertEqual(len(rows), 24)  # 12 rows, with E and without
