@@ -215,6 +215,11 @@ const std::map<std::string, Setter>& keys() {
       {"speed.steps", integer(&StudySpec::speed, &Speed::steps, {1, 1e6})},
       {"speed.warmup", integer(&StudySpec::speed, &Speed::warmup, {0, 1e6})},
       {"speed.vocabulary", integer(&StudySpec::speed, &Speed::vocabulary, {2, 1 << 24})},
+      {"speed.cluster",
+       [](StudySpec& spec, const std::string& value) {
+         spec.speed.cluster = value;
+         return std::string();
+       }},
   };
   return all;
 }

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <system_error>
 
+#include "trainer/cli/cluster_file.h"
+#include "trainer/cli/plan_workload.h"
 #include "trainer/cli/study_claim.h"
 #include "trainer/cli/study_facts.h"
 #include "trainer/cli/study_file.h"
@@ -38,6 +41,17 @@ void note_loss(const study::StudyRun& one, study::Losses& losses) {
     losses[one.run.id] = std::numeric_limits<double>::infinity();
 }
 
+/// Nothing for a cell that the cluster's file is not of, or that a plan refuses.
+std::optional<study::Predicted> prediction_of(const train::RunOptions& options, std::int64_t ranks,
+                                              std::int64_t vocabulary, const study::plan::Cluster& cluster) {
+  try {
+    const auto step = predicted_step(options, vocabulary, ranks, cluster);
+    return study::Predicted{.step_s = step.step_s, .memory_bytes = step.memory_bytes};
+  } catch (const train::InputError&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 bool is_finished(Status status) { return status == Status::kDone || status == Status::kOtherVersion; }
@@ -52,6 +66,7 @@ StudyPlace::StudyPlace(const fs::path& file)
       spec_(parse_study(text_, file.string())),
       cells_(study::make_cells(spec_, study_facts(spec_))),
       version_(fmt::format("{} (commit {})", program_version(), program_commit())) {
+  if (!spec_.speed.cluster.empty()) cluster_ = read_cluster(spec_.speed.cluster);
   // What the runs are given is judged now, and not when the first hours are over.
   std::vector<std::string> faults;
   for (const auto& run : study::expand(spec_, cells_, {}, spec_.dir).runs) {
@@ -98,7 +113,11 @@ void StudyPlace::collect(const StudySnapshot& snapshot) const {
   fs::create_directories(directory());
   if (spec_.kind == study::StudyKind::kSpeed) {
     auto runs = snapshot.runs;
-    for (auto& one : runs) one.run.resolved = all_settings(study_bench_options(one.run));
+    for (auto& one : runs) {
+      const auto options = study_bench_options(one.run);
+      one.run.resolved = all_settings(options);
+      if (cluster_) one.predicted = prediction_of(options, one.run.ranks, spec_.speed.vocabulary, *cluster_);
+    }
     train::replace_file(directory() / "speed.csv", study::csv_text(study::speed_table(runs)));
     return;
   }

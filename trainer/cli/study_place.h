@@ -1,10 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "trainer/study/experiment/study_json.h"
+#include "trainer/study/plan/cluster.h"
 
 namespace sluice::cli {
 
@@ -36,6 +38,7 @@ class StudyPlace {
   std::string text_{};
   study::StudySpec spec_;
   std::vector<study::Cell> cells_{};
+  std::optional<study::plan::Cluster> cluster_{};  ///< that speed cells are predicted from
   std::string version_{};
 };
 

@@ -60,6 +60,7 @@ struct Speed {
   std::int64_t steps = 20;
   std::int64_t warmup = 3;
   std::int64_t vocabulary = 256;
+  std::string cluster{};  ///< file of `sluice bench calibrate` that each cell is predicted from; empty: none
 };
 
 struct StudySpec {

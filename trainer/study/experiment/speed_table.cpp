@@ -116,6 +116,10 @@ Fields fields_of_settings(const Run& run) {
 
 Fields fields_of(const StudyRun& one) {
   Fields fields = fields_of_settings(one.run);
+  if (one.predicted) {
+    fields["predicted_step_s"] = fmt::format("{}", one.predicted->step_s);
+    fields["predicted_memory_bytes"] = fmt::format("{:.0f}", one.predicted->memory_bytes);
+  }
   fields["version"] = one.state.version;
   const bool done = one.state.status == Status::kDone || one.state.status == Status::kOtherVersion;
   if (!done) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,11 +11,18 @@ namespace sluice::study {
 
 inline constexpr int kStudyVersion = 1;
 
+/// What `sluice plan` says of a speed study's cell.
+struct Predicted {
+  double step_s = 0;
+  double memory_bytes = 0;  ///< of one rank
+};
+
 /// A run and what has become of it.
 struct StudyRun {
   Run run{};
   RunState state{};
   std::string directory{};
+  std::optional<Predicted> predicted{};  ///< by collect() alone
 };
 
 /// study.json (docs/formats.md): the study, its runs as known by now, and their states.

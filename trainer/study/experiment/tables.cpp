@@ -42,7 +42,7 @@ Table points_table(const std::vector<StudyRun>& runs) {
                    "steps",
                    "role",
                    "version"};
-  for (const auto& [run, state, directory] : runs) {
+  for (const auto& [run, state, directory, predicted] : runs) {
     if (run.role == Role::kSpeed || !std::isfinite(state.loss)) continue;
     const auto tokens = run.tokens();
     const auto& counts = run.counts;
