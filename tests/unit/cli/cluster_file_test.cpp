@@ -99,5 +99,11 @@ RC_GTEST_PROP(ClusterFile, TextOfAClusterIsThatCluster, ()) {
   RC_ASSERT(again.links.network.has_value() == cluster.links.network.has_value());
 }
 
+TEST(ClusterFile, TheCommittedOneIsValid) {
+  const auto cluster = read_cluster(SLUICE_SOURCE_DIR "/configs/studies/h200x2.ini");
+  EXPECT_EQ(cluster.gpu.kind, "cuda");
+  EXPECT_EQ(cluster.gpu.precision, "bf16");
+}
+
 }  // namespace
 }  // namespace sluice::cli
