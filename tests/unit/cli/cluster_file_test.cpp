@@ -100,7 +100,7 @@ RC_GTEST_PROP(ClusterFile, TextOfAClusterIsThatCluster, ()) {
 }
 
 TEST(ClusterFile, TheCommittedOneIsValid) {
-  const auto cluster = read_cluster(SLUICE_SOURCE_DIR "/configs/studies/h200x2.ini");
+  const auto cluster = read_cluster(SLUICE_SOURCE_DIR "/configs/rates/h200x2.ini");
   EXPECT_EQ(cluster.gpu.kind, "cuda");
   EXPECT_EQ(cluster.gpu.precision, "bf16");
 }

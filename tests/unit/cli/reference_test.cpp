@@ -8,6 +8,7 @@
 #include "tests/unit/cli/faults.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/option_table.h"
+#include "trainer/cli/study_file.h"
 #include "trainer/cli/version.h"
 
 namespace sluice::cli {
@@ -83,13 +84,29 @@ TEST(Version, NamesTheProgramAndEveryLibrary) {
 TEST(Configs, EveryCommittedSettingsFileIsValid) {
   std::int64_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot / "configs")) {
-    if (entry.path().extension() != ".ini" || entry.path().parent_path().filename() == "clusters") continue;
+    const auto folder = entry.path().parent_path().filename();
+    const bool of_a_run = folder != "clusters" && folder != "studies" && folder != "rates";
+    if (entry.path().extension() != ".ini" || !of_a_run) continue;
     ++files;
     std::vector<std::string> words{"--config", entry.path().string(), "--run.dir=r", "--data.corpus=c"};
     if (entry.path().lexically_relative(kRoot / "configs").begin()->string() == "models")
       words.push_back("--train.steps=1000");
     EXPECT_THAT(faults_of([&] { (void)parse_run_options(words); }), ElementsAre()) << entry.path();
   }
+  EXPECT_GE(files, 1);
+}
+
+TEST(Configs, EveryCommittedStudyIsValid) {
+  const auto here = std::filesystem::current_path();
+  std::filesystem::current_path(kRoot);  // the settings files that they name
+  std::int64_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("configs/studies")) {
+    if (entry.path().extension() != ".ini") continue;
+    ++files;
+    EXPECT_THAT(faults_of([&] { (void)parse_study(content(entry.path()), entry.path().string()); }),
+                ElementsAre());
+  }
+  std::filesystem::current_path(here);
   EXPECT_GE(files, 1);
 }
 
