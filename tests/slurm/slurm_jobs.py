@@ -302,17 +302,21 @@ def skip(reason):
     sys.exit(77)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sluice", required=True)
-    parser.add_argument("--only", default="", help="a part of the name of the checks to run")
-    options = parser.parse_args()
+def skip_where_there_is_none():
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = [program for program in ("slurmctld", "slurmd", "munged", "sbatch", "srun") if not shutil.which(program)]
     if missing:
         skip(f"{', '.join(missing)} not installed (launch/setup --tests installs them as root)")
     if os.geteuid() != 0:
         skip("Slurm's daemons run as root")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sluice", required=True)
+    parser.add_argument("--only", default="", help="a part of the name of the checks to run")
+    options = parser.parse_args()
+    skip_where_there_is_none()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster is stopped on the way out
     os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     checks = [function for name, function in globals().items() if name.startswith("check_") and options.only in name]
