@@ -105,6 +105,7 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
     values.spatial = {.gated_BTh = {}, .mixed_BTh = saved[6], .diagonal = saved[7]};
   } else {
     mix(block, batch, Keep::kMixed, values);
+    values.spatial.gated_BTh.reset();  // gate_backward makes it
   }
   return values;
 }

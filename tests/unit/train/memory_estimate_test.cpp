@@ -209,8 +209,8 @@ TEST(MemoryEstimate, OfAFusedBlockOnAGpuIsThatCountedByHand) {
         o, 5, {.batch = 3, .on_gpu = true, .compute = at::kBFloat16, .recompute = recompute});
   };
   // A row: the stream 8 floats, mean and deviation 2; normed 8 and expanded 16 of bfloat16; mean and
-  // deviation of the gate, then gate, gated and mixed, 8 each.
-  constexpr std::int64_t kInput = 8 * 4 + 2 * 4, kBefore = (8 + 16) * 2, kGate = 2 * 4 + 3 * 8 * 2;
+  // deviation of the gate, then gate and mixed, 8 each.
+  constexpr std::int64_t kInput = 8 * 4 + 2 * 4, kBefore = (8 + 16) * 2, kGate = 2 * 4 + 2 * 8 * 2;
   constexpr std::int64_t kLastNorm = 12 * (8 * 4 + 2 * 4);
   EXPECT_EQ(count(Recompute::kBlock).kept, 2 * 12 * kInput + kLastNorm);
   EXPECT_EQ(count(Recompute::kGate).kept, 2 * 12 * (kInput + kBefore) + kLastNorm);
