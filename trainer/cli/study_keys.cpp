@@ -160,6 +160,9 @@ void check_kind(const StudySpec& spec, const std::map<std::string, std::int64_t>
     if (loss ? key.starts_with("speed.") : key.starts_with("budgets.") || key.starts_with("tune."))
       faults.push_back(fmt::format("{}: is not for study.kind = {}", key, loss ? "loss" : "speed"));
   }
+  if (!loss && spec.jobs > 1)
+    faults.push_back(fmt::format(
+        "study.jobs = {}: must be 1 for a speed study; runs side by side would slow each other", spec.jobs));
   if (loss && spec.budgets.amounts.empty())
     faults.push_back("[budgets]: not given; tokens = 10e6, 20e6 or flops or tokens_per_parameter");
   if (!spec.tune.values.empty() && static_cast<std::int64_t>(spec.tune.values.size()) > spec.tune.most)

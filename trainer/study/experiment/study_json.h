@@ -25,7 +25,7 @@ struct StudyRun {
   std::optional<Predicted> predicted{};  ///< by collect() alone
 };
 
-/// study.json (docs/formats.md): the study, its runs as known by now, and their states.
+/// study.json (docs/studies.md): the study, its runs as known by now, and their states.
 [[nodiscard]] std::string study_json(const StudySpec& spec, const std::vector<StudyRun>& runs,
                                      std::int64_t undecided, const std::string& version);
 
