@@ -68,6 +68,15 @@ std::vector<Tic> factor_tics(AxisRange range, const std::vector<double>& factors
   return tics;
 }
 
+/// Whether labels, of which `most` fit side by side, do not touch where two places are close.
+bool have_room(const std::vector<Tic>& tics, AxisRange range, int most) {
+  constexpr double kLeastShare = 0.7;  // of what a label has where all are evenly spaced
+  const double least = kLeastShare * std::log(range.high / range.low) / most;
+  for (std::size_t i = 1; i < tics.size(); ++i)
+    if (std::log(tics[i].at / tics[i - 1].at) < least) return false;
+  return true;
+}
+
 std::vector<Tic> even_tics(AxisRange range, int most) {
   const double step = tic_step(range.high - range.low, most);
   std::vector<Tic> tics;
@@ -107,7 +116,8 @@ std::vector<Tic> log_tics(Axis axis, AxisRange range, int most) {
   for (const auto& factors :
        {Factors{1, 2, 3, 4, 5, 6, 8}, Factors{1, 2, 3, 5}, Factors{1, 2, 5}, Factors{1, 3}}) {
     auto tics = factor_tics(range, factors);
-    if (tics.size() >= kEnough && static_cast<int>(tics.size()) <= most) return tics;
+    if (tics.size() >= kEnough && static_cast<int>(tics.size()) <= most && have_room(tics, range, most))
+      return tics;
   }
   // Even spacing crowds at the upper end: fewer than there is room for at the lower one.
   constexpr double kNearlyEven = 2.5;

@@ -22,8 +22,8 @@ struct AxisRange {
 [[nodiscard]] std::string tic_label(double value);
 
 /// Round places within a logarithmic axis, at most `most` (>= 2) of them: powers of two; or powers of ten
-/// with the most of 2, 3, 4, 5, 6 and 8 times them that there is room for; or, where these are fewer than
-/// three, evenly spaced ones; or powers of ten alone.
+/// with the most of 2, 3, 4, 5, 6 and 8 times them that there is room for, close neighbours included; or,
+/// where these are fewer than three, evenly spaced ones; or powers of ten alone.
 [[nodiscard]] std::vector<Tic> log_tics(Axis axis, AxisRange range, int most);
 
 /// The least of 1, 2, 5 times a power of ten that cuts `length` into at most `pieces`; 1 where it is not

@@ -76,5 +76,13 @@ TEST(Axis, RangesEncloseThePositiveValuesWithBandsAndBars) {
   EXPECT_EQ(log_x_range(Chart{}).high, 10.0);
 }
 
+TEST(Axis, LabelsThatWouldTouchAreLeftOut) {
+  // Five labels' width for 1.35 decades: 2 and 3 times a power of ten would be closer than one label.
+  const auto tics = log_tics(Axis::kLog10, {16e6, 360e6}, 5);
+  for (std::size_t i = 1; i < tics.size(); ++i)
+    EXPECT_GE(std::log10(tics[i].at / tics[i - 1].at), 0.7 * std::log10(360.0 / 16.0) / 5) << tics[i].label;
+  EXPECT_GE(tics.size(), 2U);
+}
+
 }  // namespace
 }  // namespace sluice::study
