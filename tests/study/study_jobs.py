@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests/fixtures/v1/corpus-chars"
 SLUICE = str(Path(sys.argv.pop(1)).resolve())
+os.environ["PATH"] += f":{ROOT / 'launch'}"  # where the program was built outside of the sources
 
 LOSS = """[study]
 name = tiny
