@@ -12,6 +12,7 @@
 
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/cluster_keys.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/syntax.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
@@ -115,11 +116,7 @@ Cluster parse_cluster(const std::string& text, const std::string& file_name) {
 }
 
 Cluster read_cluster(const std::string& file) {
-  try {
-    return parse_cluster(train::read_file(file), file);
-  } catch (const std::system_error& error) {
-    throw train::InputError(fmt::format("--cluster {}: cannot be read ({})", file, error.code().message()));
-  }
+  return parse_cluster(read_input(file, "--cluster " + file), file);
 }
 
 std::string cluster_text(const Cluster& cluster, const std::string& head) {

@@ -26,15 +26,20 @@ struct About {
   Need need = Need::kNever;
 };
 
+/// A key that neither sets nor gets anything yet.
+ClusterKey named(std::string name, std::string range, const About& about) {
+  return {.name = std::move(name),
+          .range = std::move(range),
+          .help = about.help,
+          .need = about.need,
+          .set = {},
+          .get = {}};
+}
+
 /// A number whose place `find` knows; null where the cluster has none.
 template <class Find>
 ClusterKey number(std::string name, Find find, About about) {
-  ClusterKey key{.name = std::move(name),
-                 .range = describe(about.bounds),
-                 .help = std::move(about.help),
-                 .need = about.need,
-                 .set = {},
-                 .get = {}};
+  ClusterKey key = named(std::move(name), describe(about.bounds), about);
   key.set = [find, bounds = about.bounds](Cluster& cluster, const std::string& text) -> std::string {
     const auto value = parse_number(text);
     if (!value || !bounds.contains(*value)) return "must be a number " + describe(bounds);
@@ -62,12 +67,7 @@ ClusterKey of_cost(const std::string& name, double Prices::*field, About about) 
 
 template <class Field>
 ClusterKey integer(std::string name, Field field, About about) {
-  ClusterKey key{.name = std::move(name),
-                 .range = describe(about.bounds),
-                 .help = std::move(about.help),
-                 .need = about.need,
-                 .set = {},
-                 .get = {}};
+  ClusterKey key = named(std::move(name), describe(about.bounds), about);
   key.set = [field, bounds = about.bounds](Cluster& cluster, const std::string& text) -> std::string {
     const auto value = parse_integer(text);
     if (!value || !bounds.contains(static_cast<double>(*value)))
@@ -84,12 +84,8 @@ ClusterKey integer(std::string name, Field field, About about) {
 
 template <class Field>
 ClusterKey word(std::string name, Field field, const std::vector<std::string>& choices, About about) {
-  ClusterKey key{.name = std::move(name),
-                 .range = choices.empty() ? "text" : fmt::format("{}", fmt::join(choices, ", ")),
-                 .help = std::move(about.help),
-                 .need = about.need,
-                 .set = {},
-                 .get = {}};
+  ClusterKey key =
+      named(std::move(name), choices.empty() ? "text" : fmt::format("{}", fmt::join(choices, ", ")), about);
   key.set = [field, choices](Cluster& cluster, const std::string& text) -> std::string {
     const auto fault = choices.empty() ? rows::text_fault(text) : rows::choice_fault(choices, text);
     if (fault.empty()) field(cluster) = text;
@@ -129,12 +125,7 @@ void add_link(std::vector<ClusterKey>& keys, const std::string& section, Link* (
     };
     keys.push_back(std::move(key));
   };
-  ClusterKey algorithm{.name = section + "algorithm",
-                       .range = "ring, tree",
-                       .help = "how collectives run on this level",
-                       .need = Need::kNever,
-                       .set = {},
-                       .get = {}};
+  ClusterKey algorithm = named(section + "algorithm", "ring, tree", {"how collectives run on this level"});
   algorithm.set = [find](Cluster& cluster, const std::string& text) {
     if (find(cluster) == nullptr) cluster.links.network.emplace();
     find(cluster)->algorithm = text == "tree" ? Algorithm::kTree : Algorithm::kRing;
@@ -161,13 +152,9 @@ void add_link(std::vector<ClusterKey>& keys, const std::string& section, Link* (
 }
 
 ClusterKey spread_key() {
-  const auto allowed = "positive numbers with commas between them";
-  ClusterKey key{.name = "gpu.spread",
-                 .range = allowed,
-                 .help = "forward and backward of steps and ranks over their rank's median, ascending",
-                 .need = Need::kNever,
-                 .set = {},
-                 .get = {}};
+  const std::string allowed = "positive numbers with commas between them";
+  ClusterKey key = named("gpu.spread", allowed,
+                         {"forward and backward of steps and ranks over their rank's median, ascending"});
   key.set = [allowed](Cluster& cluster, const std::string& text) -> std::string {
     cluster.gpu.spread.clear();
     std::istringstream parts(text);

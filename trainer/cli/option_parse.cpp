@@ -6,14 +6,13 @@
 #include <fstream>
 #include <map>
 #include <sstream>
-#include <system_error>
 
 #include "trainer/cli/arguments.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/option_checks.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/syntax.h"
 #include "trainer/train/errors.h"
-#include "trainer/train/files.h"
 
 namespace sluice::cli {
 namespace {
@@ -216,13 +215,7 @@ train::RunOptions parse_partial_options(const std::string& ini, const std::strin
   return collector.resolve("model.");
 }
 
-std::string read_model_file(const std::string& file) {
-  try {
-    return train::read_file(file);
-  } catch (const std::system_error& error) {
-    throw train::InputError(fmt::format("--model {}: cannot be read ({})", file, error.code().message()));
-  }
-}
+std::string read_model_file(const std::string& file) { return read_input(file, "--model " + file); }
 
 train::RunOptions parse_run_options(const std::vector<std::string>& arguments, const std::string& defaults) {
   Collector collector;

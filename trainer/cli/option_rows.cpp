@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trainer/cli/input_text.h"
+
 namespace sluice::cli::rows {
 
 std::string text_fault(const std::string& value) {
@@ -28,17 +30,29 @@ TwoNumbers parse_two(const Bounds& bounds, const std::string& text) {
   return {{*a, *b}, ""};
 }
 
+OptionRow row_of(std::string key, std::string type, std::string range, About about,
+                 std::function<std::string(const train::RunOptions&)> get) {
+  OptionRow row;
+  row.key = std::move(key);
+  row.type = std::move(type);
+  row.range = std::move(range);
+  row.unit = std::move(about.unit);
+  row.help = std::move(about.help);
+  row.on_resume = about.on_resume;
+  row.get = std::move(get);
+  row.default_text =
+      about.default_text.empty() ? row.get(train::RunOptions{}) : std::move(about.default_text);
+  return row;
+}
+
 ManyNumbers parse_many(const Bounds& bounds, const std::string& text) {
   ManyNumbers parsed;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const auto end = std::min(text.find(',', begin), text.size());
-    auto word = text.substr(begin, end - begin);
+  for (auto& word : split_at(text, ',')) {
     if (word.starts_with(' ')) word.erase(0, 1);
     const auto value = parse_integer(word);
-    if (!value || !bounds.contains(static_cast<double>(*value)) || end + 1 == text.size())
+    if (!value || !bounds.contains(static_cast<double>(*value)))
       return {{}, "must be whole numbers with commas between them, each " + describe(bounds)};
     parsed.values.push_back(*value);
-    begin = end + 1;
   }
   return parsed;
 }

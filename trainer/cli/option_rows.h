@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <utility>
@@ -53,22 +54,27 @@ struct ManyNumbers {
 };
 [[nodiscard]] ManyNumbers parse_many(const Bounds& bounds, const std::string& text);
 
+/// A row whose value `get` writes, without a set.
+OptionRow row_of(std::string key, std::string type, std::string range, About about,
+                 std::function<std::string(const train::RunOptions&)> get);
+
 template <class Section, class Field>
 OptionRow base(std::string key, Section train::RunOptions::*section, Field Section::*field, std::string type,
                std::string range, About about) {
-  OptionRow row;
-  row.key = std::move(key);
-  row.type = std::move(type);
-  row.range = std::move(range);
-  row.unit = std::move(about.unit);
-  row.help = std::move(about.help);
-  row.on_resume = about.on_resume;
-  row.get = [section, field](const train::RunOptions& options) {
-    return fmt::format("{}", options.*section.*field);
-  };
-  row.default_text =
-      about.default_text.empty() ? row.get(train::RunOptions{}) : std::move(about.default_text);
-  return row;
+  return row_of(std::move(key), std::move(type), std::move(range), std::move(about),
+                [section, field](const train::RunOptions& options) {
+                  return fmt::format("{}", options.*section.*field);
+                });
+}
+
+/// Of several numbers in one member, a comma between.
+template <class Section, class Field>
+OptionRow list(std::string key, Section train::RunOptions::*section, Field Section::*field, std::string type,
+               std::string range, About about) {
+  return row_of(std::move(key), std::move(type), std::move(range), std::move(about),
+                [section, field](const train::RunOptions& options) {
+                  return fmt::format("{}", fmt::join(options.*section.*field, ","));
+                });
 }
 
 template <class Section>
@@ -104,19 +110,8 @@ OptionRow number(std::string key, Section train::RunOptions::*section, double Se
 template <class Section>
 OptionRow numbers(std::string key, Section train::RunOptions::*section, std::array<double, 2> Section::*field,
                   Bounds bounds, About about) {
-  OptionRow row;
-  row.key = std::move(key);
-  row.type = "two floats";
-  row.range = describe(bounds) + " each";
+  auto row = list(std::move(key), section, field, "two floats", describe(bounds) + " each", std::move(about));
   row.bounds = bounds;
-  row.unit = std::move(about.unit);
-  row.help = std::move(about.help);
-  row.on_resume = about.on_resume;
-  row.get = [section, field](const train::RunOptions& options) {
-    const auto& values = options.*section.*field;
-    return fmt::format("{},{}", values[0], values[1]);
-  };
-  row.default_text = row.get(train::RunOptions{});
   row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
     const auto parsed = parse_two(bounds, text);
     if (parsed.fault.empty()) options.*section.*field = parsed.values;
@@ -128,17 +123,8 @@ OptionRow numbers(std::string key, Section train::RunOptions::*section, std::arr
 template <class Section>
 OptionRow integers(std::string key, Section train::RunOptions::*section,
                    std::vector<std::int64_t> Section::*field, Bounds bounds, About about) {
-  OptionRow row;
-  row.key = std::move(key);
-  row.type = "integers";
-  row.range = describe(bounds) + " each, or empty for none";
-  row.unit = std::move(about.unit);
-  row.help = std::move(about.help);
-  row.on_resume = about.on_resume;
-  row.default_text = std::move(about.default_text);
-  row.get = [section, field](const train::RunOptions& options) {
-    return fmt::format("{}", fmt::join(options.*section.*field, ","));
-  };
+  auto row = list(std::move(key), section, field, "integers", describe(bounds) + " each, or empty for none",
+                  std::move(about));
   row.set = [section, field, bounds](train::RunOptions& options, const std::string& text) -> std::string {
     auto parsed = parse_many(bounds, text);
     if (parsed.fault.empty()) options.*section.*field = std::move(parsed.values);

@@ -10,6 +10,7 @@
 #include "trainer/cli/bench.h"
 #include "trainer/cli/cluster_file.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/number.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
@@ -44,21 +45,10 @@ const std::vector<Flag> kFlags = {
      .default_value = "3"},
     json_flag()};
 
-std::vector<std::string> words_of(const Arguments& arguments, const std::string& flag) {
-  std::vector<std::string> words(1);
-  for (const char letter : arguments.text(flag)) {
-    if (letter == ',')
-      words.emplace_back();
-    else
-      words.back() += letter;
-  }
-  return arguments.text(flag).empty() ? std::vector<std::string>{} : words;
-}
-
 std::vector<std::int64_t> numbers_of(const Arguments& arguments, const std::string& flag,
                                      const Bounds& bounds) {
   std::vector<std::int64_t> numbers;
-  for (const std::string& word : words_of(arguments, flag)) {
+  for (const std::string& word : split_at(arguments.text(flag), ',')) {
     const auto number = parse_integer(word);
     if (!number || !bounds.contains(static_cast<double>(*number)))
       throw train::InputError(fmt::format("{} {}: '{}' must be a whole number, {}", flag,
@@ -72,7 +62,7 @@ PlanChoices choices_of(const Arguments& arguments) {
   const Bounds count{1, 1e6};
   PlanChoices choices{.sp = numbers_of(arguments, "--sp", count),
                       .zero = numbers_of(arguments, "--zero", {0, 1}),
-                      .recompute = words_of(arguments, "--recompute"),
+                      .recompute = split_at(arguments.text("--recompute"), ','),
                       .micro_batch = numbers_of(arguments, "--micro", count)};
   for (const std::string& word : choices.recompute)
     if (word != "none" && word != "gate" && word != "block")

@@ -3,26 +3,16 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <system_error>
 
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/spawn.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::cli {
 
-Site read_site(const std::string& file) {
-  std::ifstream stream(file);
-  if (!stream || std::filesystem::is_directory(file)) {
-    throw train::InputError(
-        fmt::format("--cluster {}: cannot be read ({})", file, std::strerror(stream ? EISDIR : errno)));
-  }
-  return parse_site({std::istreambuf_iterator<char>(stream), {}}, file);
-}
+Site read_site(const std::string& file) { return parse_site(read_input(file, "--cluster " + file), file); }
 
 std::string checked_time(const Site& site, const std::string& given) {
   auto time = given.empty() ? site.time : given;

@@ -122,6 +122,10 @@ train::RunOptions study_bench_options(const study::Run& run) {
   return options;
 }
 
+train::RunOptions study_options(const study::Run& run, const std::string& directory) {
+  return run.role == study::Role::kSpeed ? study_bench_options(run) : study_run_options(run, directory);
+}
+
 study::Values all_settings(const train::RunOptions& options) {
   study::Values values;
   for (const auto& row : option_table()) values[row.key] = row.get(options);

@@ -21,6 +21,9 @@ namespace sluice::cli {
 /// data.corpus may be kNoCorpus.
 [[nodiscard]] train::RunOptions study_bench_options(const study::Run& run);
 
+/// The one of the two that a run of its role is given.
+[[nodiscard]] train::RunOptions study_options(const study::Run& run, const std::string& directory);
+
 /// Every key and its value, as resolved.ini has it.
 [[nodiscard]] study::Values all_settings(const train::RunOptions& options);
 

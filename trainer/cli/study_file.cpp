@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "trainer/cli/arguments.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/study_keys.h"
 #include "trainer/cli/syntax.h"
@@ -32,16 +33,6 @@ const std::map<std::string, std::string>& own_keys() {
                                                        {"train.steps", "[budgets], or speed.steps"},
                                                        {"train.tokens", "[budgets]"}};
   return keys;
-}
-
-std::vector<std::string> parts_of(const std::string& key) {
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin <= key.size();) {
-    const auto end = std::min(key.find('.', begin), key.size());
-    parts.push_back(key.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
 }
 
 template <class Named>
@@ -119,7 +110,7 @@ class StudyReader {
 
   /// [family.NAME], [size.NAME] and [family.NAME.SIZE]: a setting has two parts, config has one.
   void take_model(const std::string& section, const ParsedLine& line) {
-    const auto parts = parts_of(line.key);
+    const auto parts = split_at(line.key, '.');
     const bool is_config = parts.back() == "config" && (parts.size() == 3 || parts.size() == 4);
     const bool of_size = section == "size" && parts.size() == 3 && !is_config;
     const std::size_t names = parts.size() - (is_config || of_size ? 2 : 3);

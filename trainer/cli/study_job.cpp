@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "trainer/cli/command.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/site.h"
 #include "trainer/cli/spawn.h"
@@ -52,12 +53,7 @@ std::string gpus_of_slot(const JobPlace& place, std::int64_t ranks) {
   std::vector<std::string> all;
   if (const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
       visible != nullptr && *visible != '\0') {
-    const std::string text = visible;
-    for (std::size_t begin = 0; begin <= text.size();) {
-      const auto end = std::min(text.find(',', begin), text.size());
-      all.push_back(text.substr(begin, end - begin));
-      begin = end + 1;
-    }
+    all = split_at(visible, ',');
   } else {
     for (std::int64_t i = 0; i < place.gpus; ++i) all.push_back(std::to_string(i));
   }
@@ -105,7 +101,7 @@ std::string last_words(int code, const std::string& log) {
 StudyJob::StudyJob(study::StudyRun run, RunClaim claim, JobPlace place, std::string version)
     : run_(std::move(run)), claim_(std::move(claim)), place_(std::move(place)), version_(std::move(version)) {
   const bool speed = run_.run.role == study::Role::kSpeed;
-  options_ = speed ? study_bench_options(run_.run) : study_run_options(run_.run, run_.directory);
+  options_ = study_options(run_.run, run_.directory);
   if (!run_.run.values.contains("train.threads")) options_.train.threads = place_.threads;
   train::replace_file(fs::path(run_.directory) / study::kSettingsFile, dump_ini(options_));
   const bool trained = !speed && study::training_done(run_.run, run_.directory);

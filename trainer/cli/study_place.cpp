@@ -6,9 +6,9 @@
 #include <limits>
 #include <map>
 #include <optional>
-#include <system_error>
 
 #include "trainer/cli/cluster_file.h"
+#include "trainer/cli/input_text.h"
 #include "trainer/cli/plan_workload.h"
 #include "trainer/cli/study_claim.h"
 #include "trainer/cli/study_facts.h"
@@ -25,14 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 using study::Role;
 using study::Status;
-
-std::string read_study_file(const fs::path& file) {
-  try {
-    return train::read_file(file);
-  } catch (const std::system_error& error) {
-    throw train::InputError(fmt::format("{}: cannot be read ({})", file.string(), error.code().message()));
-  }
-}
 
 /// A failed tuning run counts as a value that is too high to be the best.
 void note_loss(const study::StudyRun& one, study::Losses& losses) {
@@ -62,7 +54,7 @@ bool may_start(const study::StudyRun& one) {
 }
 
 StudyPlace::StudyPlace(const fs::path& file)
-    : text_(read_study_file(file)),
+    : text_(read_input(file, file.string())),
       spec_(parse_study(text_, file.string())),
       cells_(study::make_cells(spec_, study_facts(spec_))),
       version_(fmt::format("{} (commit {})", program_version(), program_commit())) {
@@ -71,7 +63,7 @@ StudyPlace::StudyPlace(const fs::path& file)
   std::vector<std::string> faults;
   for (const auto& run : study::expand(spec_, cells_, {}, spec_.dir).runs) {
     try {
-      (void)(run.role == Role::kSpeed ? study_bench_options(run) : study_run_options(run, "(none)"));
+      (void)study_options(run, "(none)");
     } catch (const train::InputError& error) {
       for (const auto& fault : error.faults()) faults.push_back(fmt::format("{}: {}", run.title(), fault));
     }

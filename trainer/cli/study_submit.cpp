@@ -36,7 +36,6 @@ struct Submission {
   std::string cluster{};  ///< the site's file
   std::string time{};
   std::vector<Round> rounds{};
-  bool more = false;  ///< runs that wait for these
 };
 
 Submission make_submission(const StudySnapshot& now, const Arguments& arguments) {
@@ -45,14 +44,9 @@ Submission make_submission(const StudySnapshot& now, const Arguments& arguments)
   out.time = checked_time(out.site, arguments.text("--time"));
   const auto only = arguments.list("--only");
   std::map<std::int64_t, Round> by_ranks;
-  out.more = now.undecided > 0;
   for (const auto& one : now.runs) {
     const bool chosen = only.empty() || std::ranges::count(only, one.run.id) > 0;
-    if (one.state.status != Status::kWaiting || !chosen) continue;
-    if (!may_start(one)) {
-      out.more = true;
-      continue;
-    }
+    if (one.state.status != Status::kWaiting || !chosen || !may_start(one)) continue;
     auto& round = by_ranks[one.run.ranks];
     round.ranks = one.run.ranks;
     round.runs.push_back(one);
@@ -132,10 +126,8 @@ std::string submit_round(const StudyPlace& place, const Submission& submission, 
   train::replace_file(script, batch_script(submission.site, job));
   for (const auto& one : round.runs) {
     fs::create_directories(one.directory);
-    const bool speed = one.run.role == study::Role::kSpeed;
-    train::replace_file(
-        fs::path(one.directory) / study::kSettingsFile,
-        dump_ini(speed ? study_bench_options(one.run) : study_run_options(one.run, one.directory)));
+    train::replace_file(fs::path(one.directory) / study::kSettingsFile,
+                        dump_ini(study_options(one.run, one.directory)));
   }
   std::string before;
   std::string all;

@@ -6,25 +6,19 @@
 #include <cmath>
 #include <limits>
 
+#include "trainer/study/fit/polynomial.h"
+
 namespace sluice::study {
 namespace {
 
 /// As its text says it: values that are written alike are one.
 double rounded(double value) { return std::stod(value_text(value)); }
 
-/// Lowest point of the parabola through three (log value, loss); the middle value where it has none.
 double parabola_vertex(const TriedValues& tried, double best) {
   const auto middle = tried.find(best);
   const auto low = std::prev(middle);
   const auto high = std::next(middle);
-  const double xl = std::log(low->first) - std::log(best);
-  const double xh = std::log(high->first) - std::log(best);
-  const double yl = *low->second - *middle->second;
-  const double yh = *high->second - *middle->second;
-  const double bend = (yh / xh - yl / xl) / (xh - xl);
-  if (!std::isfinite(bend) || bend <= 0) return best;
-  const double rise = yl / xl - bend * xl;
-  return best * std::exp(std::clamp(-rise / (2 * bend), xl, xh));
+  return lowest_of_three({low->first, best, high->first}, {*low->second, *middle->second, *high->second});
 }
 
 }  // namespace
@@ -66,21 +60,15 @@ TuningState tuning_state(const TuningRules& rules, const TriedValues& tried) {
 double TuningLaw::at(double params) const { return std::exp(intercept + slope * std::log(params)); }
 
 std::optional<TuningLaw> fit_tuning_law(const std::vector<TunedSize>& sizes) {
-  double x = 0;
-  double y = 0;
+  std::vector<double> params;
+  std::vector<double> values;
   for (const auto& size : sizes) {
-    x += std::log(size.params) / static_cast<double>(sizes.size());
-    y += std::log(size.value) / static_cast<double>(sizes.size());
+    params.push_back(std::log(size.params));
+    values.push_back(std::log(size.value));
   }
-  double xx = 0;
-  double xy = 0;
-  for (const auto& size : sizes) {
-    const double dx = std::log(size.params) - x;
-    xx += dx * dx;
-    xy += dx * (std::log(size.value) - y);
-  }
-  if (sizes.size() < 2 || xx < 1e-12) return std::nullopt;
-  return TuningLaw{.intercept = y - xy / xx * x, .slope = xy / xx};
+  const auto line = polynomial(params, values, 1);
+  if (line.empty()) return std::nullopt;
+  return TuningLaw{.intercept = line[0], .slope = line[1]};
 }
 
 }  // namespace sluice::study

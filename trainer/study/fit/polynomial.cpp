@@ -48,4 +48,12 @@ std::vector<double> polynomial(const std::vector<double>& x, const std::vector<d
   return result;
 }
 
+double lowest_of_three(const std::array<double, 3>& values, const std::array<double, 3>& losses) {
+  const double middle = values[1];
+  const auto c = polynomial({std::log(values[0] / middle), 0.0, std::log(values[2] / middle)},
+                            {losses[0], losses[1], losses[2]}, 2);
+  if (c.empty() || !std::isfinite(c[1]) || !std::isfinite(c[2]) || c[2] <= 0.0) return middle;
+  return middle * std::exp(-c[1] / (2.0 * c[2]));
+}
+
 }  // namespace sluice::study

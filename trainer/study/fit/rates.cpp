@@ -18,17 +18,10 @@ struct Sum {
 };
 
 double optimum_of(const RateSweep& sweep) {
-  if (!sweep.interior) return sweep.lr[sweep.best];
-  std::vector<double> x;
-  std::vector<double> y;
-  for (std::size_t i = sweep.best - 1; i <= sweep.best + 1; ++i) {
-    x.push_back(std::log(sweep.lr[i] / sweep.lr[sweep.best]));
-    y.push_back(sweep.loss[i]);
-  }
-  const auto parabola = polynomial(x, y, 2);
-  // The best of three is between its neighbours' losses, so the parabola bends upwards unless all are equal.
-  return parabola[2] > 0.0 ? sweep.lr[sweep.best] * std::exp(-parabola[1] / (2.0 * parabola[2]))
-                           : sweep.lr[sweep.best];
+  const std::size_t best = sweep.best;
+  if (!sweep.interior) return sweep.lr[best];
+  return lowest_of_three({sweep.lr[best - 1], sweep.lr[best], sweep.lr[best + 1]},
+                         {sweep.loss[best - 1], sweep.loss[best], sweep.loss[best + 1]});
 }
 
 }  // namespace
