@@ -66,25 +66,25 @@ void visit_blocks(const at::Tensor& gate_Btc, const Ring& ring, const Visit& vis
 
 }  // namespace
 
-at::Tensor ring_mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_nn, Mixing mixing,
+at::Tensor ring_mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_tn, Mixing mixing,
                       const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   at::Tensor out = at::zeros_like(gate_Btc);
   visit_blocks(gate_Btc, ring, [&](std::int64_t owner, const at::Tensor& block) {
-    ring.product(owner).add_mixed(out, weight_nn, block);
+    ring.product(owner).add_mixed(out, weight_tn, block);
   });
   return out;
 }
 
-void ring_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+void ring_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
                           Mixing mixing, const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   visit_blocks(gate_Btc, ring, [&](std::int64_t owner, const at::Tensor& block) {
-    ring.product(owner).add_weight_gradient(sum_nn, dmixed_Btc, block);
+    ring.product(owner).add_weight_gradient(sum_tn, dmixed_Btc, block);
   });
 }
 
-at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& weight_nn, Mixing mixing,
+at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& weight_tn, Mixing mixing,
                                const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   at::Tensor sent;
@@ -93,7 +93,7 @@ at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& w
   for (std::int64_t step = ring.ranks(); step-- > 0;) {
     const std::int64_t owner = ring.owner(step);
     at::Tensor sum = rows_like(dmixed_Btc, ring.needed_rows(owner, ring.rank())).zero_();
-    ring.product(owner).add_input_gradient(sum, weight_nn, dmixed_Btc);
+    ring.product(owner).add_input_gradient(sum, weight_tn, dmixed_Btc);
     if (passing) {
       passing->wait();
       sum.narrow(1, 0, received.size(1)).add_(received);  // its tail begins at rank 0

@@ -73,10 +73,10 @@ std::vector<Strip> all_strips(const SequenceRows& rows) {
 
 struct Gradients {
   at::Tensor gate_Btc;
-  at::Tensor weight_nn;
+  at::Tensor weight;  ///< as the weight is given
 };
 
-at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_nn, Mixing mixing,
+at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
                  const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
@@ -84,32 +84,32 @@ at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_nn, Mixing
       const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor whole = to_channels(gate_Btc, exchange);
       const at::Tensor out = at::zeros_like(whole);
-      product.add_mixed(out, weight_nn, whole);
+      product.add_mixed(out, weight, whole);
       return to_positions(out, gate_Btc.size(2), exchange);
     }
     case ExchangeMode::kRowShard: {
       const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
       at::Tensor out = at::zeros_like(gate_Btc);
-      product.add_mixed(out, weight_nn, gathered_rows(gate_Btc, exchange));
+      product.add_mixed(out, weight, gathered_rows(gate_Btc, exchange));
       return out;
     }
     case ExchangeMode::kRing:
-      return ring_mixed(gate_Btc, weight_nn, mixing, exchange);
+      return ring_mixed(gate_Btc, weight, mixing, exchange);
   }
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight_nn,
+Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight,
                        Mixing mixing, const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
-  const at::Tensor dweight = at::zeros_like(weight_nn);
+  const at::Tensor dweight = at::zeros_like(weight);
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
       const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor dwhole = to_channels(dmixed_Btc, exchange);
       product.add_weight_gradient(dweight, dwhole, to_channels(gate_Btc, exchange));
       const at::Tensor dgate = at::zeros_like(dwhole);
-      product.add_input_gradient(dgate, weight_nn, dwhole);
+      product.add_input_gradient(dgate, weight, dwhole);
       return {to_positions(dgate, gate_Btc.size(2), exchange), dweight};
     }
     case ExchangeMode::kRowShard: {
@@ -117,12 +117,12 @@ Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
       const at::Tensor whole = gathered_rows(gate_Btc, exchange);
       product.add_weight_gradient(dweight, dmixed_Btc, whole);
       const at::Tensor dgate = at::zeros_like(whole);
-      product.add_input_gradient(dgate, weight_nn, dmixed_Btc);
+      product.add_input_gradient(dgate, weight, dmixed_Btc);
       return {summed_rows(dgate, exchange), dweight};
     }
     case ExchangeMode::kRing:
       ring_weight_gradient(dweight, dmixed_Btc, gate_Btc, mixing, exchange);
-      return {ring_input_gradient(dmixed_Btc, weight_nn, mixing, exchange), dweight};
+      return {ring_input_gradient(dmixed_Btc, weight, mixing, exchange), dweight};
   }
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
@@ -134,14 +134,14 @@ struct Plan : torch::CustomClassHolder {
   const SequenceExchange& exchange;
 };
 
-/// One head: [B, t, c], W [n, n] -> W v.
+/// One head: [B, t, c], W [n, n] or the rank's rows of it -> W v.
 class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc, const at::Tensor& weight_nn,
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc, const at::Tensor& weight,
                             const c10::intrusive_ptr<Plan>& plan) {
-    context->save_for_backward({gate_Btc, weight_nn});
+    context->save_for_backward({gate_Btc, weight});
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
-    return mixed(gate_Btc.contiguous(), weight_nn, plan->mixing, plan->exchange);
+    return mixed(gate_Btc.contiguous(), weight, plan->mixing, plan->exchange);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -149,15 +149,26 @@ class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> 
     const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
     const Gradients out = gradients_of(gradients[0].contiguous(), saved[0].contiguous(), saved[1],
                                        plan->mixing, plan->exchange);
-    return {out.gate_Btc, out.weight_nn, at::Tensor()};
+    return {out.gate_Btc, out.weight, at::Tensor()};
   }
 };
 
-/// b of the rank's rows, [..., t].
-at::Tensor held_bias(const at::Tensor& bias, const std::vector<Strip>& strips) {
+/// What of b and of W the rank's rows have, from all of it: `dim` runs over rows of outputs.
+at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vector<Strip>& strips) {
   std::vector<at::Tensor> parts;
-  for (const Strip& strip : strips) parts.push_back(bias.narrow(-1, strip.range.begin, strip.range.count()));
-  return at::cat(parts, -1);
+  for (const Strip& strip : strips)
+    parts.push_back(whole.narrow(dim, strip.range.begin, strip.range.count()));
+  return at::cat(parts, dim);
+}
+
+/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
+at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
+  const SequenceRows& rows = exchange.rows();
+  const at::Tensor weight =
+      mix.kind == SpatialKind::kToeplitz ? toeplitz(mix.weight, rows.positions()) : mix.weight;
+  if (exchange.mode() == ExchangeMode::kAllToAll || weight.size(-2) == rows.count(exchange.rank()))
+    return weight;
+  return held_part(weight, -2, rows.strips(exchange.rank()));
 }
 
 }  // namespace
@@ -171,9 +182,8 @@ at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& m
               "all-to-all deals out channels, not those of ", mix.heads, " heads");
   TORCH_CHECK(mix.heads >= 1 && gate_Btc.size(2) % mix.heads == 0, mix.heads, " heads do not divide ",
               gate_Btc.size(2), " channels");
-  const at::Tensor weight =
-      mix.kind == SpatialKind::kToeplitz ? toeplitz(mix.weight, rows.positions()) : mix.weight;
-  const at::Tensor bias = held_bias(mix.bias, rows.strips(exchange.rank()));
+  const at::Tensor weight = multiplied_weight(mix, exchange);
+  const at::Tensor bias = held_part(mix.bias, -1, rows.strips(exchange.rank()));
   const auto plan = c10::make_intrusive<Plan>(mix.mixing, exchange);
   if (mix.heads == 1) return ShardedMixFunction::apply(gate_Btc, weight, plan).add(bias.unsqueeze(1));
   const auto groups = gate_Btc.split(gate_Btc.size(2) / mix.heads, 2);
