@@ -105,6 +105,7 @@ std::unique_ptr<DecodeCache> Gmlp::make_cache() const {
 
 at::Tensor Gmlp::advance(const at::Tensor& tokens_1T, DecodeCache& cache) const {
   TORCH_CHECK(options_.causal, "a model that is not causal cannot decode");
+  check_whole();
   const at::NoGradGuard no_grad;
   GmlpCache& kept = own(cache);
   const std::int64_t end = kept.length() + tokens_1T.size(1);

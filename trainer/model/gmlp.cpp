@@ -85,9 +85,9 @@ void take_parameters(const ModelOptions& options, kernels::GmlpBlock& block, con
 }  // namespace
 
 Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-           Recompute recompute)
-    : options_(options) {
-  check_parameters(parameter_specs(options, vocabulary_size), parameters);
+           Recompute recompute, const std::optional<HeldRows>& held)
+    : options_(options), rows_alone_(held && options.spatial == "free") {
+  check_parameters(held_specs(parameter_specs(options, vocabulary_size), held), parameters);
   std::size_t index = 0;
   const auto next = [&] { return std::move(parameters[index++]); };
   embedding_ = next();
@@ -133,11 +133,18 @@ void Gmlp::shard_sequence(const kernels::SequenceExchange* exchange) {
               "sequences of a model of ", options_.seq_len, " positions");
   TORCH_CHECK(exchange == nullptr || (options_.token_shift == 0 && options_.dropout == 0),
               "token shift and dropout cannot share a sequence among ranks");
+  TORCH_CHECK(exchange != nullptr || !rows_alone_, "a model of some rows of W shares its sequences");
   exchange_ = exchange;
+}
+
+void Gmlp::check_whole() const {
+  TORCH_CHECK(!rows_alone_,
+              "this rank holds the rows of W of its positions alone: it computes sequences with the others");
 }
 
 kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates,
                                      const kernels::SequenceExchange* exchange) const {
+  if (exchange == nullptr) check_whole();
   announce(0);
   const at::Tensor embedded = exchange ? embed_held(tokens_BT, *exchange) : embed(tokens_BT, 0);
   kernels::ResidualStream stream{kernels::dropout(embedded, rates.at(kEmbeddingSite)), {}, {}};

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/residual_norm.h"
+#include "trainer/model/held_parameters.h"
 #include "trainer/model/language_model.h"
 
 namespace sluice::model {
@@ -19,9 +21,10 @@ namespace sluice::model {
 /// call throws c10::Error for more than n positions; prefill and decode also for a model that is not causal.
 class Gmlp final : public LanguageModel {
  public:
-  /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
+  /// As make_model: `parameters` in the order of parameter_specs and the shapes of held_specs; throws
+  /// c10::Error otherwise.
   Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-       Recompute recompute);
+       Recompute recompute, const std::optional<HeldRows>& held = {});
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -55,12 +58,15 @@ class Gmlp final : public LanguageModel {
   /// Final norm and output projection: [..., d] -> [..., V].
   [[nodiscard]] at::Tensor head(const kernels::ResidualStream& stream) const;
 
+  /// Throws where this rank has rows alone of some parameters, and so cannot compute whole sequences.
+  void check_whole() const;
   /// The next call uses parameters up to index `last`.
   void announce(std::int64_t last) const {
     if (before_use_) before_use_(last);
   }
 
   ModelOptions options_;
+  bool rows_alone_;  ///< of W
   std::function<void(std::int64_t last)> before_use_;
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum

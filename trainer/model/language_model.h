@@ -74,10 +74,13 @@ inline constexpr std::int64_t kEmbeddingSite = 0;  ///< of draws for the embeddi
 using kernels::Recompute;
 
 /// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size), float32, float64 or
-/// bfloat16. `recompute`: by loss_sum and logits where they record autograd.
+/// bfloat16. `recompute`: by loss_sum and logits where they record autograd. `exchange`: of shard_sequence();
+/// parameters are then in the shapes of held_specs(), and where that leaves a rank rows alone of some, only
+/// what takes shared sequences can be computed.
 [[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options,
                                                         std::int64_t vocabulary_size,
                                                         std::vector<at::Tensor> parameters,
-                                                        Recompute recompute = Recompute::kNone);
+                                                        Recompute recompute = Recompute::kNone,
+                                                        const kernels::SequenceExchange* exchange = nullptr);
 
 }  // namespace sluice::model

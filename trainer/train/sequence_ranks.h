@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "parallel/bucket_groups.h"
 #include "parallel/mesh.h"
 #include "trainer/kernels/sequence_exchange.h"
 #include "trainer/train/options.h"
@@ -25,6 +26,10 @@ class SequenceRanks {
 
   /// None where parallel.sp is 1.
   [[nodiscard]] const kernels::SequenceExchange* exchange() const { return exchange_.get(); }
+  /// Who exchanges the buckets of a replica on `world`, the same ranks.
+  [[nodiscard]] parallel::BucketGroups groups(parallel::Communicator& world) const {
+    return mesh_ ? parallel::BucketGroups(world, mesh_->data()) : parallel::BucketGroups(world);
+  }
 
  private:
   std::optional<parallel::Mesh> mesh_;
