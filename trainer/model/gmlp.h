@@ -13,6 +13,7 @@
 #include "trainer/kernels/residual_norm.h"
 #include "trainer/model/held_parameters.h"
 #include "trainer/model/language_model.h"
+#include "trainer/model/positions.h"
 
 namespace sluice::model {
 
@@ -30,6 +31,10 @@ class Gmlp final : public LanguageModel {
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
   [[nodiscard]] at::Tensor training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
                                              const at::Tensor& samples_B) const override;
+  [[nodiscard]] at::Tensor shared_loss_sum(const at::Tensor& tokens_Bt, const at::Tensor& targets_Bt,
+                                           const kernels::SequenceExchange& exchange) const override {
+    return loss_with(tokens_Bt, targets_Bt, {}, &exchange);
+  }
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
@@ -39,11 +44,11 @@ class Gmlp final : public LanguageModel {
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
 
  private:
-  /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
-  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
-  /// embed of the positions that this rank holds.
-  [[nodiscard]] at::Tensor embed_held(const at::Tensor& tokens_Bt,
-                                      const kernels::SequenceExchange& exchange) const;
+  /// tokens_BT at these positions -> [B, T, d], the residual stream from here to final_norm.
+  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, const CallPositions& at) const;
+  /// Of a call, whole or shared.
+  [[nodiscard]] CallPositions positions_of(const at::Tensor& tokens_BT,
+                                           const kernels::SequenceExchange* exchange) const;
   /// embed and all blocks; `rates` of dropout, with the samples by which all draws are made. `exchange`: the
   /// tokens are the positions that this rank holds.
   [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates,
@@ -70,6 +75,7 @@ class Gmlp final : public LanguageModel {
   std::function<void(std::int64_t last)> before_use_;
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
+  at::Tensor held_t_;                                    ///< positions that this rank holds then
   std::int64_t parameters_ = 0;                          ///< how many there are
   at::Tensor embedding_;                                 ///< [V, d]
   at::Tensor positions_;  ///< [n, d] sinusoids of the residual stream's type, or undefined

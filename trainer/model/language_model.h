@@ -48,6 +48,15 @@ class LanguageModel {
     return loss_sum(tokens_BT, targets_BT);
   }
 
+  /// loss_sum of sequences that this rank shares with those of `exchange`: it takes the positions that the
+  /// rank holds (SequenceRows::held; of at most n, all of a short sequence), and gives the rank's share.
+  /// Throws c10::Error for what a model cannot share.
+  [[nodiscard]] virtual at::Tensor shared_loss_sum(const at::Tensor& /*tokens_Bt*/,
+                                                   const at::Tensor& /*targets_Bt*/,
+                                                   const kernels::SequenceExchange& /*exchange*/) const {
+    TORCH_CHECK(false, "this family of models cannot share a sequence among ranks");
+  }
+
   /// `before_use(last)` is called each time logits(), loss_sum() and training_loss_sum() are about to use
   /// parameters up to index `last` that they have not used before in that call: parameters may still be on
   /// their way until then.

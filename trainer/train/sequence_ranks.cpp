@@ -72,4 +72,9 @@ SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& 
                                      exchange_mode(options));
 }
 
+std::unique_ptr<kernels::SequenceExchange> SequenceRanks::first(std::int64_t positions) const {
+  if (!mesh_) return nullptr;
+  return make_sequence_exchange(mesh_->sequence(), exchange_->rows().first(positions), exchange_->mode());
+}
+
 }  // namespace sluice::train

@@ -26,6 +26,9 @@ class SequenceRanks {
 
   /// None where parallel.sp is 1.
   [[nodiscard]] const kernels::SequenceExchange* exchange() const { return exchange_.get(); }
+  /// Of the first `positions` alone. None where parallel.sp is 1.
+  [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> first(std::int64_t positions) const;
+  [[nodiscard]] std::int64_t ranks() const { return mesh_ ? mesh_->sequence_ranks() : 1; }
   /// Who exchanges the buckets of a replica on `world`, the same ranks.
   [[nodiscard]] parallel::BucketGroups groups(parallel::Communicator& world) const {
     return mesh_ ? parallel::BucketGroups(world, mesh_->data()) : parallel::BucketGroups(world);

@@ -335,7 +335,8 @@ void Session::evaluate_now() {
   EvaluationPlan plan{.seq_len = options_.model.seq_len,
                       .micro_batch = options_.train.micro_batch,
                       .batches = options_.eval.batches,
-                      .device = device_.device()};
+                      .device = device_.device(),
+                      .sequence = sequence_.get()};
   if (mask_ids_) plan.masking = evaluation_masking(options_.train, *mask_ids_);
   const std::vector<double> shares = shares_of(corpora_);
   std::vector<CorpusValidation> results;
