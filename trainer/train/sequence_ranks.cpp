@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "parallel/nccl_communicator.h"
+
 namespace sluice::train {
 namespace {
 
@@ -63,13 +65,20 @@ kernels::ExchangeMode exchange_mode(const RunOptions& options) {
   return options.model.spatial_heads > 1 ? kRing : kAllToAll;
 }
 
-SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world) {
+SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world, c10::Device device,
+                             Exchanging exchanging) {
   if (options.parallel.sp == 1) return;
-  mesh_.emplace(world, options.parallel.sp);
+  mesh_.emplace(world, options.parallel.sp, [device](parallel::Communicator& all, std::int64_t part) {
+    std::unique_ptr<parallel::Communicator> group = all.split(part);
+    return device.is_cpu() ? std::move(group) : parallel::make_nccl_communicator(std::move(group), device);
+  });
   const std::int64_t positions = options.model.seq_len;
-  const std::int64_t tile = kernels::sequence_tile(positions, options.parallel.sp);
-  exchange_ = make_sequence_exchange(mesh_->sequence(), {positions, options.parallel.sp, tile},
-                                     exchange_mode(options));
+  const kernels::SequenceRows rows(positions, options.parallel.sp,
+                                   kernels::sequence_tile(positions, options.parallel.sp));
+  const kernels::ExchangeMode mode = exchange_mode(options);
+  exchange_ = exchanging == Exchanging::kWithRanks
+                  ? make_sequence_exchange(mesh_->sequence(), rows, mode)
+                  : make_null_exchange(mesh_->sequence().rank(), rows, mode, device);
 }
 
 }  // namespace sluice::train

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -13,15 +16,26 @@ namespace sluice::train {
 [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(
     parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode);
 
+/// One of the same shapes over nobody: what would come from others is a copy of what this rank has, made beside
+/// the computing stream. Values mean nothing, and a step takes the time that it would take if exchanges cost a
+/// copy.
+[[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_null_exchange(std::int64_t rank,
+                                                                            const kernels::SequenceRows& rows,
+                                                                            kernels::ExchangeMode mode,
+                                                                            c10::Device device);
+enum class Exchanging { kWithRanks, kWithNobody };
+
 /// parallel.sp_mode for such a model.
 [[nodiscard]] kernels::ExchangeMode exchange_mode(const RunOptions& options);
 
 /// The ranks of a run that share sequences with this one (parallel.sp).
 class SequenceRanks {
  public:
-  /// Collective; `world` outlives it, and parallel.sp divides its ranks. Throws c10::Error for fewer
-  /// positions than ranks.
-  SequenceRanks(const RunOptions& options, parallel::Communicator& world);
+  /// Collective; `world` outlives it, and parallel.sp divides its ranks. `device`: of the tensors that they
+  /// exchange, in stream order on a GPU, which graphs may capture; such graphs go before it. Throws c10::Error
+  /// for fewer positions than ranks.
+  SequenceRanks(const RunOptions& options, parallel::Communicator& world, c10::Device device = at::kCPU,
+                Exchanging exchanging = Exchanging::kWithRanks);
 
   /// None where parallel.sp is 1.
   [[nodiscard]] const kernels::SequenceExchange* exchange() const { return exchange_.get(); }

@@ -22,7 +22,6 @@
 #include "trainer/train/profile.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/replica.h"
-#include "trainer/train/sequence_ranks.h"
 #include "trainer/train/state_gather.h"
 
 namespace sluice::train {
@@ -35,8 +34,8 @@ double process_cpu_s() {
 }
 
 void check_data(const RunOptions& options, const dataio::SplitLayout& split,
-                const parallel::Communicator& world, c10::Device device) {
-  check_ranks(options, world, device);
+                const parallel::Communicator& world) {
+  check_ranks(options, world);
   const auto fault = window_fault(window_plan(options, split), "the split " + split.name);
   if (fault) throw InputError(*fault);
 }
@@ -110,7 +109,7 @@ double median_step_s(const std::vector<StepTimes>& steps) {
 StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
                               std::int64_t vocabulary_size, const BenchmarkPlan& plan, DeviceGroup& group) {
   parallel::Communicator& world = group.exchange();
-  check_data(options, split, world, group.device());
+  check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
   Placement placement = placement_for(options.train.precision, group.device());
   placement.exchange = &world;
@@ -121,7 +120,7 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
                   parameter_owner(sharding_of(options), placement, world.rank()));
-  const SequenceRanks sequence(options, world);
+  const SequenceRanks sequence(options, world, group.device(), plan.exchanging);
   replica.shard_sequence(sequence.exchange());
   const auto step = make_train_step(replica, step_plan(options, slicing), world);
   initialise_on_ranks(replica, options.model.seed, world);
