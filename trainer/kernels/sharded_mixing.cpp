@@ -163,12 +163,10 @@ at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vecto
 
 /// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
 at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const at::Tensor weight =
-      mix.kind == SpatialKind::kToeplitz ? toeplitz(mix.weight, rows.positions()) : mix.weight;
-  if (exchange.mode() == ExchangeMode::kAllToAll || weight.size(-2) == rows.count(exchange.rank()))
-    return weight;
-  return held_part(weight, -2, rows.strips(exchange.rank()));
+  if (mix.kind == SpatialKind::kFree) return mix.weight;
+  const at::Tensor weight = toeplitz(mix.weight, exchange.rows().positions());
+  if (exchange.mode() == ExchangeMode::kAllToAll) return weight;
+  return held_part(weight, -2, exchange.rows().strips(exchange.rank()));
 }
 
 }  // namespace

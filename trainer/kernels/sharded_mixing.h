@@ -8,10 +8,10 @@
 namespace sluice::kernels {
 
 /// mix_positions over sequences of which this rank holds some positions: the gate's rows [B, t, c] in the
-/// order of SequenceRows::held -> the same rows of W v + b. Each rank passes in all of b and of W; but of a
-/// free W under kRowShard and kRing its rows alone will do, [t, n], of each head. Gradients are its share,
-/// and sum over the ranks to the whole. Backward exchanges again: what came from other ranks is not kept.
-/// Exchanged by a rank that has t of n positions, in elements of one pass forward:
+/// order of SequenceRows::held -> the same rows of W v + b. Each rank passes in all of b, and all of W but
+/// under kRowShard and kRing of a free one: there its own rows, [t, n] for each head. Gradients are its share
+/// of what ranks have alike, and sum over them to the whole. Backward exchanges again: what came from other
+/// ranks is not kept. Exchanged by a rank that has t of n positions, in elements of one pass forward:
 ///   kAllToAll   2 (ranks - 1) / ranks t c, and 3 (ranks - 1) / ranks t c in backward;
 ///   kRowShard   (ranks - 1) t c, twice that in backward;
 ///   kRing       the same, of a causal mixing only blocks that are multiplied.

@@ -81,4 +81,9 @@ SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& 
                   : make_null_exchange(mesh_->sequence().rank(), rows, mode, device);
 }
 
+std::unique_ptr<kernels::SequenceExchange> SequenceRanks::first(std::int64_t positions) const {
+  if (!mesh_) return nullptr;
+  return make_sequence_exchange(mesh_->sequence(), exchange_->rows().first(positions), exchange_->mode());
+}
+
 }  // namespace sluice::train

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "parallel/bucket_groups.h"
 #include "parallel/mesh.h"
 #include "trainer/kernels/sequence_exchange.h"
 #include "trainer/train/options.h"
@@ -16,9 +17,9 @@ namespace sluice::train {
 [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(
     parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode);
 
-/// One of the same shapes over nobody: what would come from others is a copy of what this rank has, made beside
-/// the computing stream. Values mean nothing, and a step takes the time that it would take if exchanges cost a
-/// copy.
+/// One of the same shapes over nobody: what would come from others is a copy of what this rank has, made
+/// beside the computing stream. Values mean nothing, and a step takes the time that it would take if
+/// exchanges cost a copy.
 [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_null_exchange(std::int64_t rank,
                                                                             const kernels::SequenceRows& rows,
                                                                             kernels::ExchangeMode mode,
@@ -32,13 +33,20 @@ enum class Exchanging { kWithRanks, kWithNobody };
 class SequenceRanks {
  public:
   /// Collective; `world` outlives it, and parallel.sp divides its ranks. `device`: of the tensors that they
-  /// exchange, in stream order on a GPU, which graphs may capture; such graphs go before it. Throws c10::Error
-  /// for fewer positions than ranks.
+  /// exchange, in stream order on a GPU, which graphs may capture; such graphs go before it. Throws
+  /// c10::Error for fewer positions than ranks.
   SequenceRanks(const RunOptions& options, parallel::Communicator& world, c10::Device device = at::kCPU,
                 Exchanging exchanging = Exchanging::kWithRanks);
 
   /// None where parallel.sp is 1.
   [[nodiscard]] const kernels::SequenceExchange* exchange() const { return exchange_.get(); }
+  /// Of the first `positions` alone. None where parallel.sp is 1.
+  [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> first(std::int64_t positions) const;
+  [[nodiscard]] std::int64_t ranks() const { return mesh_ ? mesh_->sequence_ranks() : 1; }
+  /// Who exchanges the buckets of a replica on `world`, the same ranks.
+  [[nodiscard]] parallel::BucketGroups groups(parallel::Communicator& world) const {
+    return mesh_ ? parallel::BucketGroups(world, mesh_->data()) : parallel::BucketGroups(world);
+  }
 
  private:
   std::optional<parallel::Mesh> mesh_;

@@ -91,10 +91,10 @@ std::optional<Masking> benchmark_masking(const RunOptions& options, std::int64_t
 void initialise_on_ranks(Replica& replica, std::uint64_t seed, parallel::Communicator& exchange) {
   at::Tensor whole;
   if (exchange.rank() == 0) {
-    whole = whole_buffer(replica.layout(), replica.parameters());
+    whole = whole_buffer(replica.state_layout(), replica.parameters());
     replica.draw(seed, whole);
   }
-  share_buffer(replica.layout(), whole, replica.parameters(), exchange);
+  share_buffer(replica.state_layout(), whole, replica.parameters(), exchange);
   replica.round_parameters();
 }
 
@@ -117,12 +117,11 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       sample_order(options, split), slicing,
       loader_options(options, group.device(), benchmark_masking(options, vocabulary_size)), 0);
+  const SequenceRanks sequence(options, world, group.device(), plan.exchanging);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
-                  parameter_owner(sharding_of(options), placement, world.rank()));
-  const SequenceRanks sequence(options, world, group.device(), plan.exchanging);
-  replica.shard_sequence(sequence.exchange());
-  const auto step = make_train_step(replica, step_plan(options, slicing), world);
+                  parameter_owner(sharding_of(options), placement, world.rank()), sequence.exchange());
+  const auto step = make_train_step(replica, step_plan(options, slicing), sequence.groups(world));
   initialise_on_ranks(replica, options.model.seed, world);
   step->settle();
   const ProductChoice products = choose_products(options, replica, "", world);

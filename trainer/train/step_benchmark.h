@@ -15,8 +15,8 @@
 namespace sluice::train {
 
 struct BenchmarkPlan {
-  std::int64_t warm_up = 3;         ///< steps that are not counted
-  std::int64_t steps = 20;          ///< at least one
+  std::int64_t warm_up = 3;                        ///< steps that are not counted
+  std::int64_t steps = 20;                         ///< at least one
   Exchanging exchanging = Exchanging::kWithRanks;  ///< by ranks that share sequences (parallel.sp)
   std::filesystem::path profile{};  ///< file for a trace of rank 0, of steps after the warm-up; empty: none
 };

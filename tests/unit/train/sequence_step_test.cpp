@@ -1,10 +1,8 @@
-#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
 #include <cmath>
 #include <limits>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,6 +12,7 @@
 #include "tests/unit/train/support.h"
 #include "trainer/train/data_plan.h"
 #include "trainer/train/sequence_ranks.h"
+#include "trainer/train/state_gather.h"
 #include "trainer/train/step.h"
 
 // Ranks that share sequences compute what one rank computes alone.
@@ -34,13 +33,13 @@ struct Rig {
         sequence(options, world),
         slicing(slicing_of(options, world)),
         replica(options.model, corpus.vocabulary_size(), dtype, ReplicaUse::kTraining,
-                {.bucket_elements = 300, .world = world.size()}, recompute_of(options.train)),
+                {.bucket_elements = 300, .world = world.size(), .sequence_ranks = options.parallel.sp},
+                recompute_of(options.train), {}, sequence.exchange()),
         loader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
                                                      dataio::ReaderOptions{}),
                sample_order(options, corpus.split("train")), slicing, {}, 0) {
-    replica.shard_sequence(sequence.exchange());
     replica.initialise(11);
-    step = make_train_step(replica, step_plan(options, slicing), world);
+    step = make_train_step(replica, step_plan(options, slicing), sequence.groups(world));
   }
 
   dataio::Corpus corpus;
@@ -59,9 +58,17 @@ struct Trace {
   at::Tensor parameters;  ///< after the last
 };
 
+/// On rank 0 a logical buffer of what all ranks have, in one bucket.
+at::Tensor gathered(const Replica& replica, const at::Tensor& live, parallel::Communicator& world) {
+  constexpr std::int64_t kChunk = 100;  // rows are cut anywhere
+  const parallel::ArenaLayout& logical = replica.state_layout().logical();
+  const at::Tensor whole = logical.allocate(live.scalar_type(), at::kCPU);
+  gather_buffer(replica.state_layout(), live, whole, world, kChunk);
+  return in_one_bucket(logical, whole);
+}
+
 Trace train_on(std::int64_t ranks, const RunOptions& options, at::ScalarType dtype) {
   Trace trace;
-  at::Tensor of_rank_0;
   parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
     Rig rig(options, world, dtype);
     Trace own;
@@ -70,12 +77,11 @@ Trace train_on(std::int64_t ranks, const RunOptions& options, at::ScalarType dty
       EXPECT_FALSE(result.skipped);
       own.losses.push_back(result.loss);
       own.norms.push_back(result.grad_norm);
-      if (step == 0) own.gradients = in_one_bucket(rig.replica.layout(), rig.replica.gradients());
+      if (step == 0) own.gradients = gathered(rig.replica, rig.replica.gradients(), world);
     }
-    own.parameters = in_one_bucket(rig.replica.layout(), rig.replica.parameters());
+    own.parameters = gathered(rig.replica, rig.replica.parameters(), world);
+    EXPECT_TRUE(replicas_agree(rig.replica, world)) << "rank " << world.rank();
     if (world.rank() == 0) trace = own;
-    world.barrier();
-    EXPECT_TRUE(at::equal(own.parameters, trace.parameters)) << "rank " << world.rank();
   });
   return trace;
 }
