@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/nccl_communicator.h"
+#include "dataio/tokenizer.h"
 #include "tests/support/gpu.h"
 #include "tests/support/gpu_ranks.h"
 #include "tests/support/mpi_world.h"
@@ -56,8 +56,8 @@ Trained train(const RunOptions& options, parallel::Communicator& world) {
     session.run();
   }
   if (world.rank() == 0) {
-    constexpr std::int64_t kBytes = 256;
-    run.parameters = saved_parameters(options, whole_layout(options, kBytes));
+    const std::int64_t kVocabulary = dataio::make_byte_tokenizer(dataio::MaskToken::kNone)->vocabulary_size();
+    run.parameters = saved_parameters(options, whole_layout(options, kVocabulary));
   }
   return run;
 }

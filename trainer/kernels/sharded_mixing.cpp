@@ -21,45 +21,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Channels that each rank has all positions of, the last ranks' padded.
-std::int64_t channels_of_rank(std::int64_t channels, const SequenceRows& rows) {
-  return (channels + rows.ranks() - 1) / rows.ranks();
-}
-
-/// Own positions of all channels -> all positions of own channels.
-at::Tensor to_channels(const at::Tensor& held_Btc, const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const std::int64_t width = channels_of_rank(held_Btc.size(2), rows);
-  const at::Tensor parts = make_parts(held_Btc, width, rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank) {
-    const std::int64_t first = std::min(rank * width, held_Btc.size(2));
-    const std::int64_t count = std::min(width, held_Btc.size(2) - first);
-    parts.select(0, rank)
-        .narrow(1, 0, held_Btc.size(1))
-        .narrow(2, 0, count)
-        .copy_(held_Btc.narrow(2, first, count));
-  }
-  const at::Tensor received = exchange.all_to_all(parts);
-  at::Tensor whole = at::empty({held_Btc.size(0), rows.positions(), width}, held_Btc.options());
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    put_rows(whole, received.select(0, rank), rows.strips(rank));
-  return whole;
-}
-
-/// And back: [B, n, own channels] -> [B, t, c].
-at::Tensor to_positions(const at::Tensor& whole_Bnw, std::int64_t channels,
-                        const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const at::Tensor parts = make_parts(whole_Bnw, whole_Bnw.size(2), rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    take_rows(parts.select(0, rank), whole_Bnw, rows.strips(rank));
-  const at::Tensor received = exchange.all_to_all(parts);
-  return at::cat(received.unbind(0), 2)
-      .narrow(1, 0, rows.count(exchange.rank()))
-      .narrow(2, 0, channels)
-      .contiguous();
-}
-
 std::vector<Strip> whole_strip(const SequenceRows& rows) { return {{{0, rows.positions()}, 0}}; }
 
 /// All rows of W, cut where ranks' chunks end, so that a causal product skips what lies above.
@@ -71,13 +32,44 @@ std::vector<Strip> all_strips(const SequenceRows& rows) {
   return strips;
 }
 
-struct Gradients {
-  at::Tensor gate_Btc;
-  at::Tensor weight;  ///< as the weight is given
+/// What backward needs beside what autograd keeps.
+struct Plan : torch::CustomClassHolder {
+  Plan(Mixing mixing_, const SequenceExchange& exchange_) : mixing(mixing_), exchange(exchange_) {}
+  Mixing mixing;
+  const SequenceExchange& exchange;
 };
 
-at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
-                 const SequenceExchange& exchange) {
+/// One head: [B, t, c], W [n, n] or the rank's rows of it -> W v.
+class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc, const at::Tensor& weight,
+                            const c10::intrusive_ptr<Plan>& plan) {
+    context->save_for_backward({gate_Btc, weight});
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    return mixed_positions(gate_Btc.contiguous(), weight, plan->mixing, plan->exchange);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
+    const MixingGradients out = mixing_gradients(gradients[0].contiguous(), saved[0].contiguous(), saved[1],
+                                                 plan->mixing, plan->exchange);
+    return {out.gate_Btc, out.weight, at::Tensor()};
+  }
+};
+
+/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
+at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
+  if (mix.kind == SpatialKind::kFree) return mix.weight;
+  const at::Tensor weight = toeplitz(mix.weight, exchange.rows().positions());
+  if (exchange.mode() == ExchangeMode::kAllToAll) return weight;
+  return held_part(weight, -2, exchange.rows().strips(exchange.rank()));
+}
+
+}  // namespace
+
+at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
+                           const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
@@ -99,8 +91,8 @@ at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mi
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight,
-                       Mixing mixing, const SequenceExchange& exchange) {
+MixingGradients mixing_gradients(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+                                 const at::Tensor& weight, Mixing mixing, const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
   const at::Tensor dweight = at::zeros_like(weight);
   switch (exchange.mode()) {
@@ -127,49 +119,12 @@ Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-/// What backward needs beside what autograd keeps.
-struct Plan : torch::CustomClassHolder {
-  Plan(Mixing mixing_, const SequenceExchange& exchange_) : mixing(mixing_), exchange(exchange_) {}
-  Mixing mixing;
-  const SequenceExchange& exchange;
-};
-
-/// One head: [B, t, c], W [n, n] or the rank's rows of it -> W v.
-class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc, const at::Tensor& weight,
-                            const c10::intrusive_ptr<Plan>& plan) {
-    context->save_for_backward({gate_Btc, weight});
-    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
-    return mixed(gate_Btc.contiguous(), weight, plan->mixing, plan->exchange);
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
-    const Gradients out = gradients_of(gradients[0].contiguous(), saved[0].contiguous(), saved[1],
-                                       plan->mixing, plan->exchange);
-    return {out.gate_Btc, out.weight, at::Tensor()};
-  }
-};
-
-/// What of b and of W the rank's rows have, from all of it: `dim` runs over rows of outputs.
 at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vector<Strip>& strips) {
   std::vector<at::Tensor> parts;
   for (const Strip& strip : strips)
     parts.push_back(whole.narrow(dim, strip.range.begin, strip.range.count()));
   return at::cat(parts, dim);
 }
-
-/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
-at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
-  if (mix.kind == SpatialKind::kFree) return mix.weight;
-  const at::Tensor weight = toeplitz(mix.weight, exchange.rows().positions());
-  if (exchange.mode() == ExchangeMode::kAllToAll) return weight;
-  return held_part(weight, -2, exchange.rows().strips(exchange.rank()));
-}
-
-}  // namespace
 
 at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& mix,
                                  const SequenceExchange& exchange) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "parallel/bucket_groups.h"
 #include "parallel/mesh.h"
@@ -17,17 +18,14 @@ namespace sluice::train {
 [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(
     parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode);
 
-/// One of the same shapes over nobody: what would come from others is a copy of what this rank has, made
-/// beside the computing stream. Values mean nothing, and a step takes the time that it would take if
-/// exchanges cost a copy.
-[[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_null_exchange(std::int64_t rank,
-                                                                            const kernels::SequenceRows& rows,
-                                                                            kernels::ExchangeMode mode,
-                                                                            c10::Device device);
+/// kWithNobody: the given group is one of make_null_communicator (null_communicator.h).
 enum class Exchanging { kWithRanks, kWithNobody };
 
 /// parallel.sp_mode for such a model.
 [[nodiscard]] kernels::ExchangeMode exchange_mode(const RunOptions& options);
+
+/// "alltoall", "rowshard" or "ring".
+[[nodiscard]] std::string exchange_name(kernels::ExchangeMode mode);
 
 /// The ranks of a run that share sequences with this one (parallel.sp).
 class SequenceRanks {

@@ -13,6 +13,7 @@
 
 #include "dataio/loader.h"
 #include "parallel/gpu_tools.h"
+#include "parallel/null_communicator.h"
 #include "parallel/nvml.h"
 #include "trainer/train/buckets.h"
 #include "trainer/train/data_plan.h"
@@ -117,11 +118,15 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       sample_order(options, split), slicing,
       loader_options(options, group.device(), benchmark_masking(options, vocabulary_size)), 0);
-  const SequenceRanks sequence(options, world, group.device(), plan.exchanging);
+  const auto nobody = plan.exchanging == Exchanging::kWithNobody
+                          ? parallel::make_null_communicator(world, group.device())
+                          : nullptr;
+  parallel::Communicator& others = nobody ? *nobody : world;  // of the steps
+  const SequenceRanks sequence(options, others, group.device(), plan.exchanging);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
                   parameter_owner(sharding_of(options), placement, world.rank()), sequence.exchange());
-  const auto step = make_train_step(replica, step_plan(options, slicing), sequence.groups(world));
+  const auto step = make_train_step(replica, step_plan(options, slicing), sequence.groups(others));
   initialise_on_ranks(replica, options.model.seed, world);
   step->settle();
   const ProductChoice products = choose_products(options, replica, "", world);

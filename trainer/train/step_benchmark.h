@@ -17,7 +17,7 @@ namespace sluice::train {
 struct BenchmarkPlan {
   std::int64_t warm_up = 3;                        ///< steps that are not counted
   std::int64_t steps = 20;                         ///< at least one
-  Exchanging exchanging = Exchanging::kWithRanks;  ///< by ranks that share sequences (parallel.sp)
+  Exchanging exchanging = Exchanging::kWithRanks;  ///< in the steps; set-up is always with the ranks
   std::filesystem::path profile{};  ///< file for a trace of rank 0, of steps after the warm-up; empty: none
 };
 
