@@ -29,13 +29,11 @@ namespace sluice::kernels {
 /// W v of own positions, [B, t, c].
 [[nodiscard]] at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
                                          const SequenceExchange& exchange);
-struct MixingGradients {
-  at::Tensor gate_Btc;
-  at::Tensor weight;  ///< as the weight is given
-};
-[[nodiscard]] MixingGradients mixing_gradients(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
-                                               const at::Tensor& weight, Mixing mixing,
-                                               const SequenceExchange& exchange);
+/// The gate's gradient, [B, t, c]; that of W is added to `sum`, which is as the weight is given, of its type
+/// or wider.
+[[nodiscard]] at::Tensor mixing_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+                                         const at::Tensor& weight, const at::Tensor& sum, Mixing mixing,
+                                         const SequenceExchange& exchange);
 /// What of b or W the rows of `strips` have, from all of it: `dim` runs over rows of outputs.
 [[nodiscard]] at::Tensor held_part(const at::Tensor& whole, std::int64_t dim,
                                    const std::vector<Strip>& strips);

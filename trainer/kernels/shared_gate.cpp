@@ -35,11 +35,10 @@ class PlainGate final : public SharedGate {
   [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& /*diagonal*/,
                                 const std::function<void()>& weight_done) override {
-    const MixingGradients of =
-        mixing_gradients(dmixed_Bth, o_.gate_Bth, o_.weight_tn, o_.mixing, o_.exchange);
-    sum.add_(of.weight);
+    const at::Tensor dgate =
+        mixing_gradient(dmixed_Bth, o_.gate_Bth, o_.weight_tn, sum, o_.mixing, o_.exchange);
     weight_done();
-    return of.gate_Btc;
+    return dgate;
   }
 
  private:
