@@ -155,7 +155,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   if (world.rank() == 0)
     for (const std::string& line : staged.told) fmt::print(stderr, "sluice: {}\n", line);
   const train::RunOptions sharing = sharing_of(arguments, checkpoint.model, world);
-  train::SequenceRanks sequence(sharing, group.exchange());
+  train::SequenceRanks sequence(sharing, group.exchange(), group.device());
   std::unique_ptr<train::Replica> replica;
   std::unique_ptr<dataio::SplitReader> reader;
   std::optional<train::Masking> masking;

@@ -1,6 +1,7 @@
 #include "trainer/kernels/strip_products.h"
 
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/tril.h>
 
 #include <algorithm>
@@ -64,7 +65,7 @@ void StripProduct::add_weight_gradient(const at::Tensor& sum_tn, const at::Tenso
                                        const at::Tensor& gate) const {
   for_each_block(*this, [&](const Block& block) {
     const at::Tensor of_each = at::bmm(rows_of(dmixed, block.out), rows_of(gate, block.in).transpose(1, 2));
-    block.of(sum_tn).add_(block.mask(of_each.sum(0)));
+    block.of(sum_tn).add_(block.mask(at::sum(of_each, {0}, /*keepdim=*/false, sum_tn.scalar_type())));
   });
 }
 

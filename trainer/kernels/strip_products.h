@@ -22,7 +22,7 @@ struct StripProduct {
   void add_mixed(const at::Tensor& sum, const at::Tensor& weight_tn, const at::Tensor& gate) const;
   /// sum [B, inputs, c] += W^T dy.
   void add_input_gradient(const at::Tensor& sum, const at::Tensor& weight_tn, const at::Tensor& dmixed) const;
-  /// sum [t, n] += dy v^T over the batch, rows `outputs` and columns `inputs`.
+  /// sum [t, n] += dy v^T over the batch, rows `outputs` and columns `inputs`; of the others' type or wider.
   void add_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed, const at::Tensor& gate) const;
   /// Pairs of a row and a column that are multiplied, whole blocks on the diagonal included.
   [[nodiscard]] std::int64_t multiplied() const;

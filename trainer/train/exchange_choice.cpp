@@ -10,11 +10,15 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "parallel/device.h"
+#include "parallel/nccl_communicator.h"
 #include "trainer/model/parameters.h"
+#include "trainer/train/sequence_ranks.h"
 
 namespace sluice::train {
 namespace {
@@ -90,17 +94,41 @@ double time_pass(c10::Device device) {
   return 3 * static_cast<double>(sum.nbytes()) / seconds;
 }
 
+/// Of the ranks of a row, on all ranks those of rank 0.
+ExchangeRates measure_exchange(const ExchangeShape& shape, parallel::Communicator& row,
+                               parallel::Communicator& world, c10::Device device) {
+  static_assert(std::is_trivially_copyable_v<ExchangeRates>);
+  const at::NoGradGuard no_grad;
+  const std::int64_t ranks = row.size();
+  const std::int64_t width = (shape.channels + ranks - 1) / ranks;
+  ExchangeRates rates;
+  rates.all_to_all = time_link(row, device, [&](const at::Tensor& send, const at::Tensor& receive) {
+    row.all_to_all_async(send, receive).wait();
+  });
+  rates.all_gather = time_link(
+      row, device, [&](const at::Tensor& send, const at::Tensor&) { row.all_gather_async(send).wait(); });
+  rates.reduce_scatter = time_link(
+      row, device, [&](const at::Tensor& send, const at::Tensor&) { row.reduce_scatter_async(send).wait(); });
+  rates.pass = time_link(row, device, [&](const at::Tensor& send, const at::Tensor& receive) {
+    row.exchange_async(send, (row.rank() + ranks - 1) % ranks, receive, (row.rank() + 1) % ranks).wait();
+  });
+  rates.all_reduce = time_link(row, device, [&](const at::Tensor& send, const at::Tensor&) {
+    row.all_reduce_async(send, parallel::ReduceOp::kSum).wait();
+  });
+  world.barrier();
+  rates.flops_per_s = time_product(shape, shape.channels, device);
+  rates.narrow_flops_per_s = time_product(shape, width, device);
+  rates.pass_bytes_per_s = time_pass(device);
+  rates.overlap = device.is_cuda() ? 1 : 0;  // MPI moves messages while somebody waits for them
+  const std::string bytes =
+      world.broadcast(std::string(reinterpret_cast<const char*>(&rates), sizeof rates), 0);
+  std::memcpy(&rates, bytes.data(), sizeof rates);
+  return rates;
+}
+
 }  // namespace
 
-ExchangeMode assumed_mode(const RunOptions& options) {
-  if (options.model.kind == "transformer")
-    return options.model.heads % options.parallel.sp == 0 ? ExchangeMode::kAllToAll : ExchangeMode::kRowShard;
-  return options.model.spatial_heads > 1 ? ExchangeMode::kRing : ExchangeMode::kAllToAll;
-}
-
-bool measures_exchange(const RunOptions& options) {
-  return options.parallel.sp > 1 && options.parallel.sp_mode == "auto" && options.model.kind == "gmlp";
-}
+std::string exchange_choice_name(std::int64_t sp) { return "exchange_of_sp" + std::to_string(sp); }
 
 ExchangeShape exchange_shape(const RunOptions& options, std::int64_t ranks) {
   const model::ModelOptions& o = options.model;
@@ -120,35 +148,27 @@ ExchangeShape exchange_shape(const RunOptions& options, std::int64_t ranks) {
           .micro_batches = (of_row + options.train.micro_batch - 1) / options.train.micro_batch};
 }
 
-ExchangeRates measure_exchange(const ExchangeShape& shape, parallel::Communicator& row,
-                               parallel::Communicator& world, c10::Device device) {
-  static_assert(std::is_trivially_copyable_v<ExchangeRates>);
-  const at::NoGradGuard no_grad;
-  const std::int64_t ranks = row.size();
-  const std::int64_t width = (shape.channels + ranks - 1) / ranks;
-  ExchangeRates rates;
-  rates.all_to_all = time_link(row, device, [&](const at::Tensor& send, const at::Tensor& receive) {
-    row.all_to_all_async(send, receive).wait();
-  });
-  rates.all_gather = time_link(
-      row, device, [&](const at::Tensor& send, const at::Tensor&) { row.all_gather_async(send).wait(); });
-  rates.reduce_scatter = time_link(
-      row, device, [&](const at::Tensor& send, const at::Tensor&) { row.reduce_scatter_async(send).wait(); });
-  rates.pass = time_link(row, device, [&](const at::Tensor& send, const at::Tensor& receive) {
-    row.exchange_async(send, (row.rank() + ranks - 1) % ranks, receive, (row.rank() + 1) % ranks).wait();
-  });
-  rates.all_reduce = time_link(world, device, [&](const at::Tensor& send, const at::Tensor&) {
-    world.all_reduce_async(send, parallel::ReduceOp::kSum).wait();
-  });
-  world.barrier();
-  rates.flops_per_s = time_product(shape, shape.channels, device);
-  rates.narrow_flops_per_s = time_product(shape, width, device);
-  rates.pass_bytes_per_s = time_pass(device);
-  rates.overlap = device.is_cuda() ? 1 : 0;  // MPI moves messages while somebody waits for them
-  const std::string bytes =
-      world.broadcast(std::string(reinterpret_cast<const char*>(&rates), sizeof rates), 0);
-  std::memcpy(&rates, bytes.data(), sizeof rates);
-  return rates;
+std::vector<ExchangePrediction> measure_predictions(const RunOptions& options, DeviceGroup& group) {
+  const std::int64_t sp = options.parallel.sp;
+  if (sp == 1 || options.model.kind != "gmlp") return {};
+  parallel::Communicator& world = group.exchange();
+  std::unique_ptr<parallel::Communicator> row = world.split(world.rank() / sp);
+  if (group.device().is_cuda()) row = parallel::make_nccl_communicator(std::move(row), group.device());
+  const ExchangeShape shape = exchange_shape(options, world.size());
+  return predict_exchanges(shape, measure_exchange(shape, *row, world, group.device()));
+}
+
+ExchangeChoice choose_exchange(RunOptions options, std::optional<ExchangeMode> kept, DeviceGroup& group) {
+  ExchangeChoice choice{.options = std::move(options), .predictions = {}};
+  std::string& mode = choice.options.parallel.sp_mode;
+  if (choice.options.parallel.sp == 1 || mode != "auto") return choice;
+  if (kept) {
+    mode = exchange_name(*kept);
+    return choice;
+  }
+  choice.predictions = measure_predictions(choice.options, group);
+  if (!choice.predictions.empty()) mode = exchange_name(cheapest(choice.predictions).mode);
+  return choice;
 }
 
 }  // namespace sluice::train

@@ -3,26 +3,36 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "trainer/train/device_group.h"
 #include "trainer/train/exchange_cost.h"
 #include "trainer/train/options.h"
 
 namespace sluice::train {
 
-/// What parallel.sp_mode = auto is for such a model without measurement.
-[[nodiscard]] kernels::ExchangeMode assumed_mode(const RunOptions& options);
-
-/// Whether modes differ in time alone, so that measuring decides: of a gMLP they do.
-[[nodiscard]] bool measures_exchange(const RunOptions& options);
+/// The choice's name in a checkpoint, of so many ranks that share sequences: an ExchangeMode.
+[[nodiscard]] std::string exchange_choice_name(std::int64_t sp);
 
 /// The product over positions of one layer of such a run on `ranks` ranks. parallel.sp is above 1.
 [[nodiscard]] ExchangeShape exchange_shape(const RunOptions& options, std::int64_t ranks);
 
-/// Of the ranks that share sequences with this one (`row`, on `device`) and of all (`world`, which sums
-/// gradients): measured (in about a second), and rank 0's on all. Collective over `world`.
-[[nodiscard]] ExchangeRates measure_exchange(const ExchangeShape& shape, parallel::Communicator& row,
-                                             parallel::Communicator& world, c10::Device device);
+/// Predictions for a run's layer from rates that are measured now (in about a second): rank 0's on all ranks.
+/// Empty where modes are no question of time: without shared sequences, and for other models than a gMLP.
+/// Collective.
+[[nodiscard]] std::vector<ExchangePrediction> measure_predictions(const RunOptions& options,
+                                                                  DeviceGroup& group);
+
+struct ExchangeChoice {
+  RunOptions options;  ///< parallel.sp_mode is no longer auto where that was measured or kept
+  std::vector<ExchangePrediction> predictions;  ///< empty where nothing was measured
+};
+/// What parallel.sp_mode = auto is: `kept`, what an earlier session of the run took, or the mode that
+/// measure_predictions() has cheapest. Other settings stay as they are. Collective.
+[[nodiscard]] ExchangeChoice choose_exchange(RunOptions options, std::optional<kernels::ExchangeMode> kept,
+                                             DeviceGroup& group);
 
 }  // namespace sluice::train

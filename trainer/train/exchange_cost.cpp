@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "trainer/kernels/strip_products.h"
+#include "trainer/train/sequence_ranks.h"
 
 namespace sluice::train {
 namespace {
@@ -135,29 +136,11 @@ const ExchangePrediction& cheapest(const std::vector<ExchangePrediction>& predic
   return *std::ranges::min_element(predictions, {}, &ExchangePrediction::total_s);
 }
 
-std::string mode_name(ExchangeMode mode) {
-  switch (mode) {
-    case ExchangeMode::kAllToAll:
-      return "alltoall";
-    case ExchangeMode::kRowShard:
-      return "rowshard";
-    case ExchangeMode::kRing:
-      return "ring";
-  }
-  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(mode));
-}
-
-ExchangeMode mode_named(const std::string& name) {
-  for (const ExchangeMode mode : {ExchangeMode::kAllToAll, ExchangeMode::kRowShard, ExchangeMode::kRing})
-    if (mode_name(mode) == name) return mode;
-  TORCH_CHECK(false, "parallel.sp_mode is ", name, ", allowed are auto, alltoall, rowshard and ring");
-}
-
 std::string prediction_text(const std::vector<ExchangePrediction>& predictions) {
   std::string text;
   for (const ExchangePrediction& one : predictions)
     text += fmt::format("{}{} {:.3g} ms (exchange {:.3g}, products {:.3g}, gradient {:.3g}, update {:.3g})",
-                        text.empty() ? "" : ", ", mode_name(one.mode), 1e3 * one.total_s(),
+                        text.empty() ? "" : ", ", exchange_name(one.mode), 1e3 * one.total_s(),
                         1e3 * one.exchange_s, 1e3 * one.product_s, 1e3 * one.gradient_s, 1e3 * one.update_s);
   return text;
 }

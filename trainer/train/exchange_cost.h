@@ -63,11 +63,6 @@ struct ExchangePrediction {
 /// The one of the least total.
 [[nodiscard]] const ExchangePrediction& cheapest(const std::vector<ExchangePrediction>& predictions);
 
-/// "alltoall", as parallel.sp_mode has it.
-[[nodiscard]] std::string mode_name(kernels::ExchangeMode mode);
-/// Throws c10::Error for another one.
-[[nodiscard]] kernels::ExchangeMode mode_named(const std::string& name);
-
 /// "alltoall 1.20 ms (exchange 0.50, products 0.60, gradient 0.10, update 0.00), ring ...", of one layer.
 [[nodiscard]] std::string prediction_text(const std::vector<ExchangePrediction>& predictions);
 
