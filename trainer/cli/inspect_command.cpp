@@ -230,6 +230,21 @@ Json window_summary(const fs::path& path, const Arguments& arguments) {
           {"text", window.text}};
 }
 
+/// {memory, ways: [{sp, sp_mode, largest, memory_by_n: [{n, bytes}]}]}
+Json fit_json(const FitTable& table) {
+  Json out = {{"memory", table.memory}, {"ways", Json::array()}};
+  for (std::size_t way = 0; way < table.ways.size(); ++way) {
+    Json rows = Json::array();
+    for (const FitTable::Row& row : table.rows)
+      if (row.bytes[way]) rows.push_back({{"n", row.positions}, {"bytes", *row.bytes[way]}});
+    out["ways"].push_back({{"sp", table.ways[way].sp},
+                           {"sp_mode", table.ways[way].mode},
+                           {"largest", table.largest[way]},
+                           {"memory_by_n", rows}});
+  }
+  return out;
+}
+
 int inspect_model(const Arguments& arguments) {
   if (!arguments.positional().empty())
     throw train::InputError("--model: takes the place of PATH, give one of them");

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "trainer/cli/inspect_model.h"
@@ -73,21 +72,6 @@ FitTable fit_table(const train::RunOptions& options, std::int64_t vocabulary_siz
   for (const FitWay& way : table.ways)
     table.largest.push_back(largest_that_fits(options, vocabulary_size, rows, way, memory));
   return table;
-}
-
-nlohmann::ordered_json fit_json(const FitTable& table) {
-  using Json = nlohmann::ordered_json;
-  Json out = {{"memory", table.memory}, {"ways", Json::array()}};
-  for (std::size_t way = 0; way < table.ways.size(); ++way) {
-    Json rows = Json::array();
-    for (const FitTable::Row& row : table.rows)
-      if (row.bytes[way]) rows.push_back({{"n", row.positions}, {"bytes", *row.bytes[way]}});
-    out["ways"].push_back({{"sp", table.ways[way].sp},
-                           {"sp_mode", table.ways[way].mode},
-                           {"largest", table.largest[way]},
-                           {"memory_by_n", rows}});
-  }
-  return out;
 }
 
 std::string fit_text(const FitTable& table) {

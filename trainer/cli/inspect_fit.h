@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,8 +38,6 @@ inline constexpr std::int64_t kMostPositions = std::int64_t{1} << 20;
 [[nodiscard]] FitTable fit_table(const train::RunOptions& options, std::int64_t vocabulary_size,
                                  std::int64_t rows, std::int64_t memory);
 
-/// {memory, ways: [{sp, sp_mode, largest, memory_by_n: [{n, bytes}]}]}
-[[nodiscard]] nlohmann::ordered_json fit_json(const FitTable& table);
 /// A line for each n; what does not fit in brackets.
 [[nodiscard]] std::string fit_text(const FitTable& table);
 

@@ -243,7 +243,6 @@ TEST_F(InspectModel, SaysWhichSequencesFitByHowManyRanksShareThem) {
   EXPECT_GT(table.largest[2], table.largest[1]) << "rows of W alone";
   EXPECT_GT(table.largest[1], table.largest[0]) << "activations of some positions alone";
   EXPECT_THAT(fit_text(table), HasSubstr("sp 8 ring"));
-  EXPECT_EQ(fit_json(table)["ways"][2]["largest"], table.largest[2]);
   options.model.kind = "transformer";
   EXPECT_EQ(fit_table(options, 300, 1, kMemory).ways.back().mode, "rowshard");
 }
@@ -258,6 +257,11 @@ TEST_F(InspectModel, RefusesRanksThatCannotShare) {
   };
   EXPECT_THAT(faults({"--sp=2", "--ranks=3"}),
               ElementsAre(HasSubstr("parallel.sp = 2: must divide the ranks")));
+  const auto fit =
+      nlohmann::json::parse(call({"inspect", "--model", file(), "--memory=1", "--json"}).out)["fit"];
+  EXPECT_EQ(fit["memory"], std::int64_t{1} << 30);
+  EXPECT_EQ(fit["ways"][2]["sp_mode"], "ring");
+  EXPECT_EQ(fit["ways"][2]["memory_by_n"][0]["n"], 512);
   EXPECT_THAT(faults({"--memory=none"}), ElementsAre(HasSubstr("--memory")));
   EXPECT_EQ(
       nlohmann::json::parse(call({"inspect", "--model", file(), "--sp=2", "--json"}).out)["rank"]["ranks"],
