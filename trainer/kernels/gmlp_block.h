@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "trainer/kernels/dropout.h"
+#include "trainer/kernels/gelu.h"
 #include "trainer/kernels/mixing.h"
 #include "trainer/kernels/recompute.h"
 #include "trainer/kernels/sequence_exchange.h"
@@ -28,10 +29,6 @@ enum class GateKind {
   kLinear,          ///< g(z)
 };
 enum class GateActivation { kNone, kTanh, kSigmoid, kGelu, kRelu };
-enum class GeluForm {
-  kExact,  ///< by the error function
-  kTanh,   ///< its approximation by tanh
-};
 
 /// How a block differs from the paper's own.
 struct GmlpVariant {

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -23,6 +24,13 @@ cublasLtMatmulAlgo_t as_library(const ProductAlgorithm& algorithm) {
   cublasLtMatmulAlgo_t result{};
   std::memcpy(&result, algorithm.data(), sizeof result);
   return result;
+}
+
+cudaDataType_t type_of_a(ProductOperands operands) {
+  return operands == ProductOperands::kBf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
+}
+cudaDataType_t type_of_b(ProductOperands operands) {
+  return operands == ProductOperands::kE5m2 ? CUDA_R_8F_E5M2 : type_of_a(operands);
 }
 
 struct Places {
@@ -77,8 +85,12 @@ LtProduct::LtProduct(const ProductProblem& problem) : problem_(problem) {
                                    static_cast<std::uint64_t>(columns), stride));
   };
   const auto [m, n, k] = std::array{problem.m, problem.n, problem.k};
-  layout(a_, CUDA_R_16BF, a_transposed ? k : m, a_transposed ? m : k, problem.a_stride);
-  layout(b_, CUDA_R_16BF, b_transposed ? n : k, b_transposed ? k : n, problem.b_stride);
+  if (problem.operands != ProductOperands::kBf16)
+    set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(problem.operands == ProductOperands::kE4m3
+                                                                      ? 1
+                                                                      : std::getenv("FAST") != nullptr));
+  layout(a_, type_of_a(problem.operands), a_transposed ? k : m, a_transposed ? m : k, problem.a_stride);
+  layout(b_, type_of_b(problem.operands), b_transposed ? n : k, b_transposed ? k : n, problem.b_stride);
   layout(d_, problem.result == ProductResult::kBf16 ? CUDA_R_16BF : CUDA_R_32F, m, n, problem.d_stride);
 }
 

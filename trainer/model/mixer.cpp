@@ -66,7 +66,7 @@ at::Tensor Mixer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dr
     x_BTd = kernels::mixer_block(x_BTd, blocks_[layer], dropout);
   }
   announce(parameters_ - 1);
-  return kernels::normalise(x_BTd, final_norm_).y_Td;
+  return kernels::normalise({x_BTd, {}, {}}, final_norm_).y_Td;
 }
 
 at::Tensor Mixer::logits(const at::Tensor& tokens_BT) const {

@@ -8,6 +8,7 @@
 
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
+#include "trainer/kernels/fused_transformer.h"
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/sharded_attention.h"
 #include "trainer/model/parameter_list.h"
@@ -97,32 +98,36 @@ void Transformer::shard_sequence(const kernels::SequenceExchange* exchange) {
   held_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
 }
 
-at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
-                               const kernels::SequenceExchange* exchange) const {
+kernels::ResidualStream Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                                            const kernels::SequenceExchange* exchange) const {
   announce(learned_positions_.defined() ? 1 : 0);
-  at::Tensor x_BTd =
-      kernels::dropout(exchange ? embed_held(tokens_BT) : embed(tokens_BT, 0), dropout.at(kEmbeddingSite));
+  const at::Tensor embedded = exchange ? embed_held(tokens_BT) : embed(tokens_BT, 0);
+  kernels::ResidualStream stream{kernels::dropout(embedded, dropout.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     announce(last_of_block_[layer]);
     kernels::TransformerBlock block = blocks_[layer];
     block.exchange = exchange;
     if (exchange && block.rotary.cos.defined())
       block.rotary = {block.rotary.cos.index_select(0, held_), block.rotary.sin.index_select(0, held_)};
-    x_BTd = kernels::transformer_block(x_BTd, block, dropout);
+    if (!dropout.active() && kernels::has_fused_transformer(stream.x_BTd, block)) {
+      stream = kernels::fused_transformer(stream, block);
+    } else {
+      stream.x_BTd = kernels::transformer_block(stream.x_BTd, block, dropout);
+    }
   }
   announce(parameters_ - 1);
-  return x_BTd;
+  return stream;
 }
 
-at::Tensor Transformer::final_norm(const at::Tensor& x_BTd) const {
-  return kernels::normalise(x_BTd, final_norm_).y_Td;
+at::Tensor Transformer::final_norm(const kernels::ResidualStream& stream) const {
+  return kernels::normalise(stream, final_norm_).y_Td;
 }
 
-at::Tensor Transformer::head(const at::Tensor& x_BTd) const {
-  const at::Tensor normed = final_norm(x_BTd);
+at::Tensor Transformer::head(const kernels::ResidualStream& stream) const {
+  const at::Tensor normed = final_norm(stream);
   const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
                                                     : at::mm(normed, head_weight_.t());
-  std::vector<std::int64_t> shape = x_BTd.sizes().vec();
+  std::vector<std::int64_t> shape = stream.x_BTd.sizes().vec();
   shape.back() = head_weight_.size(0);
   return logits_TV.view(shape);
 }

@@ -41,15 +41,15 @@ class Transformer final : public LanguageModel {
   /// embed of the positions that this rank holds.
   [[nodiscard]] at::Tensor embed_held(const at::Tensor& tokens_Bt) const;
   /// embed and all blocks, of whole sequences or of what this rank holds of them.
-  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
-                                  const kernels::SequenceExchange* exchange = nullptr) const;
+  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                                               const kernels::SequenceExchange* exchange = nullptr) const;
   [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
                                      const kernels::Dropout& dropout,
                                      const kernels::SequenceExchange* exchange = nullptr) const;
   /// [..., d] -> [T, d], leading dimensions flattened.
-  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor final_norm(const kernels::ResidualStream& stream) const;
   /// Final norm and output projection: [..., d] -> [..., V].
-  [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor head(const kernels::ResidualStream& stream) const;
 
   /// The next call uses parameters up to index `last`.
   void announce(std::int64_t last) const {
