@@ -3,6 +3,7 @@
 #include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -105,7 +106,9 @@ class Chain {
   Norm norm() {
     return {.weight = leaf({sizes_.width}, 1, 0.1), .bias = leaf({sizes_.width}, 0, 0.1), .eps = 1e-5};
   }
-  Linear linear(std::int64_t out, std::int64_t in) { return {leaf({out, in}, 0, 0.1), leaf({out}, 0, 0.1)}; }
+  Linear linear(std::int64_t out, std::int64_t in) {
+    return {leaf({out, in}, 0, 1 / std::sqrt(static_cast<double>(in))), leaf({out}, 0, 0.1)};
+  }
 
   Case sizes_;
   at::ScalarType dtype_;

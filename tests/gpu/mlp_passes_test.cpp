@@ -25,7 +25,7 @@ using tests::relative_error;
 using tests::same_bits;
 
 /// Rows that fill no block, enough rows that every block goes round its loop, every size of a block.
-const std::vector<std::vector<std::int64_t>> kShapes = {{1, 24},     {37, 72},     {515, 768}, {37, 1544},
+const std::vector<std::vector<std::int64_t>> kShapes = {{1, 24},     {37, 72},     {515, 768}, {37, 1560},
                                                         {515, 3072}, {9001, 2304}, {37, 4104}, {137, 8184}};
 
 at::Tensor exact(const at::Tensor& value) { return value.detach().cpu().to(at::kDouble).contiguous(); }

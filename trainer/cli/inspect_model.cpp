@@ -35,7 +35,8 @@ bool is_spatial(const ModelPart& part) {
 /// train.device; auto is the one that has the precision.
 at::Device device_of(const train::TrainOptions& options) {
   if (options.device == "cpu") return at::kCPU;
-  const bool needs_gpu = options.precision == "bf16" || options.precision == "tf32";
+  const bool needs_gpu =
+      options.precision == "bf16" || options.precision == "tf32" || options.precision == "fp8";
   return options.device == "cuda" || needs_gpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
 }
 
@@ -74,7 +75,8 @@ RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabula
   constexpr std::int64_t kBucketElements =
       1'000'000;  // as CPU ranks have; others pad by a little less or more
   const at::Device device = device_of(options.train);
-  const train::Placement placement = train::placement_for(options.train.precision, device);
+  train::Placement placement = train::placement_for(options.train.precision, device);
+  if (options.train.residual_dtype == "bf16") placement.residual = at::kBFloat16;
   return {
       .device = device.is_cpu() ? "cpu" : "cuda",
       .predicted_positions = train::sample_form(options).targets,
@@ -118,7 +120,7 @@ train::RunOptions model_settings(const Arguments& arguments) {
   set("--batch", "train.micro_batch", [&] { return arguments.integer("--batch", 1, 10'000'000); });
   set("--device", "train.device", [&] { return arguments.choice("--device", {"cpu", "cuda"}); });
   set("--precision", "train.precision", [&] {
-    return arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
+    return arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp8", "fp64"});
   });
   set("--recompute", "train.recompute", [&] {
     return arguments.choice("--recompute", {"none", "gate", "block"});

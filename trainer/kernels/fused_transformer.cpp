@@ -218,8 +218,7 @@ bool has_fused_transformer(const at::Tensor& x_BTd, const TransformerBlock& bloc
   for (const at::Tensor& one : parameters)
     if (!one.defined()) return false;
   const std::int64_t width = x_BTd.size(2);
-  return x_BTd.scalar_type() == residual_type(at::kBFloat16) &&
-         has_fused_passes(x_BTd, at::kBFloat16, {width, 3 * width, block.expand.weight.size(0)}) &&
+  return has_fused_passes(x_BTd, at::kBFloat16, {width, 3 * width, block.expand.weight.size(0)}) &&
          has_flash_attention(block.qkv.weight, width / block.heads) && gradients_add_up(parameters);
 }
 

@@ -49,7 +49,10 @@ struct RunBuffers {
   }
   [[nodiscard]] std::size_t bytes() const { return a.nbytes() + b.nbytes() + d.nbytes(); }
   [[nodiscard]] LtOperands operands() const {
-    return {a.const_data_ptr(), b.const_data_ptr(), bias.const_data_ptr(), d.mutable_data_ptr()};
+    return {.a = a.const_data_ptr(),
+            .b = b.const_data_ptr(),
+            .bias = bias.const_data_ptr(),
+            .d = d.mutable_data_ptr()};
   }
 };
 

@@ -45,11 +45,12 @@ kernels::GmlpVariant variant_of(const ModelOptions& options) {
 }
 
 /// A block without its parameters.
-kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, Recompute recompute) {
+kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, const Computing& computing) {
   kernels::GmlpBlock block;
   block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
   block.norm_eps = options.norm_eps;
-  block.recompute = recompute;
+  block.recompute = computing.recompute;
+  block.products = computing.products;
   block.variant = variant_of(options);
   block.skip_rate =
       options.stochastic_depth * static_cast<double>(layer + 1) / static_cast<double>(options.layers);
@@ -85,14 +86,15 @@ void take_parameters(const ModelOptions& options, kernels::GmlpBlock& block, con
 }  // namespace
 
 Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-           Recompute recompute)
+           const Computing& computing)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
   std::size_t index = 0;
   const auto next = [&] { return std::move(parameters[index++]); };
   embedding_ = next();
+  residual_type_ = kernels::residual_type(embedding_.scalar_type(), computing.residual);
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
-    kernels::GmlpBlock block = block_of(options, layer, recompute);
+    kernels::GmlpBlock block = block_of(options, layer, computing);
     take_parameters(options, block, next);
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(static_cast<std::int64_t>(index) - 1);
@@ -105,9 +107,8 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   TORCH_CHECK(options.positions == "none" || options.positions == "sinusoidal", "model.positions is ",
               options.positions, ", allowed are none and sinusoidal");
   if (options.positions == "sinusoidal") {
-    const at::ScalarType type = kernels::residual_type(embedding_.scalar_type());
-    positions_ =
-        sinusoids(options.seq_len, options.d_model, at::TensorOptions(embedding_.device()).dtype(type));
+    positions_ = sinusoids(options.seq_len, options.d_model,
+                           at::TensorOptions(embedding_.device()).dtype(residual_type_));
   }
 }
 
@@ -115,14 +116,14 @@ at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
   const std::int64_t count = tokens_BT.size(1);
   TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
               " asked of a model of ", options_.seq_len);
-  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (positions_.defined()) x_BTd = x_BTd.add(positions_.narrow(0, first, count));
   return x_BTd;
 }
 
 at::Tensor Gmlp::embed_held(const at::Tensor& tokens_Bt, const kernels::SequenceExchange& exchange) const {
-  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt);
+  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt, residual_type_);
   if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (!positions_.defined()) return x_Btd;
   return x_Btd.add(positions_.index_select(0, kernels::held_positions(exchange, positions_.device())));

@@ -9,14 +9,14 @@
 namespace sluice::model {
 
 std::unique_ptr<LanguageModel> make_model(const ModelOptions& options, std::int64_t vocabulary_size,
-                                          std::vector<at::Tensor> parameters, Recompute recompute) {
+                                          std::vector<at::Tensor> parameters, const Computing& computing) {
   switch (family_of(options)) {
     case Family::kGmlp:
-      return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), recompute);
+      return std::make_unique<Gmlp>(options, vocabulary_size, std::move(parameters), computing);
     case Family::kTransformer:
-      return std::make_unique<Transformer>(options, vocabulary_size, std::move(parameters), recompute);
+      return std::make_unique<Transformer>(options, vocabulary_size, std::move(parameters), computing);
     case Family::kMixer:
-      return std::make_unique<Mixer>(options, vocabulary_size, std::move(parameters), recompute);
+      return std::make_unique<Mixer>(options, vocabulary_size, std::move(parameters), computing);
   }
   TORCH_CHECK(false, "a family of value ", static_cast<int>(family_of(options)));
 }

@@ -26,17 +26,19 @@ kernels::Activation activation_of(const ModelOptions& options) {
 }  // namespace
 
 Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_size,
-                         std::vector<at::Tensor> parameters, Recompute recompute)
+                         std::vector<at::Tensor> parameters, const Computing& computing)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
   TORCH_CHECK(options.dropout >= 0 && options.dropout < 1, "model.dropout is ", options.dropout);
-  TORCH_CHECK(recompute != Recompute::kGate, "a Transformer has no gate to compute again");
+  TORCH_CHECK(computing.recompute != Recompute::kGate, "a Transformer has no gate to compute again");
   ParameterList list(options_, std::move(parameters));
   embedding_ = list.next();
+  residual_type_ = kernels::residual_type(embedding_.scalar_type(), computing.residual);
   const auto wide =
       at::TensorOptions(embedding_.device()).dtype(kernels::residual_type(embedding_.scalar_type()));
   if (has_learned_positions(options)) learned_positions_ = list.next();
-  if (options.positions == "sinusoidal") fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide);
+  if (options.positions == "sinusoidal")
+    fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide.dtype(residual_type_));
   kernels::RotaryTable rotary;
   if (options.positions == "rotary")
     rotary =
@@ -60,7 +62,7 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
     block.rotary = rotary;
     block.activation = activation_of(options);
     block.mixing = mixing;
-    block.recompute = recompute;
+    block.recompute = computing.recompute;
     block.first_site = kEmbeddingSite + 1 + layer * kernels::kDropoutSites;
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(list.count() - 1);
@@ -75,7 +77,7 @@ at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) c
   const std::int64_t count = tokens_BT.size(1);
   TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
               " asked of a model of ", options_.seq_len);
-  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (learned_positions_.defined()) x_BTd = x_BTd.add(learned_positions_.narrow(0, first, count));
   if (fixed_positions_.defined()) x_BTd = x_BTd.add(fixed_positions_.narrow(0, first, count));
@@ -83,7 +85,7 @@ at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) c
 }
 
 at::Tensor Transformer::embed_held(const at::Tensor& tokens_Bt) const {
-  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt);
+  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt, residual_type_);
   if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (learned_positions_.defined()) x_Btd = x_Btd.add(learned_positions_.index_select(0, held_));
   if (fixed_positions_.defined()) x_Btd = x_Btd.add(fixed_positions_.index_select(0, held_));

@@ -21,7 +21,7 @@ class Transformer final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
   Transformer(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-              Recompute recompute);
+              const Computing& computing);
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -58,6 +58,7 @@ class Transformer final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
+  at::ScalarType residual_type_;                         ///< of the residual stream
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
   at::Tensor held_;                                      ///< positions that this rank holds then

@@ -27,7 +27,8 @@ MemoryEstimate estimate_memory(const model::ModelOptions& options, std::int64_t 
                                                     {.batch = plan.batch,
                                                      .on_gpu = plan.placement.device.is_cuda(),
                                                      .compute = plan.placement.compute,
-                                                     .recompute = plan.recompute});
+                                                     .recompute = plan.recompute,
+                                                     .residual = plan.placement.residual});
   return {
       .parameters = (slices_alone ? owned : layout.size()) * master + (rounds ? layout.size() * compute : 0),
       .gradients = layout.size() * master,
