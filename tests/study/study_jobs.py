@@ -110,6 +110,33 @@ class Study(unittest.TestCase):
         self.study()
         self.assertEqual(self.losses(), branched, "the same ids, and the same losses")
 
+    def test_jobs_side_by_side_have_gpus_of_their_own(self):
+        self.write(LOSS.replace("jobs = 2", "jobs = 2\ngpus = 2").replace("branches = true", "branches = false"))
+        visible = dict(os.environ, CUDA_VISIBLE_DEVICES="4,7")
+        with subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, env=visible, cwd=ROOT) as study:
+            seen = []
+            while study.poll() is None:
+                seen.append(self.gpus_of_jobs(study.pid))
+                time.sleep(0.005)
+        self.assertEqual(study.returncode, 0)
+        self.assertEqual({gpu for gpus in seen for gpu in gpus}, {"4", "7"})
+        self.assertTrue(any(len(gpus) == 2 for gpus in seen), "jobs ran side by side")
+        for gpus in seen:
+            self.assertEqual(len(gpus), len(set(gpus)), "no two jobs share a GPU")
+
+    def gpus_of_jobs(self, study):
+        """CUDA_VISIBLE_DEVICES of the programs that `study` runs at this moment."""
+        gpus = []
+        for child in Path(f"/proc/{study}/task/{study}/children").read_text().split():
+            try:
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"train" in words[1:2]:
+                gpus += [text[21:].decode() for text in variables if text.startswith(b"CUDA_VISIBLE_DEVICES=")]
+        return gpus
+
     def test_an_added_size_starts_its_own_runs_alone(self):
         self.write(LOSS)
         self.study()
