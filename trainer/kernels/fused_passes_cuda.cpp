@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "trainer/kernels/fused_pass_internal.h"
+#include "trainer/kernels/fused_pass_cuda_internal.h"
 
 namespace sluice::kernels {
 namespace {

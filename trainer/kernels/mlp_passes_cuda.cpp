@@ -1,6 +1,6 @@
 #include "trainer/kernels/mlp_passes.h"
 
-#include "trainer/kernels/fused_pass_internal.h"
+#include "trainer/kernels/fused_pass_cuda_internal.h"
 
 namespace sluice::kernels {
 
