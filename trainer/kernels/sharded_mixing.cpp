@@ -74,57 +74,6 @@ std::vector<Strip> all_strips(const SequenceRows& rows) {
   return strips;
 }
 
-at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
-                 const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  switch (exchange.mode()) {
-    case ExchangeMode::kAllToAll: {
-      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
-      const at::Tensor whole = to_channels(gate_Btc, exchange);
-      const at::Tensor out = at::zeros_like(whole);
-      product.add_mixed(out, weight, whole);
-      return to_positions(out, gate_Btc.size(2), exchange);
-    }
-    case ExchangeMode::kRowShard: {
-      const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
-      at::Tensor out = at::zeros_like(gate_Btc);
-      product.add_mixed(out, weight, gathered_rows(gate_Btc, exchange));
-      return out;
-    }
-    case ExchangeMode::kRing:
-      return ring_mixed(gate_Btc, weight, mixing, exchange);
-  }
-  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
-}
-
-/// Of the gate; that of W is added to `sum`, which is as W is given.
-at::Tensor gate_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight,
-                         const at::Tensor& sum, Mixing mixing, const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  switch (exchange.mode()) {
-    case ExchangeMode::kAllToAll: {
-      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
-      const at::Tensor dwhole = to_channels(dmixed_Btc, exchange);
-      product.add_weight_gradient(sum, dwhole, to_channels(gate_Btc, exchange));
-      const at::Tensor dgate = at::zeros_like(dwhole);
-      product.add_input_gradient(dgate, weight, dwhole);
-      return to_positions(dgate, gate_Btc.size(2), exchange);
-    }
-    case ExchangeMode::kRowShard: {
-      const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
-      const at::Tensor whole = gathered_rows(gate_Btc, exchange);
-      product.add_weight_gradient(sum, dmixed_Btc, whole);
-      const at::Tensor dgate = at::zeros_like(whole);
-      product.add_input_gradient(dgate, weight, dmixed_Btc);
-      return summed_rows(dgate, exchange);
-    }
-    case ExchangeMode::kRing:
-      ring_weight_gradient(sum, dmixed_Btc, gate_Btc, mixing, exchange);
-      return ring_input_gradient(dmixed_Btc, weight, mixing, exchange);
-  }
-  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
-}
-
 /// What backward needs beside what autograd keeps.
 struct Plan : torch::CustomClassHolder {
   Plan(at::Tensor weight_, Mixing mixing_, std::int64_t heads_, const SequenceExchange& exchange_)
@@ -159,8 +108,8 @@ class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> 
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
     std::vector<at::Tensor> parts;
     for (std::int64_t head = 0; head < plan->heads; ++head)
-      parts.push_back(mixed(plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
-                            plan->mixing, plan->exchange));
+      parts.push_back(mixed_positions(plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
+                                      plan->mixing, plan->exchange));
     return plan->heads == 1 ? parts.front() : at::cat(parts, 2);
   }
 
@@ -170,22 +119,14 @@ class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> 
     const at::Tensor sum = plan->adds ? gradient_sum(plan->weight) : at::zeros_like(plan->weight);
     std::vector<at::Tensor> parts;
     for (std::int64_t head = 0; head < plan->heads; ++head)
-      parts.push_back(gate_gradient(plan->channels_of(gradients[0], head), plan->channels_of(gate_Btc, head),
-                                    plan->matrix_of(plan->weight, head), plan->matrix_of(sum, head),
-                                    plan->mixing, plan->exchange));
+      parts.push_back(mixing_gradients(plan->channels_of(gradients[0], head),
+                                       plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
+                                       plan->matrix_of(sum, head), plan->mixing, plan->exchange));
     if (plan->adds) gradient_added(plan->weight);
     return {plan->heads == 1 ? parts.front() : at::cat(parts, 2), plan->adds ? at::Tensor() : sum,
             at::Tensor()};
   }
 };
-
-/// What of b and of W the rank's rows have, from all of it: `dim` runs over rows of outputs.
-at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vector<Strip>& strips) {
-  std::vector<at::Tensor> parts;
-  for (const Strip& strip : strips)
-    parts.push_back(whole.narrow(dim, strip.range.begin, strip.range.count()));
-  return at::cat(parts, dim);
-}
 
 /// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
 at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
@@ -196,6 +137,64 @@ at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exch
 }
 
 }  // namespace
+
+at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
+                           const SequenceExchange& exchange) {
+  const SequenceRows& rows = exchange.rows();
+  switch (exchange.mode()) {
+    case ExchangeMode::kAllToAll: {
+      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
+      const at::Tensor whole = to_channels(gate_Btc, exchange);
+      const at::Tensor out = at::zeros_like(whole);
+      product.add_mixed(out, weight, whole);
+      return to_positions(out, gate_Btc.size(2), exchange);
+    }
+    case ExchangeMode::kRowShard: {
+      const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
+      at::Tensor out = at::zeros_like(gate_Btc);
+      product.add_mixed(out, weight, gathered_rows(gate_Btc, exchange));
+      return out;
+    }
+    case ExchangeMode::kRing:
+      return ring_mixed(gate_Btc, weight, mixing, exchange);
+  }
+  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
+}
+
+at::Tensor mixing_gradients(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+                            const at::Tensor& weight, const at::Tensor& sum, Mixing mixing,
+                            const SequenceExchange& exchange) {
+  const SequenceRows& rows = exchange.rows();
+  switch (exchange.mode()) {
+    case ExchangeMode::kAllToAll: {
+      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
+      const at::Tensor dwhole = to_channels(dmixed_Btc, exchange);
+      product.add_weight_gradient(sum, dwhole, to_channels(gate_Btc, exchange));
+      const at::Tensor dgate = at::zeros_like(dwhole);
+      product.add_input_gradient(dgate, weight, dwhole);
+      return to_positions(dgate, gate_Btc.size(2), exchange);
+    }
+    case ExchangeMode::kRowShard: {
+      const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
+      const at::Tensor whole = gathered_rows(gate_Btc, exchange);
+      product.add_weight_gradient(sum, dmixed_Btc, whole);
+      const at::Tensor dgate = at::zeros_like(whole);
+      product.add_input_gradient(dgate, weight, dmixed_Btc);
+      return summed_rows(dgate, exchange);
+    }
+    case ExchangeMode::kRing:
+      ring_weight_gradient(sum, dmixed_Btc, gate_Btc, mixing, exchange);
+      return ring_input_gradient(dmixed_Btc, weight, mixing, exchange);
+  }
+  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
+}
+
+at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vector<Strip>& strips) {
+  std::vector<at::Tensor> parts;
+  for (const Strip& strip : strips)
+    parts.push_back(whole.narrow(dim, strip.range.begin, strip.range.count()));
+  return at::cat(parts, dim);
+}
 
 at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& mix,
                                  const SequenceExchange& exchange) {
