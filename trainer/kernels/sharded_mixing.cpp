@@ -24,45 +24,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Channels that each rank has all positions of, the last ranks' padded.
-std::int64_t channels_of_rank(std::int64_t channels, const SequenceRows& rows) {
-  return (channels + rows.ranks() - 1) / rows.ranks();
-}
-
-/// Own positions of all channels -> all positions of own channels.
-at::Tensor to_channels(const at::Tensor& held_Btc, const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const std::int64_t width = channels_of_rank(held_Btc.size(2), rows);
-  const at::Tensor parts = make_parts(held_Btc, width, rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank) {
-    const std::int64_t first = std::min(rank * width, held_Btc.size(2));
-    const std::int64_t count = std::min(width, held_Btc.size(2) - first);
-    parts.select(0, rank)
-        .narrow(1, 0, held_Btc.size(1))
-        .narrow(2, 0, count)
-        .copy_(held_Btc.narrow(2, first, count));
-  }
-  const at::Tensor received = exchange.all_to_all(parts);
-  at::Tensor whole = at::empty({held_Btc.size(0), rows.positions(), width}, held_Btc.options());
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    put_rows(whole, received.select(0, rank), rows.strips(rank));
-  return whole;
-}
-
-/// And back: [B, n, own channels] -> [B, t, c].
-at::Tensor to_positions(const at::Tensor& whole_Bnw, std::int64_t channels,
-                        const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const at::Tensor parts = make_parts(whole_Bnw, whole_Bnw.size(2), rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    take_rows(parts.select(0, rank), whole_Bnw, rows.strips(rank));
-  const at::Tensor received = exchange.all_to_all(parts);
-  return at::cat(received.unbind(0), 2)
-      .narrow(1, 0, rows.count(exchange.rank()))
-      .narrow(2, 0, channels)
-      .contiguous();
-}
-
 std::vector<Strip> whole_strip(const SequenceRows& rows) { return {{{0, rows.positions()}, 0}}; }
 
 /// All rows of W, cut where ranks' chunks end, so that a causal product skips what lies above.
@@ -119,9 +80,9 @@ class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> 
     const at::Tensor sum = plan->adds ? gradient_sum(plan->weight) : at::zeros_like(plan->weight);
     std::vector<at::Tensor> parts;
     for (std::int64_t head = 0; head < plan->heads; ++head)
-      parts.push_back(mixing_gradients(plan->channels_of(gradients[0], head),
-                                       plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
-                                       plan->matrix_of(sum, head), plan->mixing, plan->exchange));
+      parts.push_back(mixing_gradient(plan->channels_of(gradients[0], head),
+                                      plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
+                                      plan->matrix_of(sum, head), plan->mixing, plan->exchange));
     if (plan->adds) gradient_added(plan->weight);
     return {plan->heads == 1 ? parts.front() : at::cat(parts, 2), plan->adds ? at::Tensor() : sum,
             at::Tensor()};
@@ -161,9 +122,8 @@ at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight,
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-at::Tensor mixing_gradients(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
-                            const at::Tensor& weight, const at::Tensor& sum, Mixing mixing,
-                            const SequenceExchange& exchange) {
+at::Tensor mixing_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight,
+                           const at::Tensor& sum, Mixing mixing, const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {

@@ -23,16 +23,17 @@ namespace sluice::kernels {
 [[nodiscard]] at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& mix,
                                                const SequenceExchange& exchange);
 
-// What it is made of, of one head and without autograd. Weights are as the exchange multiplies them: [n, n]
-// under kAllToAll, otherwise the rank's rows of it, [t, n].
+// What it is made of, without autograd. Weights are as the exchange multiplies them: [n, n] under kAllToAll,
+// otherwise the rank's rows of it, [t, n].
 
 /// W v of own positions, [B, t, c].
 [[nodiscard]] at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
                                          const SequenceExchange& exchange);
-/// The gate's gradient, [B, t, c]; that of W is added to `sum`, of the weight's shape and its type or wider.
-[[nodiscard]] at::Tensor mixing_gradients(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
-                                          const at::Tensor& weight, const at::Tensor& sum, Mixing mixing,
-                                          const SequenceExchange& exchange);
+/// The gate's gradient, [B, t, c]; that of W is added to `sum`, which is as the weight is given, of its type
+/// or wider.
+[[nodiscard]] at::Tensor mixing_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+                                         const at::Tensor& weight, const at::Tensor& sum, Mixing mixing,
+                                         const SequenceExchange& exchange);
 /// What of b or W the rows of `strips` have, from all of it: `dim` runs over rows of outputs.
 [[nodiscard]] at::Tensor held_part(const at::Tensor& whole, std::int64_t dim,
                                    const std::vector<Strip>& strips);

@@ -148,13 +148,10 @@ kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels:
   const at::Tensor embedded = embed(tokens_BT, positions_of(tokens_BT, exchange));
   kernels::ResidualStream stream{kernels::dropout(embedded, rates.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    const kernels::GmlpBlock& block = blocks_[layer];
+    kernels::GmlpBlock block = blocks_[layer];
+    block.exchange = exchange;
     announce(last_of_block_[layer]);
-    if (exchange) {  // the fused block's spatial kernels multiply whole matrices alone
-      kernels::GmlpBlock shared = block;
-      shared.exchange = exchange;
-      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, shared, rates);
-    } else if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates)) {
+    if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates)) {
       stream = kernels::fused_block(stream, block);
     } else {
       stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block, rates);

@@ -17,6 +17,7 @@
 
 #include "parallel/device_wait.h"
 #include "parallel/trace_range.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/stopwatch.h"
 #include "trainer/train/update_slices.h"
@@ -71,6 +72,8 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
   windows_ = on_device({rows, form_.row_tokens}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
+  if (const kernels::SequenceExchange* const sequence = replica.sequence())
+    held_t_ = kernels::held_positions(*sequence, device);
   if (model::draws_in_training(replica.options())) {
     first_sample_ = on_device({1}, at::kLong);
     row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
@@ -192,7 +195,10 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   std::optional<parallel::TraceRange> range(std::in_place, "forward");
   kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
   if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, first_sample_);
-  const at::Tensor loss = replica_.model().training_loss_sum(tokens_BT_, targets_BT_, samples_B_);
+  const auto held = [this](const at::Tensor& all_BT) {
+    return held_t_.defined() ? all_BT.index_select(1, held_t_) : all_BT;
+  };
+  const at::Tensor loss = replica_.model().training_loss_sum(held(tokens_BT_), held(targets_BT_), samples_B_);
   agreed_.select(0, 0).add_(loss.detach());
   if (std::exchange(gathering_, false)) gather_.finish();
   mark();

@@ -104,6 +104,7 @@ class DeviceStep final : public TrainStep {
   at::Tensor windows_;  ///< int32 [B, n + 1]
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
+  at::Tensor held_t_;  ///< positions of the sequence that this rank computes; undefined: all
   // Of a model that draws by sample; undefined otherwise.
   at::Tensor first_sample_;  ///< int64 [1]
   at::Tensor row_numbers_;   ///< 0, 1, ...

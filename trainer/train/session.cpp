@@ -30,7 +30,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
-  sequence_ = std::make_unique<SequenceRanks>(options_, world_);
+  sequence_ = std::make_unique<SequenceRanks>(options_, world_, device_.device());
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
   make_replica();
@@ -48,7 +48,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 }
 
 void Session::open_on_rank_zero() {
-  check_ranks(options_, world_, device_.device());
+  check_ranks(options_, world_);
   static_cast<void>(
       placement_for(options_.train.precision, device_.device()));  // refused before files are made
   corpora_ = open_corpora(options_);
