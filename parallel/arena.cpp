@@ -22,6 +22,9 @@ std::int64_t count_elements(const TensorSpec& spec) {
   return numel;
 }
 
+/// Elements that a tensor takes, alignment left out.
+std::int64_t room_of(const TensorSpec& spec) { return std::max(count_elements(spec), spec.room); }
+
 std::int64_t round_up(std::int64_t elements, std::int64_t multiple) {
   return (elements + multiple - 1) / multiple * multiple;
 }
@@ -37,15 +40,17 @@ std::vector<ArenaLayout::Entry> make_entries(const std::vector<TensorSpec>& spec
 }
 
 /// Which entries each bucket holds, from the end to the start; places come later.
-std::vector<Bucket> cut_buckets(const std::vector<ArenaLayout::Entry>& entries,
-                                std::int64_t bucket_elements) {
+std::vector<Bucket> cut_buckets(const std::vector<TensorSpec>& specs, std::int64_t bucket_elements) {
   std::vector<Bucket> buckets;
-  auto last_entry = static_cast<std::int64_t>(entries.size());
+  auto last_entry = static_cast<std::int64_t>(specs.size());
   std::int64_t elements = 0;
   for (std::int64_t first = last_entry - 1; first >= 0; --first) {
-    elements += round_up(entries[static_cast<std::size_t>(first)].numel, ArenaLayout::kAlignment);
-    if (elements < bucket_elements && first > 0) continue;
-    buckets.push_back({.begin = 0, .end = 0, .first_entry = first, .last_entry = last_entry});
+    const TensorSpec& spec = specs[static_cast<std::size_t>(first)];
+    elements += round_up(room_of(spec), ArenaLayout::kAlignment);
+    const bool border = first == 0 || specs[static_cast<std::size_t>(first) - 1].holders != spec.holders;
+    if (elements < bucket_elements && !border) continue;
+    buckets.push_back(
+        {.begin = 0, .end = 0, .first_entry = first, .last_entry = last_entry, .holders = spec.holders});
     last_entry = first;
     elements = 0;
   }
@@ -55,19 +60,22 @@ std::vector<Bucket> cut_buckets(const std::vector<ArenaLayout::Entry>& entries,
 }  // namespace
 
 ArenaLayout::ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan& plan)
-    : entries_(make_entries(specs)), world_(plan.world) {
+    : entries_(make_entries(specs)), world_(plan.world), sequence_ranks_(plan.sequence_ranks) {
   if (plan.bucket_elements < 1 || plan.world < 1)
     throw std::invalid_argument("a bucket holds at least 1 element for at least 1 rank, got " +
                                 std::to_string(plan.bucket_elements) + " for " + std::to_string(plan.world));
-  buckets_ = cut_buckets(entries_, plan.bucket_elements);
+  if (plan.sequence_ranks < 1 || plan.world % plan.sequence_ranks != 0)
+    throw std::invalid_argument(std::to_string(plan.world) + " ranks cannot have rows of " +
+                                std::to_string(plan.sequence_ranks));
+  buckets_ = cut_buckets(specs, plan.bucket_elements);
   for (Bucket& bucket : std::views::reverse(buckets_)) {
     bucket.begin = size_;
     for (std::int64_t index = bucket.first_entry; index < bucket.last_entry; ++index) {
       Entry& entry = entries_[static_cast<std::size_t>(index)];
       entry.offset = size_;
-      size_ = round_up(size_ + entry.numel, kAlignment);
+      size_ = round_up(size_ + room_of(specs[static_cast<std::size_t>(index)]), kAlignment);
     }
-    size_ = bucket.begin + round_up(size_ - bucket.begin, world_ * kSliceAlignment);
+    size_ = bucket.begin + round_up(size_ - bucket.begin, count(bucket.holders) * kSliceAlignment);
     bucket.end = size_;
   }
 }
@@ -78,14 +86,20 @@ std::optional<std::int64_t> ArenaLayout::find(std::string_view name) const {
   return std::nullopt;
 }
 
+bool ArenaLayout::differs_by_place() const {
+  return std::ranges::any_of(buckets_,
+                             [](const Bucket& bucket) { return bucket.holders == Holders::kSamePlace; });
+}
+
 Range ArenaLayout::slice(std::int64_t bucket, std::int64_t rank) const {
   TORCH_CHECK(
       bucket >= 0 && bucket < static_cast<std::int64_t>(buckets_.size()) && rank >= 0 && rank < world_,
       "the arena has ", buckets_.size(), " buckets for ", world_, " ranks, got bucket ", bucket, " and rank ",
       rank);
   const Bucket& place = buckets_[static_cast<std::size_t>(bucket)];
-  const std::int64_t numel = place.numel() / world_;
-  return {.begin = place.begin + rank * numel, .end = place.begin + (rank + 1) * numel};
+  const std::int64_t numel = place.numel() / count(place.holders);
+  const std::int64_t number = place.holders == Holders::kAllRanks ? rank : rank / sequence_ranks_;
+  return {.begin = place.begin + number * numel, .end = place.begin + (number + 1) * numel};
 }
 
 std::vector<Range> ArenaLayout::slices() const {

@@ -11,9 +11,18 @@
 
 namespace sluice::parallel {
 
+/// Which ranks hold the same values of a tensor, and so sum its gradient.
+enum class Holders {
+  kAllRanks,
+  kSamePlace,  ///< those with one place in their rows (Mesh): each rank of a row holds another part of it
+};
+
 struct TensorSpec {
   std::string name;
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape;  ///< of this rank's part
+  Holders holders = Holders::kAllRanks;
+  std::int64_t room = 0;  ///< elements that are kept free for it where it has fewer: those of the largest
+                          ///< part, so that everything stands at the same offset on every rank
 };
 
 /// Elements [begin, end) of a flat buffer.
@@ -31,6 +40,7 @@ struct Bucket {
   std::int64_t end = 0;  ///< padding included
   std::int64_t first_entry = 0;
   std::int64_t last_entry = 0;
+  Holders holders = Holders::kAllRanks;  ///< of every entry in it
 
   [[nodiscard]] std::int64_t numel() const { return end - begin; }
 };
@@ -39,14 +49,16 @@ struct Bucket {
 struct BucketPlan {
   std::int64_t bucket_elements =
       std::numeric_limits<std::int64_t>::max();  ///< a bucket holds at least so many, but the last
-  std::int64_t world = 1;                        ///< ranks that each bucket divides into
+  std::int64_t world = 1;                        ///< ranks that share the work of each bucket
+  std::int64_t sequence_ranks = 1;               ///< of a row of them, whose parts of some tensors differ
 };
 
 /// Where each named tensor lies in a flat buffer: in the given order (the order in which forward uses them,
 /// so backward finishes them from the end), each start aligned to kAlignment elements. The buffer is cut into
-/// buckets, from the end to the start (the order in which backward finishes them), at borders of entries;
-/// each is padded to a multiple of world * kSliceAlignment elements, so that it has an equal slice for every
-/// rank, whatever the model. Padding is zero and stays zero. A pure function of its arguments.
+/// buckets, from the end to the start (the order in which backward finishes them), at borders of entries,
+/// and wherever other ranks hold the next one; each is padded to a multiple of kSliceAlignment elements for
+/// each of its holders, so that it has an equal slice for every one of them, whatever the model. Padding is
+/// zero and stays zero. A pure function of its arguments.
 class ArenaLayout {
  public:
   static constexpr std::int64_t kAlignment = 32;
@@ -59,8 +71,8 @@ class ArenaLayout {
     std::int64_t numel = 0;
   };
 
-  /// Throws std::invalid_argument for two tensors of one name, a shape that cannot be, and a plan with fewer
-  /// than one element or rank.
+  /// Throws std::invalid_argument for two tensors of one name, a shape that cannot be, a plan with fewer than
+  /// one element or rank, and rows that do not divide the ranks.
   explicit ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan& plan = {});
 
   [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
@@ -72,9 +84,17 @@ class ArenaLayout {
   /// In the order in which they are exchanged: the first lies at the end of the buffer.
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
   [[nodiscard]] std::int64_t world() const { return world_; }
-  /// Rank `rank`'s part of bucket `bucket`: a multiple of kSliceAlignment.
+  [[nodiscard]] std::int64_t sequence_ranks() const { return sequence_ranks_; }
+  /// How many ranks hold, and divide into slices, what `holders` says.
+  [[nodiscard]] std::int64_t count(Holders holders) const {
+    return holders == Holders::kAllRanks ? world_ : world_ / sequence_ranks_;
+  }
+  /// Whether ranks of a row hold other parts than this one of some tensor.
+  [[nodiscard]] bool differs_by_place() const;
+  /// Rank `rank`'s part of bucket `bucket`, a multiple of kSliceAlignment: the part of number `rank`; of what
+  /// differs by place, number `rank` / sequence_ranks(), and the same elements for a whole row.
   [[nodiscard]] Range slice(std::int64_t bucket, std::int64_t rank) const;
-  /// Every slice, bucket by bucket: slice(bucket, rank) stands at bucket * world() + rank.
+  /// Every rank's slices, bucket by bucket: slice(bucket, rank) stands at bucket * world() + rank.
   [[nodiscard]] std::vector<Range> slices() const;
   /// Rank `rank`'s slices of all buckets, by ascending begin.
   [[nodiscard]] std::vector<Range> owned(std::int64_t rank) const;
@@ -93,6 +113,7 @@ class ArenaLayout {
   std::vector<Bucket> buckets_;
   std::int64_t size_ = 0;
   std::int64_t world_ = 1;
+  std::int64_t sequence_ranks_ = 1;
 };
 
 }  // namespace sluice::parallel

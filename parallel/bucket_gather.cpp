@@ -4,14 +4,13 @@
 
 namespace sluice::parallel {
 
-BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator)
+BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups)
     : layout_(layout),
       flat_(flat),
-      communicator_(communicator),
+      groups_(groups),
       running_(layout.buckets().size()),
       bucket_of_entry_(layout.entries().size()) {
-  TORCH_CHECK(layout.world() == communicator.size(), "the arena has slices for ", layout.world(),
-              " ranks, the communicator has ", communicator.size());
+  groups_.check(layout);
   for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
     const Bucket& bucket = layout.buckets()[index];
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
@@ -20,9 +19,10 @@ BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Co
 }
 
 void BucketGather::start() {
-  for (std::size_t index = running_.size(); index-- > 0;)
-    running_[index] =
-        communicator_.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
+  for (std::size_t index = running_.size(); index-- > 0;) {
+    Communicator& group = groups_.of(layout_.buckets()[index].holders);
+    running_[index] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
+  }
 }
 
 void BucketGather::wait(std::int64_t entry) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "parallel/arena.h"
-#include "parallel/communicator.h"
+#include "parallel/bucket_groups.h"
 
 namespace sluice::parallel {
 
@@ -15,8 +15,8 @@ namespace sluice::parallel {
 /// the host, every call only enqueues; may be captured.
 class BucketGather {
  public:
-  /// `layout` and `communicator` outlive it; `flat`: a buffer of that layout.
-  BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator);
+  /// `layout` and the groups outlive it; `flat`: a buffer of that layout.
+  BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups);
 
   /// Starts all buckets. The buffer belongs to the exchange, bucket by bucket, until it was waited for.
   void start();
@@ -29,7 +29,7 @@ class BucketGather {
  private:
   const ArenaLayout& layout_;
   at::Tensor flat_;
-  Communicator& communicator_;
+  BucketGroups groups_;
   std::vector<Work> running_;  ///< in the layout's order of buckets
   std::vector<std::size_t> bucket_of_entry_;
 };

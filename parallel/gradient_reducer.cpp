@@ -22,29 +22,33 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients,
-                                 Communicator& communicator, const ReducerOptions& options)
-    : layout_(layout),
-      communicator_(communicator),
-      options_(options),
-      bucket_of_entry_(layout.entries().size()) {
+GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients, BucketGroups groups,
+                                 const ReducerOptions& options)
+    : layout_(layout), groups_(groups), options_(options), bucket_of_entry_(layout.entries().size()) {
   // On a GPU the exchange moves by itself.
-  if (communicator.size() == 1 || !gradients.is_cpu()) options_.progress = ReducerProgress::kCaller;
-  TORCH_CHECK(options_.mode == ReduceMode::kAllReduce || layout.world() == communicator.size(),
-              "the arena has slices for ", layout.world(), " ranks, the communicator has ",
-              communicator.size());
+  if (groups.all().size() == 1 || !gradients.is_cpu()) options_.progress = ReducerProgress::kCaller;
+  if (options_.mode != ReduceMode::kAllReduce || layout.differs_by_place()) groups_.check(layout);
   for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
     const Bucket& bucket = layout.buckets()[index];
     tensors_.push_back(layout.bucket_view(gradients, static_cast<std::int64_t>(index)));
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
-  const bool by_copy_engines =
-      communicator.has_copy_engines() && !gradients.is_cpu() && gradients.scalar_type() == at::kFloat;
-  if (communicator.size() == 1 || (options_.wire == at::kFloat && !by_copy_engines)) return;
+  for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) make_ordered(holders);
+}
+
+/// In place of the own sums of the group that exchanges buckets of `holders`, if those are not the ones asked
+/// for.
+void GradientReducer::make_ordered(Holders holders) {
   std::int64_t largest = 0;
-  for (const at::Tensor& tensor : tensors_) largest = std::max(largest, tensor.numel());
-  ordered_.emplace(communicator, largest, options_.wire, gradients.device());
+  for (std::size_t index = 0; index < tensors_.size(); ++index)
+    if (layout_.buckets()[index].holders == holders) largest = std::max(largest, tensors_[index].numel());
+  Communicator& group = groups_.of(holders);
+  if (group.size() == 1 || largest == 0) return;
+  const at::Tensor& like = tensors_.front();
+  const bool by_copy_engines = group.has_copy_engines() && !like.is_cpu() && like.scalar_type() == at::kFloat;
+  if (options_.wire == at::kFloat && !by_copy_engines) return;
+  ordered(holders).emplace(group, largest, options_.wire, like.device());
 }
 
 void GradientReducer::start() {
@@ -99,7 +103,8 @@ double GradientReducer::finish() {
   for (Work& work : running_) work.wait();
   running_.clear();
   if (options_.mode == ReduceMode::kReduceScatterAllGather) {
-    for (const at::Tensor& tensor : tensors_) running_.push_back(communicator_.all_gather_async(tensor));
+    for (std::size_t index = 0; index < tensors_.size(); ++index)
+      running_.push_back(groups_.of(layout_.buckets()[index].holders).all_gather_async(tensors_[index]));
     for (Work& work : running_) work.wait();
     running_.clear();
   }
@@ -109,11 +114,12 @@ double GradientReducer::finish() {
 
 Work GradientReducer::begin_bucket(std::size_t index) {
   const at::Tensor& tensor = tensors_[index];
+  const Holders holders = layout_.buckets()[index].holders;
   const bool everywhere = options_.mode == ReduceMode::kAllReduce;
-  if (ordered_)
-    return everywhere ? ordered_->all_reduce_async(tensor) : ordered_->reduce_scatter_async(tensor);
-  return everywhere ? communicator_.all_reduce_async(tensor, ReduceOp::kSum)
-                    : communicator_.reduce_scatter_async(tensor);
+  if (auto& own = ordered(holders))
+    return everywhere ? own->all_reduce_async(tensor) : own->reduce_scatter_async(tensor);
+  Communicator& group = groups_.of(holders);
+  return everywhere ? group.all_reduce_async(tensor, ReduceOp::kSum) : group.reduce_scatter_async(tensor);
 }
 
 /// Starts what is ready and moves what runs. By the helper, or where there is none (any more), the caller.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -10,7 +11,7 @@
 #include <vector>
 
 #include "parallel/arena.h"
-#include "parallel/communicator.h"
+#include "parallel/bucket_groups.h"
 #include "parallel/ordered_reduction.h"
 
 namespace sluice::parallel {
@@ -31,15 +32,15 @@ struct ReducerOptions {
       at::kFloat;  ///< kBFloat16: what travels is rounded to it, sums stay float32 (OrderedReduction)
 };
 
-/// Sums the flat gradient buffer over ranks, bucket by bucket, while backward still runs. Buckets are started
-/// in the layout's order on every rank, whatever order gradients become ready in: bucket k starts when it and
-/// all before it are ready. Between start() and finish() the communicator belongs to the reducer. Gradients
-/// on a GPU: nothing blocks the host, every call only enqueues, and finish() makes the current stream wait;
-/// may be captured.
+/// Sums the flat gradient buffer, each bucket over the ranks that hold its parameters, bucket by bucket,
+/// while backward still runs. Buckets are started in the layout's order on every rank, whatever order
+/// gradients become ready in: bucket k starts when it and all before it are ready. Between start() and
+/// finish() the groups belong to the reducer. Gradients on a GPU: nothing blocks the host, every call only
+/// enqueues, and finish() makes the current stream wait; may be captured.
 class GradientReducer {
  public:
-  /// `layout` and `communicator` outlive the reducer; `gradients`: a flat buffer of that layout.
-  GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& communicator,
+  /// `layout` and the groups outlive the reducer; `gradients`: a flat buffer of that layout.
+  GradientReducer(const ArenaLayout& layout, const at::Tensor& gradients, BucketGroups groups,
                   const ReducerOptions& options = {});
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
@@ -58,15 +59,19 @@ class GradientReducer {
  private:
   enum class State { kRunning, kDone };
 
+  void make_ordered(Holders holders);
+  [[nodiscard]] std::optional<OrderedReduction>& ordered(Holders holders) {
+    return ordered_[static_cast<std::size_t>(holders)];
+  }
   [[nodiscard]] Work begin_bucket(std::size_t index);
   State advance();
   void help(const std::stop_token& stop);
 
   const ArenaLayout& layout_;
-  Communicator& communicator_;
+  BucketGroups groups_;
   ReducerOptions options_;
-  std::optional<OrderedReduction> ordered_;  ///< in place of the communicator's own sums
-  std::vector<at::Tensor> tensors_;          ///< the gradients of each bucket
+  std::array<std::optional<OrderedReduction>, 2> ordered_;  ///< in place of the groups' own sums
+  std::vector<at::Tensor> tensors_;                         ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet
   std::vector<bool> ready_;

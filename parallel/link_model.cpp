@@ -1,6 +1,7 @@
 #include "parallel/link_model.h"
 
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -21,7 +22,11 @@ constexpr double kLatencyShare = 0.1;
 constexpr std::int64_t kLeastBuckets = 8;
 constexpr std::int64_t kLeastBucketBytes = 1 << 16;
 
-void exchange_once(Communicator& communicator, Collective collective, const at::Tensor& tensor) {
+/// `other`: where an exchange that is not in place receives.
+void exchange_once(Communicator& communicator, Collective collective, const at::Tensor& tensor,
+                   const at::Tensor& other) {
+  const std::int64_t rank = communicator.rank();
+  const std::int64_t ranks = communicator.size();
   switch (collective) {
     case Collective::kAllReduce:
       return communicator.all_reduce_async(tensor, ReduceOp::kSum).wait();
@@ -29,6 +34,11 @@ void exchange_once(Communicator& communicator, Collective collective, const at::
       return communicator.all_gather_async(tensor).wait();
     case Collective::kReduceScatter:
       return communicator.reduce_scatter_async(tensor).wait();
+    case Collective::kAllToAll:
+      return communicator.all_to_all_async(tensor, other).wait();
+    case Collective::kNeighbour:
+      return communicator.exchange_async(tensor, (rank + 1) % ranks, other, (rank + ranks - 1) % ranks)
+          .wait();
   }
 }
 
@@ -57,12 +67,17 @@ std::string collective_name(Collective collective) {
       return "all_gather";
     case Collective::kReduceScatter:
       return "reduce_scatter";
+    case Collective::kAllToAll:
+      return "all_to_all";
+    case Collective::kNeighbour:
+      return "neighbour";
   }
   TORCH_CHECK(false, "Collective has no value ", static_cast<int>(collective));
 }
 
 double bus_factor(Collective collective, std::int64_t ranks) {
   const double share = static_cast<double>(ranks - 1) / static_cast<double>(ranks);
+  if (collective == Collective::kNeighbour) return 1;
   return collective == Collective::kAllReduce ? 2 * share : share;
 }
 
@@ -72,11 +87,13 @@ std::vector<double> time_collective(Communicator& communicator, at::Device devic
   const std::int64_t chunk = std::max<std::int64_t>(1, bytes / whole);
   const at::Tensor tensor =
       at::zeros({chunk * communicator.size()}, at::TensorOptions().dtype(at::kFloat).device(device));
+  const bool in_place = collective != Collective::kAllToAll && collective != Collective::kNeighbour;
+  const at::Tensor other = in_place ? tensor : at::zeros_like(tensor);
   const auto seconds_of = [&](std::int64_t operations) {
     wait_for_device(device);
     communicator.barrier();
     const auto begin = std::chrono::steady_clock::now();
-    for (std::int64_t i = 0; i < operations; ++i) exchange_once(communicator, collective, tensor);
+    for (std::int64_t i = 0; i < operations; ++i) exchange_once(communicator, collective, tensor, other);
     wait_for_device(device);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
            static_cast<double>(operations);

@@ -11,12 +11,19 @@
 // How long exchanges take, and what follows from it for the size of buckets.
 namespace sluice::parallel {
 
-enum class Collective { kAllReduce, kAllGather, kReduceScatter };
+enum class Collective {
+  kAllReduce,
+  kAllGather,
+  kReduceScatter,
+  kAllToAll,
+  kNeighbour,  ///< every rank's tensor to the rank after it
+};
 
 [[nodiscard]] std::string collective_name(Collective collective);  ///< "all_reduce"
 
 /// Bytes that each rank's link carries for a byte of the tensor, as nccl-tests count them: 2 (n - 1) / n for
-/// an all-reduce, (n - 1) / n for the others. Bus bandwidth is this times bytes per second.
+/// an all-reduce, (n - 1) / n for what is gathered, scattered or dealt, 1 for a neighbour's. Bus bandwidth is
+/// this times bytes per second.
 [[nodiscard]] double bus_factor(Collective collective, std::int64_t ranks);
 
 /// Seconds of one operation on a float32 tensor of about `bytes` (all chunks together), in each of `batches`

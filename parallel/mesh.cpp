@@ -4,11 +4,13 @@
 
 namespace sluice::parallel {
 
-Mesh::Mesh(Communicator& world, std::int64_t sequence_ranks)
+Mesh::Mesh(Communicator& world, std::int64_t sequence_ranks, const Split& split)
     : world_(world), sequence_ranks_(sequence_ranks) {
   TORCH_CHECK(sequence_ranks >= 1 && world.size() % sequence_ranks == 0, "a mesh of ", world.size(),
               " ranks cannot have rows of ", sequence_ranks);
-  sequence_ = world.split(data_rank());
+  const auto group = [&](std::int64_t part) { return split ? split(world, part) : world.split(part); };
+  sequence_ = group(data_rank());
+  data_ = group(place());
 }
 
 }  // namespace sluice::parallel

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "parallel/communicator.h"
@@ -12,19 +13,27 @@ namespace sluice::parallel {
 /// sequence among them.
 class Mesh {
  public:
-  /// Collective; `world` outlives it. Throws c10::Error where sequence_ranks does not divide the ranks.
-  Mesh(Communicator& world, std::int64_t sequence_ranks);
+  /// The group of those ranks of `world` that give the same part, in their order. Collective.
+  using Split = std::function<std::unique_ptr<Communicator>(Communicator& world, std::int64_t part)>;
+
+  /// Collective; `world` outlives it. `split` makes its groups; none: Communicator::split, for CPU tensors.
+  /// Throws c10::Error where sequence_ranks does not divide the ranks.
+  Mesh(Communicator& world, std::int64_t sequence_ranks, const Split& split = {});
 
   [[nodiscard]] std::int64_t data_rank() const { return world_.rank() / sequence_ranks_; }
   [[nodiscard]] std::int64_t data_ranks() const { return world_.size() / sequence_ranks_; }
   [[nodiscard]] std::int64_t sequence_ranks() const { return sequence_ranks_; }
+  [[nodiscard]] std::int64_t place() const { return world_.rank() % sequence_ranks_; }  ///< in its row
   /// This rank's row.
   [[nodiscard]] Communicator& sequence() const { return *sequence_; }
+  /// The ranks with this one's place in their rows.
+  [[nodiscard]] Communicator& data() const { return *data_; }
 
  private:
   Communicator& world_;
   std::int64_t sequence_ranks_;
   std::unique_ptr<Communicator> sequence_;
+  std::unique_ptr<Communicator> data_;
 };
 
 }  // namespace sluice::parallel

@@ -7,6 +7,8 @@
 #include <cuda_runtime_api.h>
 
 #include <exception>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "parallel/nccl_group.h"
@@ -129,6 +131,11 @@ class NcclCommunicator final : public Communicator {
         group_(host, options),
         memory_(group_, host, device, options.copy_engines) {}
 
+  NcclCommunicator(std::unique_ptr<Communicator> host, at::Device device, NcclOptions options)
+      : NcclCommunicator(*host, device, options) {
+    kept_ = std::move(host);
+  }
+
   [[nodiscard]] std::int64_t rank() const override { return host_.rank(); }
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }
   [[nodiscard]] std::string name() const override { return "nccl"; }
@@ -247,6 +254,7 @@ class NcclCommunicator final : public Communicator {
     return handle;
   }
 
+  std::unique_ptr<Communicator> kept_;  ///< none: somebody else has the host
   Communicator& host_;
   at::Device device_;
   c10::cuda::CUDAStream stream_;
@@ -264,6 +272,15 @@ std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, at::Dev
   if (host.size() == 1) return make_local_communicator();
   const c10::cuda::CUDAGuard guard(device);
   return std::make_unique<NcclCommunicator>(host, device, options);
+}
+
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, at::Device device,
+                                                     NcclOptions options) {
+  TORCH_CHECK(device.is_cuda() && device.has_index(),
+              "make_nccl_communicator: needs a CUDA device with its index, got ", device);
+  if (host->size() == 1) return host;
+  const c10::cuda::CUDAGuard guard(device);
+  return std::make_unique<NcclCommunicator>(std::move(host), device, options);
 }
 
 }  // namespace sluice::parallel

@@ -60,5 +60,9 @@ struct NcclOptions {
 /// others; c10::Error in a build without CUDA.
 [[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, at::Device device,
                                                                    NcclOptions options = {});
+/// The same, which keeps `host`: what Communicator::split gave, for tensors of GPUs too.
+[[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
+                                                                   at::Device device,
+                                                                   NcclOptions options = {});
 
 }  // namespace sluice::parallel

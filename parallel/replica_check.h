@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/arena.h"
 #include "parallel/communicator.h"
 
 namespace sluice::parallel {
@@ -22,11 +23,15 @@ class ReplicaDrift : public std::runtime_error {
   std::vector<std::int64_t> ranks_;
 };
 
-/// XXH3-64 of the bytes of a contiguous CPU tensor.
-[[nodiscard]] std::uint64_t buffer_digest(const at::Tensor& tensor);
+/// XXH3-64 of the bytes of contiguous CPU tensors, one after another.
+[[nodiscard]] std::uint64_t buffer_digest(const std::vector<at::Tensor>& tensors);
 
 /// Throws ReplicaDrift on every rank unless all ranks hold the same bytes; it names the ranks that differ
 /// from the majority (from the lowest rank where there is none). `what` says which buffer it is. Collective.
 void check_replicas(Communicator& communicator, const at::Tensor& tensor, const std::string& what);
+/// The same of a flat buffer of that layout, on the CPU: of what differs by place, ranks of the same place
+/// are compared.
+void check_replicas(Communicator& communicator, const ArenaLayout& layout, const at::Tensor& flat,
+                    const std::string& what);
 
 }  // namespace sluice::parallel

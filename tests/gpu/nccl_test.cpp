@@ -179,6 +179,59 @@ TEST_P(Nccl, AllToAllTransposesChunks) {
   }
 }
 
+/// Round the ring, either way; each message as long as its sender says, also empty.
+TEST_P(Nccl, ExchangePassesMessagesOfAnyLength) {
+  SLUICE_NEEDS_GPU();
+  Communicator& ranks = gpu_world();
+  for (const std::int64_t chunk : kChunks) {
+    for (const std::int64_t way : {std::int64_t{1}, ranks.size() - 1}) {
+      const std::int64_t to = (ranks.rank() + way) % ranks.size();
+      const std::int64_t from = (ranks.rank() + ranks.size() - way) % ranks.size();
+      const at::Tensor send = on_gpu(chunk * ranks.rank(), at::kBFloat16);
+      const at::Tensor receive = on_gpu(chunk * from, at::kBFloat16);
+      const at::Tensor after = on_gpu(chunk * from, at::kBFloat16);
+      run_on_gpu(
+          GetParam(),
+          [&] {
+            send.zero_();
+            receive.zero_();
+            after.zero_();
+          },
+          [&] {
+            at::cuda::sleep(1'000'000);
+            send.fill_(1 + ranks.rank());
+            Work work = ranks.exchange_async(send, to, receive, from);
+            work.wait();
+            after.copy_(receive);
+          });
+      EXPECT_TRUE(after.eq(1 + from).all().item<bool>()) << chunk << " from " << from;
+    }
+  }
+}
+
+/// A part of the ranks exchanges among itself while all do.
+TEST_P(Nccl, APartHasAGroupOfItsOwn) {
+  SLUICE_NEEDS_GPU();
+  Communicator& ranks = gpu_world();
+  const auto part = parallel::make_nccl_communicator(mpi_world().split(ranks.rank() / 2), gpu_of_rank());
+  const at::Tensor own = on_gpu(100003, at::kFloat);
+  const at::Tensor all = on_gpu(100003, at::kFloat);
+  run_on_gpu(
+      GetParam(),
+      [&] {
+        own.fill_(1);
+        all.fill_(1);
+      },
+      [&] {
+        Work of_all = ranks.all_reduce_async(all, ReduceOp::kSum);
+        Work of_part = part->all_reduce_async(own, ReduceOp::kSum);
+        of_part.wait();
+        of_all.wait();
+      });
+  EXPECT_TRUE(own.eq(part->size()).all().item<bool>());
+  EXPECT_TRUE(all.eq(ranks.size()).all().item<bool>());
+}
+
 TEST_P(Nccl, BroadcastFromEachRoot) {
   SLUICE_NEEDS_GPU();
   Communicator& ranks = gpu_world();

@@ -120,7 +120,7 @@ TEST(MpiGradientReducer, GivesTheSameBitsOnAllRanksAndInEveryRun) {
       reducer.progress();
     }
     EXPECT_GE(reducer.finish(), 0.0);
-    const std::uint64_t digest = parallel::buffer_digest(content(layout, gradients));
+    const std::uint64_t digest = parallel::buffer_digest({content(layout, gradients)});
     if (first_run == 0) first_run = digest;
     EXPECT_EQ(digest, first_run) << "bucket of " << bucket_elements;
     EXPECT_NO_THROW(parallel::check_replicas(world, gradients, "gradients"));
@@ -133,7 +133,7 @@ TEST(MpiGradientReducer, GivesTheSameBitsOnAllRanksAndInEveryRun) {
     fill_gradients(part, rank);
     expected.add_(part);
   }
-  EXPECT_EQ(first_run, parallel::buffer_digest(expected));
+  EXPECT_EQ(first_run, parallel::buffer_digest({expected}));
 }
 
 }  // namespace

@@ -288,10 +288,10 @@ def case_shared(place, _):
                 assert abs(found - expected) <= 1e-10 * expected, f"{name}: valid loss {found}, {expected}"
     steps = ("train.steps=200", "checkpoint.every=50", "eval.every=0", "train.precision=fp64")
     place.train("straight", 0, *steps)
-    for sp, ranks in ((1, 1), (4, 4)):
-        name = f"to-{sp}"
-        stop(place, name, 2, 60, signal.SIGTERM, "parallel.sp=2", *steps)
-        place.train(name, ranks, f"parallel.sp={sp}", *steps)
+    for mode, sp, ranks, other in (("ring", 1, 1, "auto"), ("rowshard", 4, 4, "ring"), ("alltoall", 4, 4, "rowshard")):
+        name = f"{mode}-to-{sp}-{other}"
+        stop(place, name, 2, 60, signal.SIGTERM, "parallel.sp=2", f"parallel.sp_mode={mode}", *steps)
+        place.train(name, ranks, f"parallel.sp={sp}", f"parallel.sp_mode={other}", *steps)
         place.check_ledger(name, 200)
         same_model(place, name, "straight", 1e-6, 1e-8)
     output = place.check(place.command("odd", 3, *steps, "parallel.sp=2"), code=2)

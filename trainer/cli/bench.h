@@ -25,6 +25,7 @@ struct BenchPart {
 [[nodiscard]] BenchPart bench_peak();
 [[nodiscard]] BenchPart bench_generate();
 [[nodiscard]] BenchPart bench_allreduce();
+[[nodiscard]] BenchPart bench_exchange();
 [[nodiscard]] BenchPart bench_calibrate();
 [[nodiscard]] BenchPart bench_checkpoint();
 

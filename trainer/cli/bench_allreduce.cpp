@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <array>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,8 +17,13 @@
 namespace sluice::cli {
 namespace {
 
-constexpr std::array kCollectives = {parallel::Collective::kAllReduce, parallel::Collective::kAllGather,
-                                     parallel::Collective::kReduceScatter};
+using parallel::Collective;
+
+const std::vector<Collective> kOfGradients = {Collective::kAllReduce, Collective::kAllGather,
+                                              Collective::kReduceScatter};
+/// Those of ranks that share sequences (parallel.sp).
+const std::vector<Collective> kOfSequences = {Collective::kAllGather, Collective::kReduceScatter,
+                                              Collective::kAllToAll, Collective::kNeighbour};
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 34;
 
 const std::vector<Flag> kFlags = {
@@ -57,9 +61,10 @@ std::vector<std::int64_t> sizes_of(const Arguments& arguments, at::Device device
 }
 
 nlohmann::ordered_json measure(parallel::Communicator& ranks, at::Device device,
+                               const std::vector<Collective>& collectives,
                                const std::vector<std::int64_t>& sizes, std::int64_t batches) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const auto collective : kCollectives) {
+  for (const Collective collective : collectives) {
     for (const std::int64_t bytes : sizes) {
       const double median =
           train::quantile(parallel::time_collective(ranks, device, collective, bytes, batches), 0.5);
@@ -82,17 +87,25 @@ void print_lines(const nlohmann::ordered_json& v) {
     fmt::print("{:<16}{:>12}{:>12.1f}{:>14.2f}{:>14.2f}\n", row["collective"].get<std::string>(),
                row["bytes"].get<std::int64_t>(), 1e6 * row["median_s"].get<double>(),
                row["algbw_gb_s"].get<double>(), row["busbw_gb_s"].get<double>());
+  if (!v.contains("link")) return;
   fmt::print("all_reduce of b bytes: {:.1f} us + b / {:.2f} GB/s\n",
              1e6 * v["link"]["latency_s"].get<double>(), 1e-9 / v["link"]["s_per_byte"].get<double>());
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
+/// One of the two benchmarks of collectives.
+struct Benchmark {
+  const char* name;
+  const std::vector<Collective>& collectives;
+};
+
+int run(const Benchmark& benchmark, const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, words);
   const std::string name = arguments.choice("--device", {"auto", "cpu", "cuda"});
   const std::int64_t batches = arguments.integer("--batches", 1, 100'000);
   for (const std::string& text : arguments.list("--sizes")) (void)parse_bytes(text);
   if (world.size() == 1)
-    throw train::InputError("sluice bench allreduce: one rank exchanges nothing; start it by mpirun -n 2");
+    throw train::InputError(
+        fmt::format("sluice bench {}: one rank exchanges nothing; start it by mpirun -n 2", benchmark.name));
   const auto choice = name == "cpu"    ? parallel::DeviceChoice::kCpu
                       : name == "cuda" ? parallel::DeviceChoice::kCuda
                                        : parallel::DeviceChoice::kAuto;
@@ -102,14 +115,16 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   parallel::Communicator& ranks = gpus ? *gpus : world;
   nlohmann::ordered_json out;
   end_job_on_fault(ranks, [&] {
-    const auto rows = measure(ranks, device, sizes_of(arguments, device), batches);
-    const auto link = parallel::measure_link(ranks, device);
-    out = {{"bench", "allreduce"},
+    const auto rows = measure(ranks, device, benchmark.collectives, sizes_of(arguments, device), batches);
+    out = {{"bench", benchmark.name},
            {"ranks", ranks.size()},
            {"communicator", ranks.name()},
-           {"device", parallel::device_name(device)},
-           {"link", {{"latency_s", link.latency_s}, {"s_per_byte", link.s_per_byte}}},
-           {"rows", rows}};
+           {"device", parallel::device_name(device)}};
+    if (&benchmark.collectives == &kOfGradients) {
+      const auto link = parallel::measure_link(ranks, device);
+      out["link"] = {{"latency_s", link.latency_s}, {"s_per_byte", link.s_per_byte}};
+    }
+    out["rows"] = rows;
   });
   if (world.rank() != 0) return kDone;
   print_result(arguments, out, [&] { print_lines(out); });
@@ -127,7 +142,22 @@ BenchPart bench_allreduce() {
           "Bandwidths as nccl-tests define them: algbw is bytes of the tensor by time, busbw is algbw times\n"
           "2 (n - 1) / n for all_reduce and (n - 1) / n for the others. Medians over batches.\n\n" +
           flag_help(kFlags),
-      .run = run};
+      .run = [](const std::vector<std::string>& words, parallel::Communicator& world) {
+        return run({"allreduce", kOfGradients}, words, world);
+      }};
+}
+
+BenchPart bench_exchange() {
+  return {.name = "exchange",
+          .summary = "what ranks that share sequences exchange: time and bandwidth by size",
+          .help =
+              "  mpirun -n N sluice bench exchange [--device auto|cpu|cuda] [--sizes BYTES...] [--json]\n\n"
+              "As sluice bench allreduce; a neighbour's tensor goes to the rank after it, busbw is algbw "
+              "there.\n\n" +
+              flag_help(kFlags),
+          .run = [](const std::vector<std::string>& words, parallel::Communicator& world) {
+            return run({"exchange", kOfSequences}, words, world);
+          }};
 }
 
 }  // namespace sluice::cli

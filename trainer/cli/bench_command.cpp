@@ -12,9 +12,9 @@ namespace sluice::cli {
 namespace {
 
 const std::vector<BenchPart>& parts() {
-  static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),     bench_generate(),
-                                             bench_allreduce(), bench_checkpoint(), bench_kernels(),
-                                             bench_peak(),      bench_calibrate()};
+  static const std::vector<BenchPart> all = {bench_step(),      bench_loader(),   bench_generate(),
+                                             bench_allreduce(), bench_exchange(), bench_checkpoint(),
+                                             bench_kernels(),   bench_peak(),     bench_calibrate()};
   return all;
 }
 

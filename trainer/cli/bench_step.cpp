@@ -33,6 +33,8 @@ const std::vector<Flag> kFlags = {
     {.name = "--profile",
      .value_name = "FILE",
      .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
+    {.name = "--null-exchange",
+     .help = "with parallel.sp: steps in which each exchange between ranks is a local copy, and no others"},
     json_flag()};
 
 struct Phase {
@@ -175,16 +177,41 @@ void print_lines(const nlohmann::ordered_json& v) {
   for (const auto& [name, seconds] : v["phases_s"].items())
     fmt::print("{:<14}{:.2f} ms   {:.1f} %\n", name, ms(seconds),
                100.0 * seconds.get<double>() / step["median"].get<double>());
+  print_exchange(v);
   print_device(v);
+}
+
+/// What exchanges between ranks cost a step that does not hide them: the step against one whose exchanges are
+/// local copies.
+nlohmann::ordered_json exchange_of(double step_s, const train::StepBenchmark& without) {
+  std::vector<double> steps;
+  for (const auto& step : without.steps) steps.push_back(step.result.step_s);
+  const double null_s = train::quantile(steps, 0.5);
+  return {{"null_step_s", null_s},
+          {"exposed_s", std::max(0.0, step_s - null_s)},
+          {"exposed_share", std::max(0.0, 1 - null_s / step_s)},
+          {"efficiency", null_s / step_s}};
+}
+
+void print_exchange(const nlohmann::ordered_json& v) {
+  if (!v.contains("exchange")) return;
+  const auto& exchange = v["exchange"];
+  fmt::print(
+      "exchange      {:.2f} ms exposed, {:.1f} % of the step; with local copies in its place {:.2f} ms a "
+      "step: efficiency {:.3f}\n",
+      1e3 * exchange["exposed_s"].get<double>(), 100 * exchange["exposed_share"].get<double>(),
+      1e3 * exchange["null_step_s"].get<double>(), exchange["efficiency"].get<double>());
 }
 
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const BenchWords both = split_words(kFlags, words);
   const Arguments arguments(kFlags, both.own);
   const train::RunOptions options = bench_options(both.settings);
-  const train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
-                                  .steps = arguments.integer("--steps", 1, 1'000'000),
-                                  .profile = arguments.text("--profile")};
+  const bool null_alone = arguments.has("--null-exchange");
+  train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
+                            .steps = arguments.integer("--steps", 1, 1'000'000),
+                            .profile = arguments.text("--profile")};
+  if (null_alone) plan.exchanging = train::Exchanging::kWithNobody;
   std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
   const std::int64_t threads = train::set_compute_threads(options.train.threads, world);
   std::optional<train::SyntheticSplit> synthetic;
@@ -210,7 +237,17 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });
   auto values = summary(options, *benchmark, threads, world);
   values["device_kind"] = group.device().is_cuda() ? "cuda" : "cpu";
+  values["sp"] = options.parallel.sp;
+  if (options.parallel.sp > 1) values["sp_mode"] = train::exchange_name(train::exchange_mode(options));
+  values["null_exchange"] = null_alone;
   add_device(*benchmark, world, values);
+  if (options.parallel.sp > 1 && !null_alone) {
+    plan.exchanging = train::Exchanging::kWithNobody;
+    std::optional<train::StepBenchmark> without;
+    end_job_on_fault(group.exchange(),
+                     [&] { without = train::benchmark_steps(options, split, vocabulary, plan, group); });
+    values["exchange"] = exchange_of(values["step_s"]["median"].get<double>(), *without);
+  }
   if (world.rank() != 0) return kDone;
   print_result(arguments, values, [&] { print_lines(values); });
   return kDone;

@@ -46,11 +46,23 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
     const int tile = tile_of_round(round);
     if (tile >= p.tiles) continue;
     const Work work = work_of<kKind, kColumns>(p, tile);
-    for (int step = 0; step < work.steps; ++step, ring.next()) {
-      ring.begin_fill(Tile<kColumns>::kStage);
-      load_step<kKind, kColumns>(maps, p, work, step, ring.data(), ring.full + ring.stage);
+    if constexpr (kKind == Kind::kWeight) {
+      for (int step = 0; step < work.steps; ++step, ring.next()) {
+        ring.begin_fill(Tile<kColumns>::kStage);
+        load_channels<kColumns>(maps, p, work, step, ring.data(), ring.full + ring.stage);
+      }
+    } else {
+      const SpatialStrips& inputs = kKind == Kind::kInput ? p.own : p.seen;
+      for (int strip = 0; strip < inputs.count; ++strip) {
+        const Reach all = reach<kKind>(p, work, inputs.of[strip]);
+        for (int at = all.first; at < all.end; at += kStep, ring.next()) {
+          ring.begin_fill(Tile<kColumns>::kStage);
+          load_positions<kKind, kColumns>(maps, p, work, inputs.of[strip], at, ring.data(),
+                                          ring.full + ring.stage);
+        }
+      }
     }
-    if constexpr (kKind == Kind::kForward) {
+    if (kKind == Kind::kForward && is_gated(work)) {
       for (int part = 0; part < kColumns / 128; ++part, ring.next()) {
         ring.begin_fill(4 * kBox);
         for (int half = 0; half < 2; ++half)
@@ -83,7 +95,7 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring) {
       before = ring.stage;
     }
     hopper::wgmma_wait<0>();
-    ring.release(before);
+    if (before >= 0) ring.release(before);
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) asm volatile("" : "+f"(sum[i])::"memory");
     if constexpr (kKind == Kind::kWeight) {
@@ -91,9 +103,10 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring) {
     } else {
 #pragma unroll
       for (int part = 0; part < kColumns / 128; ++part) {
-        if constexpr (kKind == Kind::kForward) ring.wait_full();
+        const bool waits = kKind == Kind::kForward && is_gated(work);
+        if (waits) ring.wait_full();
         write_product<kKind, kColumns>(sum, part * 128, p, work, row_of_tile, ring.data());
-        if constexpr (kKind == Kind::kForward) {
+        if (waits) {
           __syncwarp();
           ring.release(ring.stage);
           ring.next();

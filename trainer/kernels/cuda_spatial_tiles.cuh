@@ -37,18 +37,22 @@ struct Tile {
 };
 
 struct Problem {
-  int positions;
   int width;
   int batch;
-  int row_tiles;
+  int row_tiles;  // of all strips of the output
   int column_tiles;
   int tiles;      // of the output, over all sequences or parts of the batch
   int splits;     // of the batch, kWeight
   int row_major;  // all sequences' tiles of the same rows follow one another, not all rows of a sequence
   int lower;
+  SpatialStrips own;
+  SpatialStrips seen;
+  int out_rows;  // of each sequence in the output
   const __nv_bfloat16* bias;
   __nv_bfloat16* mixed;
   __nv_bfloat16* out;
+  const __nv_bfloat16* added;
+  int added_rows;
   float* sum;
   std::int64_t sum_stride;
   float* partials;
@@ -62,62 +66,115 @@ struct Maps {
 };
 
 struct Work {
-  int row = 0;  // first of the output tile
+  int row = 0;       // first of the output tile, among a sequence's rows
+  int row_end = 0;   // of its strip
+  int position = 0;  // of the first row
   int column = 0;
-  int batch = 0;  // first of those reduced over, kWeight
-  int first = 0;  // of the reduced dimension
+  int column_end = 0;    // of its strip, kWeight
+  int column_row = 0;    // where the first column's values stand, kWeight
+  int column_outer = 0;  // likewise
+  int batch = 0;         // first of those reduced over, kWeight
   int steps = 0;
+  Sum sum = Sum::kWhole;
 };
 
+__host__ __device__ inline int tiles_of(int count, int of) { return (count + of - 1) / of; }
+
+struct Reach {
+  int first = 0;  // positions
+  int end = 0;
+
+  __device__ int steps() const { return end > first ? (end - first + kStep - 1) / kStep : 0; }
+};
+
+/// Positions of a strip over which a tile's products reduce.
+template <Kind kKind>
+__device__ Reach reach(const Problem& p, const Work& work, const SpatialStrip& strip) {
+  Reach all{strip.begin, strip.begin + strip.count};
+  if (p.lower && kKind == Kind::kForward) all.end = min(all.end, work.position + kRows);
+  if (p.lower && kKind == Kind::kInput) all.first = max(all.first, work.position);
+  return all;
+}
+
 /// Tiles with most to do first, and what shares operands close together.
-template <int kColumns>
-__device__ Work product_work(const Problem& p, int index, bool transposed) {
+template <Kind kKind, int kColumns>
+__device__ Work product_work(const Problem& p, int index) {
+  const SpatialStrips& outputs = kKind == Kind::kInput ? p.seen : p.own;
+  const SpatialStrips& inputs = kKind == Kind::kInput ? p.own : p.seen;
   Work work;
   work.column = index % p.column_tiles * kColumns;
   index /= p.column_tiles;
-  int row_tile = p.row_major ? index / p.batch : index % p.row_tiles;
+  int tile = p.row_major ? index / p.batch : index % p.row_tiles;
   work.batch = p.row_major ? index % p.batch : index / p.row_tiles;
-  if (p.lower && !transposed) row_tile = p.row_tiles - 1 - row_tile;
-  work.row = row_tile * kRows;
-  const int end = p.lower && !transposed ? min(p.positions, work.row + kRows) : p.positions;
-  work.first = p.lower && transposed ? work.row : 0;
-  work.steps = (end - work.first + kStep - 1) / kStep;
+  if (p.lower && kKind == Kind::kForward) tile = p.row_tiles - 1 - tile;
+  int strip = 0;
+  for (; tile >= tiles_of(outputs.of[strip].count, kRows); ++strip)
+    tile -= tiles_of(outputs.of[strip].count, kRows);
+  const SpatialStrip& output = outputs.of[strip];
+  work.row = output.row + tile * kRows;
+  work.row_end = output.row + output.count;
+  work.position = output.begin + tile * kRows;
+  work.column_outer = kKind == Kind::kInput ? output.outer : 0;
+  work.sum = output.sum;
+  for (int i = 0; i < inputs.count; ++i) work.steps += reach<kKind>(p, work, inputs.of[i]).steps();
   return work;
 }
 
-/// Column tiles that row tiles [0, row_tile] have each at most.
+/// Column tiles of `seen` that the row tile at `position` has.
 template <int kColumns>
-__device__ int column_tiles_of(const Problem& p, int row_tile) {
-  return p.lower ? min(p.column_tiles, ((row_tile + 1) * kRows + kColumns - 1) / kColumns) : p.column_tiles;
+__host__ __device__ int column_tiles_of(const SpatialStrip& seen, int position, int lower) {
+  int reached = seen.count;
+  if (lower && position + kRows - seen.begin < reached) reached = position + kRows - seen.begin;
+  return reached > 0 ? tiles_of(reached, kColumns) : 0;
 }
 
 /// Bands of row tiles, column by column within a band: tiles that run side by side then share both operands.
 template <int kColumns>
-__device__ Work weight_work(const Problem& p, int index) {
+__device__ Work weight_tile(const Problem& p, int index) {
   constexpr int kBand = 16;
+  for (int own = 0; own < p.own.count; ++own) {
+    const SpatialStrip& left = p.own.of[own];
+    const int rows_of_strip = tiles_of(left.count, kRows);
+    for (int first = 0; first < rows_of_strip; first += kBand) {
+      const int end = min(first + kBand, rows_of_strip);
+      for (int seen = 0; seen < p.seen.count; ++seen) {
+        const SpatialStrip& right = p.seen.of[seen];
+        const auto columns = [&](int row) {
+          return column_tiles_of<kColumns>(right, left.begin + row * kRows, p.lower);
+        };
+        int count = 0;
+        for (int row = first; row < end; ++row) count += columns(row);
+        if (index >= count) {
+          index -= count;
+          continue;
+        }
+        int column = 0;
+        int top = first;  // the first row tile of the band that reaches this column
+        for (;; ++column) {
+          while (columns(top) <= column) ++top;
+          if (index < end - top) break;
+          index -= end - top;
+        }
+        Work work;
+        work.row = left.row + (top + index) * kRows;
+        work.row_end = left.row + left.count;
+        work.position = left.begin + (top + index) * kRows;
+        work.column = right.begin + column * kColumns;
+        work.column_end = right.begin + right.count;
+        work.column_row = right.row + column * kColumns;
+        work.column_outer = right.outer;
+        return work;
+      }
+    }
+  }
+  return {};
+}
+
+template <int kColumns>
+__device__ Work weight_work(const Problem& p, int index) {
   const int of_part = p.tiles / p.splits;
-  Work work;
   const int split = index / of_part;
-  index %= of_part;
-  int first = 0;
-  int rows = 0;
-  for (;; first += kBand) {
-    rows = min(kBand, p.row_tiles - first);
-    int count = 0;
-    for (int row = first; row < first + rows; ++row) count += column_tiles_of<kColumns>(p, row);
-    if (index < count) break;
-    index -= count;
-  }
-  int column = 0;
-  int top = first;  // the first row tile of the band that reaches this column
-  for (;; ++column) {
-    while (column_tiles_of<kColumns>(p, top) <= column) ++top;
-    const int count = first + rows - top;
-    if (index < count) break;
-    index -= count;
-  }
-  work.row = (top + index) * kRows;
-  work.column = column * kColumns;
+  Work work = weight_tile<kColumns>(p, index % of_part);
   work.batch = p.batch * split / p.splits;
   work.steps = (p.batch * (split + 1) / p.splits - work.batch) * ((p.width + kStep - 1) / kStep);
   return work;
@@ -126,39 +183,43 @@ __device__ Work weight_work(const Problem& p, int index) {
 template <Kind kKind, int kColumns>
 __device__ Work work_of(const Problem& p, int tile) {
   if constexpr (kKind == Kind::kWeight) return weight_work<kColumns>(p, tile);
-  return product_work<kColumns>(p, tile, kKind == Kind::kInput);
+  return product_work<kKind, kColumns>(p, tile);
 }
 
-/// Asks for both operands' tiles of one step. Each kind's boxes: see map_*.
+/// Asks for both operands' tiles of one step over batch and channels.
+template <int kColumns>
+__device__ void load_channels(const Maps& maps, const Problem& p, const Work& work, int step, char* stage,
+                              std::uint64_t* full) {
+  const int steps_of_row = (p.width + kStep - 1) / kStep;
+  const int batch = work.batch + step / steps_of_row;
+  const int channel = step % steps_of_row * kStep;
+  copy_box(stage, maps.left, full, channel, work.row, batch);
+  copy_box(stage + Tile<kColumns>::kLeft, maps.right, full, channel, work.column_row,
+           work.column_outer + batch);
+}
+
+/// Asks for both operands' tiles of one step over positions, from `at` on, of strip `from`.
 template <Kind kKind, int kColumns>
-__device__ void load_step(const Maps& maps, const Problem& p, const Work& work, int step, char* stage,
-                          std::uint64_t* full) {
-  char* const right_tile = stage + Tile<kColumns>::kLeft;
-  if constexpr (kKind == Kind::kWeight) {
-    const int steps_of_row = (p.width + kStep - 1) / kStep;
-    const int batch = work.batch + step / steps_of_row;
-    const int channel = step % steps_of_row * kStep;
-    copy_box(stage, maps.left, full, channel, work.row, batch);
-    copy_box(right_tile, maps.right, full, channel, work.column, batch);
-    return;
-  }
-  const int at = work.first + step * kStep;
-  const bool on_diagonal = p.lower && at >= work.row && at < work.row + kRows;
+__device__ void load_positions(const Maps& maps, const Problem& p, const Work& work, const SpatialStrip& from,
+                               int at, char* stage, std::uint64_t* full) {
+  const bool on_diagonal = p.lower && at >= work.position && at < work.position + kRows;
+  const int row = from.row + at - from.begin;
   if constexpr (kKind == Kind::kForward) {
     if (on_diagonal)
-      copy_box(stage, maps.diagonal, full, at - work.row, work.row, 0);
+      copy_box(stage, maps.diagonal, full, at - work.position, work.row, 0);
     else
       copy_box(stage, maps.left, full, at, work.row, 0);
   } else {
     for (int part = 0; part < kRows / 64; ++part) {
       if (on_diagonal)
-        copy_box(stage + part * kBox, maps.diagonal, full, part * 64, at, 0);
+        copy_box(stage + part * kBox, maps.diagonal, full, part * 64, row, 0);
       else
-        copy_box(stage + part * kBox, maps.left, full, work.row + part * 64, at, 0);
+        copy_box(stage + part * kBox, maps.left, full, work.position + part * 64, row, 0);
     }
   }
   for (int part = 0; part < kColumns / 64; ++part)
-    copy_box(right_tile + part * kBox, maps.right, full, work.column + part * 64, at, work.batch);
+    copy_box(stage + Tile<kColumns>::kLeft + part * kBox, maps.right, full, work.column + part * 64, row,
+             from.outer + work.batch);
 }
 
 /// One step's product onto `sum`, of 64 rows.

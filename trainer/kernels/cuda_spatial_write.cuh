@@ -52,8 +52,24 @@ __device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
   return pack(gelu_fast(u.x).value * s.x, gelu_fast(u.y).value * s.y);
 }
 
+/// Whether bias and gate follow a tile's sums.
+__device__ inline bool is_gated(const Work& work) {
+  return work.sum == Sum::kWhole || work.sum == Sum::kLast;
+}
+
+/// Where sums of a row that is added to stand, or null.
+template <Kind kKind>
+__device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, int row) {
+  if constexpr (kKind == Kind::kForward) {
+    if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
+    return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
+  }
+  if (row >= p.added_rows) return nullptr;
+  return p.added + (static_cast<std::int64_t>(work.batch) * p.added_rows + row) * p.width;
+}
+
 /// Writes 128 columns of the tile from `first_column` on, eight a thread at a time; kForward adds the bias
-/// first and gates by the bypass in `stage`.
+/// first and gates by the bypass in `stage`, if is_gated().
 template <Kind kKind, int kColumns>
 __device__ void write_product(const float (&sum)[kColumns / 2], int first_column, const Problem& p,
                               const Work& work, int row_of_tile, const char* stage) {
@@ -62,29 +78,37 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
   for (int below = 0; below < 2; ++below) {
     const int local_row = row_of_tile + lane / 4 + 8 * below;
     const int row = work.row + local_row;
-    const bool inside = row < p.positions;
-    const float shift = kKind == Kind::kForward && inside ? __bfloat162float(p.bias[row]) : 0.0f;
-    const std::int64_t of_all = static_cast<std::int64_t>(work.batch) * p.positions + row;
+    const bool inside = row < work.row_end;
+    const bool gates = kKind == Kind::kForward && is_gated(work);
+    const float shift = gates && inside ? __bfloat162float(p.bias[work.position + local_row]) : 0.0f;
+    const __nv_bfloat16* const added = inside ? added_row<kKind>(p, work, row) : nullptr;
+    const std::int64_t of_all = static_cast<std::int64_t>(work.column_outer + work.batch) * p.out_rows + row;
 #pragma unroll
     for (int group = 0; group < 128 / 32; ++group) {
       unsigned mine[4];
 #pragma unroll
       for (int part = 0; part < 4; ++part) {
         const int at = (first_column / 8 + group * 4 + part) * 4 + 2 * below;
-        mine[part] = pack(sum[at] + shift, sum[at + 1] + shift);
+        float2 more = {shift, shift};
+        const int column = work.column + first_column + (group * 4 + part) * 8 + lane % 4 * 2;
+        if (added != nullptr && column < p.width) {
+          const float2 before = unpack(*reinterpret_cast<const unsigned*>(added + column));
+          more = {before.x + shift, before.y + shift};
+        }
+        mine[part] = pack(sum[at] + more.x, sum[at + 1] + more.y);
       }
       const uint4 columns = gather_columns(mine, lane);
       const int local_column = group * 32 + lane % 4 * 8;
       const int column = work.column + first_column + local_column;
       if (!inside || column >= p.width) continue;
       const std::int64_t to = of_all * p.width + column;
-      if constexpr (kKind == Kind::kForward) {
+      if (gates) {
         const uint4 u = bypass_columns(stage, local_row, local_column);
         if (p.mixed != nullptr) *reinterpret_cast<uint4*>(p.mixed + to) = columns;
         *reinterpret_cast<uint4*>(p.out + to) = {gated(u.x, columns.x), gated(u.y, columns.y),
                                                  gated(u.z, columns.z), gated(u.w, columns.w)};
       } else {
-        *reinterpret_cast<uint4*>(p.out + to) = columns;
+        *reinterpret_cast<uint4*>((kKind == Kind::kForward ? p.mixed : p.out) + to) = columns;
       }
     }
   }
@@ -92,9 +116,10 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
 
 /// Adds without waiting for what is there; nobody else adds to that element, so sums are the same on every
 /// run.
-__device__ inline void add_element(const Problem& p, int row, int column, float value) {
-  if (row < p.positions && column < p.positions && (!p.lower || column <= row))
-    atomicAdd(p.sum + row * p.sum_stride + column, value);
+__device__ inline void add_element(const Problem& p, const Work& work, int row, int column, float value) {
+  if (work.row + row < work.row_end && work.column + column < work.column_end &&
+      (!p.lower || work.column + column <= work.position + row))
+    atomicAdd(p.sum + (work.row + row) * p.sum_stride + work.column + column, value);
 }
 
 template <int kColumns>
@@ -111,13 +136,13 @@ __device__ void write_weight(const float (&sum)[kColumns / 2], const Problem& p,
       if (p.splits > 1) {
         const std::int64_t at = (static_cast<std::int64_t>(tile) * kRows + row) * kColumns + column;
         *reinterpret_cast<float2*>(p.partials + at) = values;
-      } else if (work.row + row < p.positions && work.column + column + 1 < p.positions &&
-                 (!p.lower || work.column + column + 1 <= work.row + row)) {
+      } else if (work.row + row < work.row_end && work.column + column + 1 < work.column_end &&
+                 (!p.lower || work.column + column + 1 <= work.position + row)) {
         atomicAdd(reinterpret_cast<float2*>(p.sum + (work.row + row) * p.sum_stride + work.column + column),
                   values);
       } else {
-        add_element(p, work.row + row, work.column + column, values.x);
-        add_element(p, work.row + row, work.column + column + 1, values.y);
+        add_element(p, work, row, column, values.x);
+        add_element(p, work, row, column + 1, values.y);
       }
     }
   }

@@ -1,16 +1,21 @@
 #include "trainer/kernels/fused_block.h"
 
 #include <ATen/ops/_unsafe_view.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/products.h"
+#include "trainer/kernels/shared_gate.h"
 #include "trainer/kernels/spatial.h"
 
 namespace sluice::kernels {
@@ -35,6 +40,7 @@ struct Values {
   at::Tensor gate_statistics;
   at::Tensor gate_Th;
   SpatialGate spatial;
+  std::unique_ptr<SharedGate> shared;  ///< of ranks that share sequences: the gate's input on its way
 };
 
 at::Tensor bypass_half(const at::Tensor& expanded_Tf) {
@@ -68,14 +74,52 @@ void normalise(const ResidualStream& in, const GmlpBlock& block, Values& values)
   values.norm_statistics = std::move(out.statistics);
 }
 
-void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
+void norm_gate(const GmlpBlock& block, Values& values) {
   GeluNorm gate = gelu_norm_forward(gate_half(values.expanded_Tf), block.gate_norm_weight,
                                     block.gate_norm_bias, block.norm_eps);
   values.gate_Th = std::move(gate.y);
   values.gate_statistics = std::move(gate.statistics);
-  values.spatial =
-      spatial_gate(by_sequence(values.gate_Th, batch), by_sequence(bypass_half(values.expanded_Tf), batch),
-                   block.spatial_weight, block.spatial_bias, block.mixing, keep);
+}
+
+/// To the ranks that share the sequences, if there are any.
+void send_gate(const GmlpBlock& block, std::int64_t batch, Values& values) {
+  if (block.exchange == nullptr) return;
+  values.shared = share_gate(by_sequence(values.gate_Th, batch), block.spatial_weight.detach(), block.mixing,
+                             *block.exchange);
+}
+
+void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
+  const at::Tensor bypass_BTh = by_sequence(bypass_half(values.expanded_Tf), batch);
+  if (const auto shared = std::move(values.shared)) {
+    values.spatial = shared->mix(bypass_BTh, block.spatial_bias, keep);
+    if (keep == Keep::kNothing) values.spatial.mixed_BTh.reset();
+  } else {
+    values.spatial = spatial_gate(by_sequence(values.gate_Th, batch), bypass_BTh, block.spatial_weight,
+                                  block.spatial_bias, block.mixing, keep);
+  }
+}
+
+/// The expansion and what follows up to the contraction; of ranks that share sequences the gate's half first,
+/// so that it travels while the other is multiplied.
+void expand_and_mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
+  if (block.exchange == nullptr) {
+    values.expanded_Tf = channel_linear(block, values.normed_Td, block.expand_weight, block.expand_bias);
+    norm_gate(block, values);
+    return mix(block, batch, keep, values);
+  }
+  const at::Tensor weight_fd = block.expand_weight.detach();
+  const at::Tensor bias_f = block.expand_bias.detach();
+  const std::int64_t half = weight_fd.size(0) / 2;
+  values.expanded_Tf = at::empty({values.normed_Td.size(0), 2 * half}, values.normed_Td.options());
+  const auto expand = [&](std::int64_t first) {
+    linear_into(values.expanded_Tf.narrow(1, first, half), values.normed_Td, weight_fd.narrow(0, first, half),
+                bias_f.narrow(0, first, half));
+  };
+  expand(half);
+  norm_gate(block, values);
+  send_gate(block, batch, values);
+  expand(0);
+  mix(block, batch, keep, values);
 }
 
 at::Tensor gated_rows(const Values& values) { return values.spatial.gated_BTh.flatten(0, 1); }
@@ -84,8 +128,7 @@ at::Tensor gated_rows(const Values& values) { return values.spatial.gated_BTh.fl
 Values run_forward(const ResidualStream& in, const GmlpBlock& block, Keep keep) {
   Values values;
   normalise(in, block, values);
-  values.expanded_Tf = channel_linear(block, values.normed_Td, block.expand_weight, block.expand_bias);
-  mix(block, in.x_BTd.size(0), keep, values);
+  expand_and_mix(block, in.x_BTd.size(0), keep, values);
   return values;
 }
 
@@ -103,7 +146,7 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
   values.norm_statistics = saved[1];
   if (block.recompute == Recompute::kBlock) {
     normalise({by_sequence(saved[0], batch), {}, {}}, block, values);
-    values.expanded_Tf = channel_linear(block, values.normed_Td, block.expand_weight, block.expand_bias);
+    expand_and_mix(block, batch, Keep::kMixed, values);
   } else {
     values.normed_Td = saved[2];
     values.expanded_Tf = saved[3];
@@ -112,11 +155,47 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
     values.gate_statistics = saved[4];
     values.gate_Th = saved[5];
     values.spatial = {.gated_BTh = {}, .mixed_BTh = saved[6], .diagonal = saved[7]};
-  } else {
+  } else if (block.recompute == Recompute::kGate) {
+    norm_gate(block, values);
+    send_gate(block, batch, values);
     mix(block, batch, Keep::kMixed, values);
-    values.spatial.gated_BTh.reset();  // gate_backward makes it
   }
+  values.spatial.gated_BTh.reset();  // gate_backward makes it
+  send_gate(block, batch, values);   // again: what others sent is not kept
   return values;
+}
+
+/// Where the gradient of b of this rank's positions adds up.
+struct PositionSums {
+  PositionSums(const GmlpBlock& block, std::int64_t positions) : all_n(gradient_sum(block.spatial_bias)) {
+    if (block.exchange == nullptr) {
+      sums_t = all_n.narrow(0, 0, positions);
+    } else {
+      strips = block.exchange->rows().strips(block.exchange->rank());
+      sums_t = at::zeros({positions}, all_n.options());
+    }
+  }
+  void add() const {
+    for (const Strip& strip : strips)
+      all_n.narrow(0, strip.range.begin, strip.range.count())
+          .add_(sums_t.narrow(0, strip.row, strip.range.count()));
+  }
+
+  at::Tensor all_n;
+  at::Tensor sums_t;
+  std::vector<Strip> strips;  ///< none: sums_t is a view
+};
+
+/// W's gradient, announced when it is done, and that of the gate's input.
+at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, const GmlpBlock& block,
+                                  std::int64_t batch) {
+  const at::Tensor sum = gradient_sum(block.spatial_weight);
+  const at::Tensor& diagonal = values.spatial.diagonal;
+  if (const auto shared = std::move(values.shared))
+    return shared->back(sum, dmixed_BTh, diagonal, [&] { gradient_added(block.spatial_weight); });
+  add_spatial_weight_gradient(sum, dmixed_BTh, by_sequence(values.gate_Th, batch), block.mixing);
+  gradient_added(block.spatial_weight);
+  return spatial_input_gradient(dmixed_BTh, block.spatial_weight, diagonal, block.mixing);
 }
 
 /// The contraction's gradient -> that of `expanded`, and all sums of the parameters between; each is
@@ -127,20 +206,18 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
   const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
   const std::int64_t half = values.gate_Th.size(1);
   const std::int64_t positions = values.gate_Th.size(0) / batch;
-  GateGradient of_gate = gate_backward(
-      channel_input_gradient(block, dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
-      values.spatial.mixed_BTh.flatten(0, 1), {}, positions, bypass_half(dexpanded_Tf),
-      {gradient_sum(block.spatial_bias).narrow(0, 0, positions), of_expand_bias.narrow(0, 0, half)});
+  const PositionSums of_bias(block, positions);
+  GateGradient of_gate =
+      gate_backward(channel_input_gradient(block, dout_Td, block.contract_weight),
+                    bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
+                    bypass_half(dexpanded_Tf), {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)});
+  of_bias.add();
   add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, of_gate.z);
   gradient_added(block.contract_weight);
   gradient_added(block.spatial_bias);
   of_gate.z.reset();
-  const at::Tensor dmixed_BTh = by_sequence(of_gate.mixed, batch);
-  const at::Tensor gate_BTh = by_sequence(values.gate_Th, batch);
-  add_spatial_weight_gradient(gradient_sum(block.spatial_weight), dmixed_BTh, gate_BTh, block.mixing);
-  gradient_added(block.spatial_weight);
   const at::Tensor dgate_BTh =
-      spatial_input_gradient(dmixed_BTh, block.spatial_weight, values.spatial.diagonal, block.mixing);
+      back_through_positions(by_sequence(of_gate.mixed, batch), values, block, batch);
   values.spatial = {};
   gelu_norm_backward(dgate_BTh.flatten(0, 1), gate_half(values.expanded_Tf), block.gate_norm_weight,
                      values.gate_statistics, gate_half(dexpanded_Tf),

@@ -13,7 +13,8 @@ namespace sluice::kernels {
 /// and widths, and the parameters' gradients add up in memory of their own (autograd.h).
 [[nodiscard]] bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block);
 
-/// The stream after the block. Backward keeps, for each position, the stream's value in its type and in the
+/// The stream after the block, of own positions where the block has an exchange: then backward exchanges
+/// again what others sent. Backward keeps, for each position, the stream's value in its type and in the
 /// parameters' type: its norm, both halves before GELU, and, of d_ffn / 2 elements each, the gate's norm,
 /// what it was mixed to, and the product of both halves; `recompute` says which of these it computes again
 /// instead.

@@ -8,38 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/kernels/ring.h"
 #include "trainer/kernels/strip_products.h"
 
 namespace sluice::kernels {
 namespace {
 
-/// Where what is on this rank.
-struct Ring {
-  const SequenceExchange& exchange;
-  Mixing mixing;
-
-  [[nodiscard]] std::int64_t ranks() const { return exchange.rows().ranks(); }
-  [[nodiscard]] std::int64_t rank() const { return exchange.rank(); }
-  [[nodiscard]] std::int64_t before() const { return (rank() + ranks() - 1) % ranks(); }
-  [[nodiscard]] std::int64_t after() const { return (rank() + 1) % ranks(); }
-  /// Whose block this rank multiplies in step `step`.
-  [[nodiscard]] std::int64_t owner(std::int64_t step) const { return (rank() + step) % ranks(); }
-
-  /// The rows of `owner` that rank `at` needs.
-  [[nodiscard]] std::vector<Strip> needed(std::int64_t owner, std::int64_t at) const {
-    std::vector<Strip> strips = exchange.rows().strips(owner);
-    if (mixing == Mixing::kCausal && at > owner) strips.pop_back();
-    return strips;
-  }
-  [[nodiscard]] std::int64_t needed_rows(std::int64_t owner, std::int64_t at) const {
-    std::int64_t rows = 0;
-    for (const Strip& strip : needed(owner, at)) rows += strip.range.count();
-    return rows;
-  }
-  [[nodiscard]] StripProduct product(std::int64_t owner) const {
-    return {exchange.rows().strips(rank()), needed(owner, rank()), mixing};
-  }
-};
+StripProduct product_of(const Ring& ring, std::int64_t owner) {
+  return {ring.exchange.rows().strips(ring.rank()), ring.needed(owner, ring.rank()), ring.mixing};
+}
 
 at::Tensor rows_like(const at::Tensor& like_Btc, std::int64_t rows) {
   return at::empty({like_Btc.size(0), rows, like_Btc.size(2)}, like_Btc.options());
@@ -66,25 +43,25 @@ void visit_blocks(const at::Tensor& gate_Btc, const Ring& ring, const Visit& vis
 
 }  // namespace
 
-at::Tensor ring_mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_nn, Mixing mixing,
+at::Tensor ring_mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_tn, Mixing mixing,
                       const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   at::Tensor out = at::zeros_like(gate_Btc);
   visit_blocks(gate_Btc, ring, [&](std::int64_t owner, const at::Tensor& block) {
-    ring.product(owner).add_mixed(out, weight_nn, block);
+    product_of(ring, owner).add_mixed(out, weight_tn, block);
   });
   return out;
 }
 
-void ring_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
+void ring_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc,
                           Mixing mixing, const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   visit_blocks(gate_Btc, ring, [&](std::int64_t owner, const at::Tensor& block) {
-    ring.product(owner).add_weight_gradient(sum_nn, dmixed_Btc, block);
+    product_of(ring, owner).add_weight_gradient(sum_tn, dmixed_Btc, block);
   });
 }
 
-at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& weight_nn, Mixing mixing,
+at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& weight_tn, Mixing mixing,
                                const SequenceExchange& exchange) {
   const Ring ring{exchange, mixing};
   at::Tensor sent;
@@ -93,7 +70,7 @@ at::Tensor ring_input_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& w
   for (std::int64_t step = ring.ranks(); step-- > 0;) {
     const std::int64_t owner = ring.owner(step);
     at::Tensor sum = rows_like(dmixed_Btc, ring.needed_rows(owner, ring.rank())).zero_();
-    ring.product(owner).add_input_gradient(sum, weight_nn, dmixed_Btc);
+    product_of(ring, owner).add_input_gradient(sum, weight_tn, dmixed_Btc);
     if (passing) {
       passing->wait();
       sum.narrow(1, 0, received.size(1)).add_(received);  // its tail begins at rank 0

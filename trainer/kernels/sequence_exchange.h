@@ -21,7 +21,8 @@ enum class ExchangeMode {
 /// transport. All ranks call the same in the same order. Tensors are contiguous, of one type on all ranks.
 class SequenceExchange {
  public:
-  /// A message on its way. The tensors live until wait() has returned.
+  /// A message on its way. The tensors live until wait() has returned. On a GPU it follows what the current
+  /// stream held when it was started, and wait() makes that stream wait, not the host.
   class Passing {
    public:
     virtual ~Passing() = default;
@@ -37,9 +38,11 @@ class SequenceExchange {
   [[nodiscard]] ExchangeMode mode() const { return mode_; }
 
   /// parts [ranks, ...]: part r becomes rank r's. In place.
-  virtual void all_gather(const at::Tensor& parts) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Passing> start_all_gather(const at::Tensor& parts) const = 0;
+  void all_gather(const at::Tensor& parts) const { start_all_gather(parts)->wait(); }
   /// parts [ranks, ...]: part rank() becomes its sum over ranks; the others are unspecified. In place.
-  virtual void reduce_scatter(const at::Tensor& parts) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Passing> start_reduce_scatter(const at::Tensor& parts) const = 0;
+  void reduce_scatter(const at::Tensor& parts) const { start_reduce_scatter(parts)->wait(); }
   /// Part r of `send` [ranks, ...] goes to rank r; part r of the result comes from rank r.
   [[nodiscard]] virtual at::Tensor all_to_all(const at::Tensor& send) const = 0;
   /// `send` goes to rank `to`, `receive` comes from rank `from`; any lengths that agree.

@@ -26,6 +26,17 @@ SequenceRows::SequenceRows(std::int64_t positions, std::int64_t ranks, std::int6
     tails_[static_cast<std::size_t>(rank)] = take(tiles_of(rank) - tiles_of(rank) / 2);
 }
 
+SequenceRows SequenceRows::first(std::int64_t positions) const {
+  TORCH_CHECK(positions >= 1 && positions <= positions_, "the first ", positions, " of ", positions_,
+              " positions");
+  SequenceRows rows = *this;
+  rows.positions_ = positions;
+  for (auto* ranges : {&rows.heads_, &rows.tails_})
+    for (PositionRange& range : *ranges)
+      range = {std::min(range.begin, positions), std::min(range.end, positions)};
+  return rows;
+}
+
 std::int64_t SequenceRows::most() const {
   std::int64_t most = 0;
   for (std::int64_t rank = 0; rank < ranks(); ++rank) most = std::max(most, count(rank));

@@ -31,6 +31,10 @@ class SequenceRows {
   /// ranks: one would hold nothing.
   SequenceRows(std::int64_t positions, std::int64_t ranks, std::int64_t tile);
 
+  /// Where the same ranks hold the first `positions` alone, each what it holds of those; some may hold none.
+  /// Throws c10::Error for fewer than one and for more than there are.
+  [[nodiscard]] SequenceRows first(std::int64_t positions) const;
+
   [[nodiscard]] std::int64_t positions() const { return positions_; }
   [[nodiscard]] std::int64_t ranks() const { return static_cast<std::int64_t>(heads_.size()); }
   /// Either may be empty, not both.

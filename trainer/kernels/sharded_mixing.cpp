@@ -8,8 +8,11 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "trainer/kernels/autograd.h"
 #include "trainer/kernels/ring_mixing.h"
 #include "trainer/kernels/sharded_rows.h"
 #include "trainer/kernels/strip_products.h"
@@ -20,45 +23,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Channels that each rank has all positions of, the last ranks' padded.
-std::int64_t channels_of_rank(std::int64_t channels, const SequenceRows& rows) {
-  return (channels + rows.ranks() - 1) / rows.ranks();
-}
-
-/// Own positions of all channels -> all positions of own channels.
-at::Tensor to_channels(const at::Tensor& held_Btc, const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const std::int64_t width = channels_of_rank(held_Btc.size(2), rows);
-  const at::Tensor parts = make_parts(held_Btc, width, rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank) {
-    const std::int64_t first = std::min(rank * width, held_Btc.size(2));
-    const std::int64_t count = std::min(width, held_Btc.size(2) - first);
-    parts.select(0, rank)
-        .narrow(1, 0, held_Btc.size(1))
-        .narrow(2, 0, count)
-        .copy_(held_Btc.narrow(2, first, count));
-  }
-  const at::Tensor received = exchange.all_to_all(parts);
-  at::Tensor whole = at::empty({held_Btc.size(0), rows.positions(), width}, held_Btc.options());
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    put_rows(whole, received.select(0, rank), rows.strips(rank));
-  return whole;
-}
-
-/// And back: [B, n, own channels] -> [B, t, c].
-at::Tensor to_positions(const at::Tensor& whole_Bnw, std::int64_t channels,
-                        const SequenceExchange& exchange) {
-  const SequenceRows& rows = exchange.rows();
-  const at::Tensor parts = make_parts(whole_Bnw, whole_Bnw.size(2), rows);
-  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
-    take_rows(parts.select(0, rank), whole_Bnw, rows.strips(rank));
-  const at::Tensor received = exchange.all_to_all(parts);
-  return at::cat(received.unbind(0), 2)
-      .narrow(1, 0, rows.count(exchange.rank()))
-      .narrow(2, 0, channels)
-      .contiguous();
-}
 
 std::vector<Strip> whole_strip(const SequenceRows& rows) { return {{{0, rows.positions()}, 0}}; }
 
@@ -71,96 +35,126 @@ std::vector<Strip> all_strips(const SequenceRows& rows) {
   return strips;
 }
 
-struct Gradients {
-  at::Tensor gate_Btc;
-  at::Tensor weight_nn;
+/// What backward needs beside what autograd keeps.
+struct Plan : torch::CustomClassHolder {
+  Plan(at::Tensor weight_, Mixing mixing_, std::int64_t heads_, const SequenceExchange& exchange_)
+      : weight(std::move(weight_)),
+        adds(gradient_sum(weight).defined()),
+        mixing(mixing_),
+        heads(heads_),
+        exchange(exchange_) {}
+  at::Tensor weight;  ///< of all heads
+  bool adds;          ///< its gradient where it is summed, without one of its own in between
+  Mixing mixing;
+  std::int64_t heads;
+  const SequenceExchange& exchange;
+
+  /// The channels and the matrix of one head.
+  [[nodiscard]] at::Tensor channels_of(const at::Tensor& values_Btc, std::int64_t head) const {
+    const std::int64_t width = values_Btc.size(2) / heads;
+    return values_Btc.narrow(2, head * width, width).contiguous();
+  }
+  [[nodiscard]] at::Tensor matrix_of(const at::Tensor& matrices, std::int64_t head) const {
+    return heads == 1 ? matrices : matrices.select(0, head);
+  }
 };
 
-at::Tensor mixed(const at::Tensor& gate_Btc, const at::Tensor& weight_nn, Mixing mixing,
-                 const SequenceExchange& exchange) {
+/// The gate [B, t, c] -> W v, and W once more where autograd is to know of it.
+class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc,
+                            const std::optional<at::Tensor>& /*weight*/,
+                            const c10::intrusive_ptr<Plan>& plan) {
+    context->save_for_backward({gate_Btc});
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    std::vector<at::Tensor> parts;
+    for (std::int64_t head = 0; head < plan->heads; ++head)
+      parts.push_back(mixed_positions(plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
+                                      plan->mixing, plan->exchange));
+    return plan->heads == 1 ? parts.front() : at::cat(parts, 2);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const at::Tensor gate_Btc = context->get_saved_variables().front();
+    const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
+    const at::Tensor sum = plan->adds ? gradient_sum(plan->weight) : at::zeros_like(plan->weight);
+    std::vector<at::Tensor> parts;
+    for (std::int64_t head = 0; head < plan->heads; ++head)
+      parts.push_back(mixing_gradient(plan->channels_of(gradients[0], head),
+                                      plan->channels_of(gate_Btc, head), plan->matrix_of(plan->weight, head),
+                                      plan->matrix_of(sum, head), plan->mixing, plan->exchange));
+    if (plan->adds) gradient_added(plan->weight);
+    return {plan->heads == 1 ? parts.front() : at::cat(parts, 2), plan->adds ? at::Tensor() : sum,
+            at::Tensor()};
+  }
+};
+
+/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
+at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
+  if (mix.kind == SpatialKind::kFree) return mix.weight;
+  const at::Tensor weight = toeplitz(mix.weight, exchange.rows().positions());
+  if (exchange.mode() == ExchangeMode::kAllToAll) return weight;
+  return held_part(weight, -2, exchange.rows().strips(exchange.rank()));
+}
+
+}  // namespace
+
+at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,
+                           const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
       const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor whole = to_channels(gate_Btc, exchange);
       const at::Tensor out = at::zeros_like(whole);
-      product.add_mixed(out, weight_nn, whole);
+      product.add_mixed(out, weight, whole);
       return to_positions(out, gate_Btc.size(2), exchange);
     }
     case ExchangeMode::kRowShard: {
       const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
       at::Tensor out = at::zeros_like(gate_Btc);
-      product.add_mixed(out, weight_nn, gathered_rows(gate_Btc, exchange));
+      product.add_mixed(out, weight, gathered_rows(gate_Btc, exchange));
       return out;
     }
     case ExchangeMode::kRing:
-      return ring_mixed(gate_Btc, weight_nn, mixing, exchange);
+      return ring_mixed(gate_Btc, weight, mixing, exchange);
   }
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-Gradients gradients_of(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight_nn,
-                       Mixing mixing, const SequenceExchange& exchange) {
+at::Tensor mixing_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_Btc, const at::Tensor& weight,
+                           const at::Tensor& sum, Mixing mixing, const SequenceExchange& exchange) {
   const SequenceRows& rows = exchange.rows();
-  const at::Tensor dweight = at::zeros_like(weight_nn);
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
       const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor dwhole = to_channels(dmixed_Btc, exchange);
-      product.add_weight_gradient(dweight, dwhole, to_channels(gate_Btc, exchange));
+      product.add_weight_gradient(sum, dwhole, to_channels(gate_Btc, exchange));
       const at::Tensor dgate = at::zeros_like(dwhole);
-      product.add_input_gradient(dgate, weight_nn, dwhole);
-      return {to_positions(dgate, gate_Btc.size(2), exchange), dweight};
+      product.add_input_gradient(dgate, weight, dwhole);
+      return to_positions(dgate, gate_Btc.size(2), exchange);
     }
     case ExchangeMode::kRowShard: {
       const StripProduct product{rows.strips(exchange.rank()), whole_strip(rows), mixing};
       const at::Tensor whole = gathered_rows(gate_Btc, exchange);
-      product.add_weight_gradient(dweight, dmixed_Btc, whole);
+      product.add_weight_gradient(sum, dmixed_Btc, whole);
       const at::Tensor dgate = at::zeros_like(whole);
-      product.add_input_gradient(dgate, weight_nn, dmixed_Btc);
-      return {summed_rows(dgate, exchange), dweight};
+      product.add_input_gradient(dgate, weight, dmixed_Btc);
+      return summed_rows(dgate, exchange);
     }
     case ExchangeMode::kRing:
-      ring_weight_gradient(dweight, dmixed_Btc, gate_Btc, mixing, exchange);
-      return {ring_input_gradient(dmixed_Btc, weight_nn, mixing, exchange), dweight};
+      ring_weight_gradient(sum, dmixed_Btc, gate_Btc, mixing, exchange);
+      return ring_input_gradient(dmixed_Btc, weight, mixing, exchange);
   }
   TORCH_CHECK(false, "an exchange of value ", static_cast<int>(exchange.mode()));
 }
 
-/// What backward needs beside what autograd keeps.
-struct Plan : torch::CustomClassHolder {
-  Plan(Mixing mixing_, const SequenceExchange& exchange_) : mixing(mixing_), exchange(exchange_) {}
-  Mixing mixing;
-  const SequenceExchange& exchange;
-};
-
-/// One head: [B, t, c], W [n, n] -> W v.
-class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_Btc, const at::Tensor& weight_nn,
-                            const c10::intrusive_ptr<Plan>& plan) {
-    context->save_for_backward({gate_Btc, weight_nn});
-    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
-    return mixed(gate_Btc.contiguous(), weight_nn, plan->mixing, plan->exchange);
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const auto plan = c10::static_intrusive_pointer_cast<Plan>(context->saved_data["plan"].toCapsule());
-    const Gradients out = gradients_of(gradients[0].contiguous(), saved[0].contiguous(), saved[1],
-                                       plan->mixing, plan->exchange);
-    return {out.gate_Btc, out.weight_nn, at::Tensor()};
-  }
-};
-
-/// b of the rank's rows, [..., t].
-at::Tensor held_bias(const at::Tensor& bias, const std::vector<Strip>& strips) {
+at::Tensor held_part(const at::Tensor& whole, std::int64_t dim, const std::vector<Strip>& strips) {
   std::vector<at::Tensor> parts;
-  for (const Strip& strip : strips) parts.push_back(bias.narrow(-1, strip.range.begin, strip.range.count()));
-  return at::cat(parts, -1);
+  for (const Strip& strip : strips)
+    parts.push_back(whole.narrow(dim, strip.range.begin, strip.range.count()));
+  return at::cat(parts, dim);
 }
-
-}  // namespace
 
 at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& mix,
                                  const SequenceExchange& exchange) {
@@ -171,18 +165,13 @@ at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& m
               "all-to-all deals out channels, not those of ", mix.heads, " heads");
   TORCH_CHECK(mix.heads >= 1 && gate_Btc.size(2) % mix.heads == 0, mix.heads, " heads do not divide ",
               gate_Btc.size(2), " channels");
-  const at::Tensor weight =
-      mix.kind == SpatialKind::kToeplitz ? toeplitz(mix.weight, rows.positions()) : mix.weight;
-  const at::Tensor bias = held_bias(mix.bias, rows.strips(exchange.rank()));
-  const auto plan = c10::make_intrusive<Plan>(mix.mixing, exchange);
-  if (mix.heads == 1) return ShardedMixFunction::apply(gate_Btc, weight, plan).add(bias.unsqueeze(1));
-  const auto groups = gate_Btc.split(gate_Btc.size(2) / mix.heads, 2);
-  std::vector<at::Tensor> parts;
-  for (std::int64_t head = 0; head < mix.heads; ++head)
-    parts.push_back(
-        ShardedMixFunction::apply(groups[static_cast<std::size_t>(head)], weight.select(0, head), plan)
-            .add(bias.select(0, head).unsqueeze(1)));
-  return at::cat(parts, 2);
+  const at::Tensor weight = multiplied_weight(mix, exchange);
+  const at::Tensor bias = held_part(mix.bias, -1, rows.strips(exchange.rank()));
+  const auto plan = c10::make_intrusive<Plan>(weight, mix.mixing, mix.heads, exchange);
+  const at::Tensor mixed_Btc =
+      ShardedMixFunction::apply(gate_Btc, plan->adds ? std::nullopt : std::optional(weight), plan);
+  if (mix.heads == 1) return mixed_Btc.add(bias.unsqueeze(1));
+  return mixed_Btc.unflatten(2, {mix.heads, -1}).add(bias.t().unsqueeze(2)).flatten(2);
 }
 
 }  // namespace sluice::kernels

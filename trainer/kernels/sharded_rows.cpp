@@ -1,8 +1,11 @@
 #include "trainer/kernels/sharded_rows.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
 
 namespace sluice::kernels {
 namespace {
@@ -28,6 +31,11 @@ class GatherFunction : public torch::autograd::Function<GatherFunction> {
     return {summed_rows(gradients[0], kept->exchange), at::Tensor()};
   }
 };
+
+/// Channels that each rank has all positions of, the last ranks' padded.
+std::int64_t channels_of_rank(std::int64_t channels, const SequenceRows& rows) {
+  return (channels + rows.ranks() - 1) / rows.ranks();
+}
 
 }  // namespace
 
@@ -64,6 +72,38 @@ at::Tensor summed_rows(const at::Tensor& whole_Bnc, const SequenceExchange& exch
     take_rows(parts.select(0, rank), whole_Bnc, rows.strips(rank));
   exchange.reduce_scatter(parts);
   return parts.select(0, exchange.rank()).narrow(1, 0, rows.count(exchange.rank())).contiguous();
+}
+
+at::Tensor to_channels(const at::Tensor& held_Btc, const SequenceExchange& exchange) {
+  const SequenceRows& rows = exchange.rows();
+  const std::int64_t width = channels_of_rank(held_Btc.size(2), rows);
+  const at::Tensor parts = make_parts(held_Btc, width, rows);
+  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank) {
+    const std::int64_t first = std::min(rank * width, held_Btc.size(2));
+    const std::int64_t count = std::min(width, held_Btc.size(2) - first);
+    parts.select(0, rank)
+        .narrow(1, 0, held_Btc.size(1))
+        .narrow(2, 0, count)
+        .copy_(held_Btc.narrow(2, first, count));
+  }
+  const at::Tensor received = exchange.all_to_all(parts);
+  at::Tensor whole = at::empty({held_Btc.size(0), rows.positions(), width}, held_Btc.options());
+  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
+    put_rows(whole, received.select(0, rank), rows.strips(rank));
+  return whole;
+}
+
+at::Tensor to_positions(const at::Tensor& whole_Bnw, std::int64_t channels,
+                        const SequenceExchange& exchange) {
+  const SequenceRows& rows = exchange.rows();
+  const at::Tensor parts = make_parts(whole_Bnw, whole_Bnw.size(2), rows);
+  for (std::int64_t rank = 0; rank < rows.ranks(); ++rank)
+    take_rows(parts.select(0, rank), whole_Bnw, rows.strips(rank));
+  const at::Tensor received = exchange.all_to_all(parts);
+  return at::cat(received.unbind(0), 2)
+      .narrow(1, 0, rows.count(exchange.rank()))
+      .narrow(2, 0, channels)
+      .contiguous();
 }
 
 at::Tensor gather_positions(const at::Tensor& held_Btc, const SequenceExchange& exchange) {

@@ -22,6 +22,12 @@ void take_rows(const at::Tensor& held, const at::Tensor& whole_Bnc, const std::v
 [[nodiscard]] at::Tensor gathered_rows(const at::Tensor& held_Btc, const SequenceExchange& exchange);
 /// The rank's rows of the sum over ranks: [B, n, c] -> [B, t, c]. No autograd.
 [[nodiscard]] at::Tensor summed_rows(const at::Tensor& whole_Bnc, const SequenceExchange& exchange);
+/// Own positions of all channels -> all positions of own channels, [B, n, w], of one width on all ranks: what
+/// c lacks is zero. No autograd.
+[[nodiscard]] at::Tensor to_channels(const at::Tensor& held_Btc, const SequenceExchange& exchange);
+/// And back: [B, n, w] -> [B, t, channels]. No autograd.
+[[nodiscard]] at::Tensor to_positions(const at::Tensor& whole_Bnw, std::int64_t channels,
+                                      const SequenceExchange& exchange);
 /// gathered_rows, differentiable: backward sums over ranks what each makes of the rows.
 [[nodiscard]] at::Tensor gather_positions(const at::Tensor& held_Btc, const SequenceExchange& exchange);
 

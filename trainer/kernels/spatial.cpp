@@ -62,18 +62,27 @@ SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BT
   SpatialGate out;
   out.gated_BTh = at::empty_like(gate_BTh);
   if (keep == Keep::kMixed) out.mixed_BTh = at::empty_like(gate_BTh);
-  out.diagonal = spatial_diagonal(weight_nn, gate_BTh.size(1), mixing);
-  device_spatial_gate(gate_BTh, bypass_BTh, weight_nn, out.diagonal, bias_n, mixing, out.mixed_BTh,
-                      out.gated_BTh);
+  const SpatialPart whole = whole_part(gate_BTh, mixing);
+  out.diagonal = spatial_diagonal(weight_nn, whole);
+  device_spatial_gate({.gate = gate_BTh,
+                       .weight_tn = weight_nn,
+                       .diagonal = out.diagonal,
+                       .bias_n = bias_n,
+                       .bypass_Bth = bypass_BTh,
+                       .mixed_Bth = out.mixed_BTh,
+                       .gated_Bth = out.gated_BTh},
+                      whole);
   return out;
 }
 
 at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight_nn,
                                   const at::Tensor& diagonal, Mixing mixing) {
-  if (has_spatial_kernel(dmixed_BTh, weight_nn))
-    return device_spatial_input_gradient(dmixed_BTh, weight_nn, diagonal, mixing);
   const std::int64_t positions = dmixed_BTh.size(1);
   at::Tensor dgate = at::empty_like(dmixed_BTh);
+  if (has_spatial_kernel(dmixed_BTh, weight_nn)) {
+    device_spatial_input_gradient(dgate, dmixed_BTh, weight_nn, diagonal, {}, whole_part(dmixed_BTh, mixing));
+    return dgate;
+  }
   for (std::int64_t first = 0; first < positions; first += kBlock) {
     const std::int64_t end = std::min(first + kBlock, positions);
     const std::int64_t from = mixing == Mixing::kCausal ? first : 0;
@@ -89,7 +98,7 @@ at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor
 void add_spatial_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_BTh,
                                  const at::Tensor& gate_BTh, Mixing mixing) {
   if (has_spatial_kernel(gate_BTh, sum_nn))
-    return add_device_spatial_weight_gradient(sum_nn, dmixed_BTh, gate_BTh, mixing);
+    return add_device_spatial_weight_gradient(sum_nn, dmixed_BTh, gate_BTh, whole_part(gate_BTh, mixing));
   const std::int64_t positions = gate_BTh.size(1);
   for (std::int64_t first = 0; first < positions; first += kBlock) {
     const std::int64_t end = std::min(first + kBlock, positions);

@@ -65,24 +65,33 @@ CUtensorMap make_map(const Source& source) {
 }
 
 Source weight_source(const void* weight, const SpatialShape& shape, int box_rows) {
-  return {weight, shape.positions, shape.positions, shape.weight_stride, 1, box_rows};
+  return {weight, shape.positions, shape.own_rows, shape.weight_stride, 1, box_rows};
 }
 Source diagonal_source(const void* diagonal, const SpatialShape& shape, int box_rows) {
-  const std::int64_t rows = static_cast<std::int64_t>(tiles(shape.positions, kRows)) * kRows;
+  const std::int64_t rows = static_cast<std::int64_t>(tiles(shape.own_rows, kRows)) * kRows;
   return {diagonal, kRows, rows, kRows, 1, box_rows};
 }
-Source values_source(const void* values, const SpatialShape& shape, int box_rows) {
-  return {values, shape.width, shape.positions, shape.width, shape.batch, box_rows};
+Source own_source(const void* values, const SpatialShape& shape, int box_rows) {
+  return {values, shape.width, shape.own_rows, shape.width, shape.batch, box_rows};
+}
+Source seen_source(const void* values, const SpatialShape& shape, int box_rows) {
+  return {values, shape.width, shape.seen_rows, shape.width, shape.seen_outer, box_rows};
+}
+
+int row_tiles(const SpatialStrips& strips) {
+  int count = 0;
+  for (int strip = 0; strip < strips.count; ++strip) count += tiles(strips.of[strip].count, kRows);
+  return count;
 }
 
 Problem problem_of(const SpatialShape& shape) {
   Problem p{};
-  p.positions = static_cast<int>(shape.positions);
   p.width = static_cast<int>(shape.width);
   p.batch = static_cast<int>(shape.batch);
-  p.row_tiles = tiles(shape.positions, kRows);
   p.splits = 1;
   p.lower = shape.triangle == Triangle::kLower;
+  p.own = shape.own;
+  p.seen = shape.seen;
   return p;
 }
 
@@ -100,6 +109,7 @@ int multiprocessors() {
 
 template <Kind kKind, int kColumns>
 void run(const spatial::Maps& maps, const Problem& problem, cudaStream_t stream) {
+  if (problem.tiles == 0) return;
   constexpr auto kernel = spatial::spatial_product<kKind, kColumns>;
   constexpr int kShared = Tile<kColumns>::kShared;
   static const bool ready = [&] {
@@ -129,6 +139,8 @@ template <Kind kKind, int kColumns>
 void run_product(const Operands& a, const SpatialShape& shape, Problem problem, cudaStream_t stream) {
   constexpr std::int64_t kShort =
       2048;  // positions whose values stay in the cache from one row tile to the next
+  problem.row_tiles = row_tiles(kKind == Kind::kInput ? shape.seen : shape.own);
+  problem.out_rows = static_cast<int>(kKind == Kind::kInput ? shape.seen_rows : shape.own_rows);
   problem.column_tiles = tiles(shape.width, kColumns);
   problem.row_major = shape.positions > kShort;
   problem.tiles = problem.column_tiles * problem.row_tiles * problem.batch;
@@ -136,10 +148,11 @@ void run_product(const Operands& a, const SpatialShape& shape, Problem problem, 
   spatial::Maps maps;
   maps.left = make_map(weight_source(a.weight, shape, kBoxRows));
   maps.diagonal = problem.lower ? make_map(diagonal_source(a.diagonal, shape, kBoxRows)) : maps.left;
-  maps.right = make_map(values_source(a.values, shape, spatial::kStep));
+  maps.right = make_map(kKind == Kind::kInput ? own_source(a.values, shape, spatial::kStep)
+                                              : seen_source(a.values, shape, spatial::kStep));
   maps.bypass = maps.right;
-  if (kKind == Kind::kForward)
-    maps.bypass = make_map({a.bypass, shape.width, shape.positions, a.bypass_stride, shape.batch, kRows});
+  if (a.bypass != nullptr)
+    maps.bypass = make_map({a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows});
   run<kKind, kColumns>(maps, problem, stream);
 }
 
@@ -157,13 +170,13 @@ struct WeightPlan {
 };
 
 std::int64_t weight_tiles(const SpatialShape& shape, int columns) {
+  const auto column_tiles = columns == 128 ? spatial::column_tiles_of<128> : spatial::column_tiles_of<256>;
   std::int64_t count = 0;
-  for (int row = 0; row < tiles(shape.positions, kRows); ++row) {
-    const std::int64_t all = tiles(shape.positions, columns);
-    count += shape.triangle == Triangle::kLower
-                 ? std::min(all, static_cast<std::int64_t>(tiles((row + 1) * kSpatialTile, columns)))
-                 : all;
-  }
+  for (int own = 0; own < shape.own.count; ++own)
+    for (int row = 0; row < shape.own.of[own].count; row += kRows)
+      for (int seen = 0; seen < shape.seen.count; ++seen)
+        count += column_tiles(shape.seen.of[seen], shape.own.of[own].begin + row,
+                              shape.triangle == Triangle::kLower);
   return count;
 }
 
@@ -193,13 +206,17 @@ WeightPlan weight_plan(const SpatialShape& shape) {
 }
 
 __global__ void copy_diagonal(const __nv_bfloat16* __restrict__ weight, __nv_bfloat16* __restrict__ diagonal,
-                              std::int64_t stride, int positions) {
-  const int row = static_cast<int>(blockIdx.x) * kRows + static_cast<int>(blockIdx.y) * 8 + threadIdx.y;
-  const int first = static_cast<int>(blockIdx.x) * kRows;
+                              std::int64_t stride, const __grid_constant__ SpatialStrips own) {
+  const int tile = static_cast<int>(blockIdx.x) * kRows;
+  const int of_tile = static_cast<int>(blockIdx.y) * 8 + static_cast<int>(threadIdx.y);
+  int strip = 0;
+  while (strip + 1 < own.count && tile >= own.of[strip + 1].row) ++strip;
+  const SpatialStrip& from = own.of[strip];
+  const int first = from.begin + tile - from.row;
+  const std::int64_t row = tile + of_tile;
   for (int column = static_cast<int>(threadIdx.x); column < kRows; column += 32) {
-    const bool below = row < positions && first + column <= row;
-    diagonal[static_cast<std::int64_t>(row) * kRows + column] =
-        below ? weight[row * stride + first + column] : __float2bfloat16_rn(0);
+    const bool below = row < from.row + from.count && column <= of_tile;
+    diagonal[row * kRows + column] = below ? weight[row * stride + first + column] : __float2bfloat16_rn(0);
   }
 }
 
@@ -216,7 +233,7 @@ __global__ void add_parts(const __grid_constant__ Problem p) {
 #pragma unroll 8
     for (int split = 0; split < p.splits; ++split)
       sum += p.partials[(static_cast<std::int64_t>(split) * gridDim.x + blockIdx.x) * tile + at];
-    spatial::add_element(p, work.row + at / kColumns, work.column + at % kColumns, sum);
+    spatial::add_element(p, work, at / kColumns, at % kColumns, sum);
   }
 }
 
@@ -224,18 +241,17 @@ template <int kColumns>
 void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan,
                 cudaStream_t stream) {
   Problem problem = problem_of(shape);
-  problem.column_tiles = tiles(shape.positions, kColumns);
   problem.splits = plan.splits;
   problem.tiles = static_cast<int>(plan.tiles) * plan.splits;
   problem.sum = a.sum;
   problem.sum_stride = shape.weight_stride;
   problem.partials = a.partials;
   spatial::Maps maps;
-  maps.left = make_map(values_source(a.gradient, shape, kRows));
-  maps.right = make_map(values_source(a.input, shape, kColumns));
+  maps.left = make_map(own_source(a.gradient, shape, kRows));
+  maps.right = make_map(seen_source(a.input, shape, kColumns));
   maps.diagonal = maps.bypass = maps.left;
   run<Kind::kWeight, kColumns>(maps, problem, stream);
-  if (plan.splits == 1) return;
+  if (plan.splits == 1 || plan.tiles == 0) return;
   add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
   check_launch("add_parts");
 }
@@ -243,10 +259,10 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
 }  // namespace
 
 void spatial_diagonal(const void* weight, const SpatialShape& shape, void* diagonal, cudaStream_t stream) {
-  const auto count = static_cast<unsigned>(tiles(shape.positions, kRows));
-  copy_diagonal<<<dim3(count, kRows / 8), dim3(32, 8), 0, stream>>>(
-      static_cast<const __nv_bfloat16*>(weight), static_cast<__nv_bfloat16*>(diagonal), shape.weight_stride,
-      static_cast<int>(shape.positions));
+  const auto count = static_cast<unsigned>(tiles(shape.own_rows, kRows));
+  copy_diagonal<<<dim3(count, kRows / 8), dim3(32, 8), 0, stream>>>(static_cast<const __nv_bfloat16*>(weight),
+                                                                    static_cast<__nv_bfloat16*>(diagonal),
+                                                                    shape.weight_stride, shape.own);
   check_launch("copy_diagonal");
 }
 
@@ -262,6 +278,8 @@ void spatial_forward(const SpatialForward& a, const SpatialShape& shape, cudaStr
 void spatial_input_gradient(const SpatialInput& a, const SpatialShape& shape, cudaStream_t stream) {
   Problem problem = problem_of(shape);
   problem.out = static_cast<__nv_bfloat16*>(a.input);
+  problem.added = static_cast<const __nv_bfloat16*>(a.added);
+  problem.added_rows = a.added == nullptr ? 0 : static_cast<int>(a.added_rows);
   run_product<Kind::kInput>({a.weight, a.diagonal, a.gradient, nullptr, 0}, shape, problem, stream);
 }
 

@@ -1,6 +1,7 @@
 #include "trainer/kernels/strip_products.h"
 
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/tril.h>
 
 #include <algorithm>
@@ -14,9 +15,8 @@ struct Block {
   Strip in;
   bool masked = false;
 
-  [[nodiscard]] at::Tensor of(const at::Tensor& matrix_nn) const {
-    return matrix_nn.narrow(0, out.range.begin, out.range.count())
-        .narrow(1, in.range.begin, in.range.count());
+  [[nodiscard]] at::Tensor of(const at::Tensor& matrix_tn) const {
+    return matrix_tn.narrow(0, out.row, out.range.count()).narrow(1, in.range.begin, in.range.count());
   }
   [[nodiscard]] at::Tensor mask(const at::Tensor& block) const {
     return masked ? at::tril(block, out.range.begin - in.range.begin) : block;
@@ -45,27 +45,27 @@ at::Tensor for_all_sequences(const at::Tensor& matrix, std::int64_t batch) {
 
 }  // namespace
 
-void StripProduct::add_mixed(const at::Tensor& sum, const at::Tensor& weight_nn,
+void StripProduct::add_mixed(const at::Tensor& sum, const at::Tensor& weight_tn,
                              const at::Tensor& gate) const {
   for_each_block(*this, [&](const Block& block) {
-    const at::Tensor weights = for_all_sequences(block.mask(block.of(weight_nn)), gate.size(0));
+    const at::Tensor weights = for_all_sequences(block.mask(block.of(weight_tn)), gate.size(0));
     rows_of(sum, block.out).add_(at::bmm(weights, rows_of(gate, block.in)));
   });
 }
 
-void StripProduct::add_input_gradient(const at::Tensor& sum, const at::Tensor& weight_nn,
+void StripProduct::add_input_gradient(const at::Tensor& sum, const at::Tensor& weight_tn,
                                       const at::Tensor& dmixed) const {
   for_each_block(*this, [&](const Block& block) {
-    const at::Tensor weights = for_all_sequences(block.mask(block.of(weight_nn)).t(), dmixed.size(0));
+    const at::Tensor weights = for_all_sequences(block.mask(block.of(weight_tn)).t(), dmixed.size(0));
     rows_of(sum, block.in).add_(at::bmm(weights, rows_of(dmixed, block.out)));
   });
 }
 
-void StripProduct::add_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed,
+void StripProduct::add_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed,
                                        const at::Tensor& gate) const {
   for_each_block(*this, [&](const Block& block) {
     const at::Tensor of_each = at::bmm(rows_of(dmixed, block.out), rows_of(gate, block.in).transpose(1, 2));
-    block.of(sum_nn).add_(block.mask(of_each.sum(0)));
+    block.of(sum_tn).add_(block.mask(at::sum(of_each, {0}, /*keepdim=*/false, sum_tn.scalar_type())));
   });
 }
 

@@ -105,10 +105,11 @@ std::unique_ptr<DecodeCache> Gmlp::make_cache() const {
 
 at::Tensor Gmlp::advance(const at::Tensor& tokens_1T, DecodeCache& cache) const {
   TORCH_CHECK(options_.causal, "a model that is not causal cannot decode");
+  check_whole();
   const at::NoGradGuard no_grad;
   GmlpCache& kept = own(cache);
   const std::int64_t end = kept.length() + tokens_1T.size(1);
-  at::Tensor x_BTd = embed(tokens_1T, kept.length());
+  at::Tensor x_BTd = embed(tokens_1T, {kept.length(), tokens_1T.size(1)});
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer)
     x_BTd = forward_block(x_BTd, blocks_[layer], layer, kept);
   kept.set_length(end);

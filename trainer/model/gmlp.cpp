@@ -86,9 +86,9 @@ void take_parameters(const ModelOptions& options, kernels::GmlpBlock& block, con
 }  // namespace
 
 Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-           const Computing& computing)
-    : options_(options) {
-  check_parameters(parameter_specs(options, vocabulary_size), parameters);
+           const Computing& computing, const std::optional<HeldRows>& held)
+    : options_(options), rows_alone_(held && options.spatial == "free") {
+  check_parameters(held_specs(parameter_specs(options, vocabulary_size), held), parameters);
   std::size_t index = 0;
   const auto next = [&] { return std::move(parameters[index++]); };
   embedding_ = next();
@@ -112,21 +112,12 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   }
 }
 
-at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
-  const std::int64_t count = tokens_BT.size(1);
-  TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
-              " asked of a model of ", options_.seq_len);
+at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, const CallPositions& at) const {
+  at.check(options_.seq_len);
   at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
-  if (positions_.defined()) x_BTd = x_BTd.add(positions_.narrow(0, first, count));
+  if (positions_.defined()) x_BTd = x_BTd.add(at.of(positions_));
   return x_BTd;
-}
-
-at::Tensor Gmlp::embed_held(const at::Tensor& tokens_Bt, const kernels::SequenceExchange& exchange) const {
-  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt, residual_type_);
-  if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
-  if (!positions_.defined()) return x_Btd;
-  return x_Btd.add(positions_.index_select(0, kernels::held_positions(exchange, positions_.device())));
 }
 
 void Gmlp::shard_sequence(const kernels::SequenceExchange* exchange) {
@@ -134,22 +125,34 @@ void Gmlp::shard_sequence(const kernels::SequenceExchange* exchange) {
               "sequences of a model of ", options_.seq_len, " positions");
   TORCH_CHECK(exchange == nullptr || (options_.token_shift == 0 && options_.dropout == 0),
               "token shift and dropout cannot share a sequence among ranks");
+  TORCH_CHECK(exchange != nullptr || !rows_alone_, "a model of some rows of W shares its sequences");
   exchange_ = exchange;
+  held_t_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
+}
+
+CallPositions Gmlp::positions_of(const at::Tensor& tokens_BT,
+                                 const kernels::SequenceExchange* exchange) const {
+  if (exchange == nullptr) return {0, tokens_BT.size(1)};
+  return CallPositions(exchange == exchange_ ? held_t_
+                                             : kernels::held_positions(*exchange, embedding_.device()));
+}
+
+void Gmlp::check_whole() const {
+  TORCH_CHECK(!rows_alone_,
+              "this rank holds the rows of W of its positions alone: it computes sequences with the others");
 }
 
 kernels::ResidualStream Gmlp::encode(const at::Tensor& tokens_BT, const kernels::Dropout& rates,
                                      const kernels::SequenceExchange* exchange) const {
+  if (exchange == nullptr) check_whole();
   announce(0);
-  const at::Tensor embedded = exchange ? embed_held(tokens_BT, *exchange) : embed(tokens_BT, 0);
+  const at::Tensor embedded = embed(tokens_BT, positions_of(tokens_BT, exchange));
   kernels::ResidualStream stream{kernels::dropout(embedded, rates.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    const kernels::GmlpBlock& block = blocks_[layer];
+    kernels::GmlpBlock block = blocks_[layer];
+    block.exchange = exchange;
     announce(last_of_block_[layer]);
-    if (exchange) {  // the fused block's spatial kernels multiply whole matrices alone
-      kernels::GmlpBlock shared = block;
-      shared.exchange = exchange;
-      stream.x_BTd = kernels::gmlp_block(stream.x_BTd, shared, rates);
-    } else if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates)) {
+    if (kernels::has_fused_block(stream.x_BTd, block) && !kernels::draws(block, rates)) {
       stream = kernels::fused_block(stream, block);
     } else {
       stream.x_BTd = kernels::gmlp_block(stream.x_BTd, block, rates);

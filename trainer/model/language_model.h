@@ -49,6 +49,15 @@ class LanguageModel {
     return loss_sum(tokens_BT, targets_BT);
   }
 
+  /// loss_sum of sequences that this rank shares with those of `exchange`: it takes the positions that the
+  /// rank holds (SequenceRows::held; of at most n, all of a short sequence), and gives the rank's share.
+  /// Throws c10::Error for what a model cannot share.
+  [[nodiscard]] virtual at::Tensor shared_loss_sum(const at::Tensor& /*tokens_Bt*/,
+                                                   const at::Tensor& /*targets_Bt*/,
+                                                   const kernels::SequenceExchange& /*exchange*/) const {
+    TORCH_CHECK(false, "this family of models cannot share a sequence among ranks");
+  }
+
   /// `before_use(last)` is called each time logits(), loss_sum() and training_loss_sum() are about to use
   /// parameters up to index `last` that they have not used before in that call: parameters may still be on
   /// their way until then.
@@ -75,10 +84,13 @@ inline constexpr std::int64_t kEmbeddingSite = 0;  ///< of draws for the embeddi
 using kernels::Recompute;
 
 /// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size), float32, float64 or
-/// bfloat16. `computing.recompute`: by loss_sum and logits where they record autograd.
+/// bfloat16. `computing.recompute`: by loss_sum and logits where they record autograd. `exchange`: of
+/// shard_sequence(); parameters are then in the shapes of held_specs(), and where that leaves a rank rows
+/// alone of some, only what takes shared sequences can be computed.
 [[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options,
                                                         std::int64_t vocabulary_size,
                                                         std::vector<at::Tensor> parameters,
-                                                        const Computing& computing = {});
+                                                        const Computing& computing = {},
+                                                        const kernels::SequenceExchange* exchange = nullptr);
 
 }  // namespace sluice::model

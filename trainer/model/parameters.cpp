@@ -30,10 +30,14 @@ class SpecList {
 
   void add(const std::string& name, std::vector<std::int64_t> shape, WeightDecay decay, Kind kind,
            double scale = 0.0) {
-    specs_.push_back(
-        {prefix_ + name, std::move(shape), decay, {kind, scale, draw_prefix_ + name}, Reads::kAll});
+    specs_.push_back({prefix_ + name,
+                      std::move(shape),
+                      decay,
+                      {kind, scale, draw_prefix_ + name},
+                      Reads::kAll,
+                      Deal::kWhole});
   }
-  void last_reads(Reads reads) { specs_.back().reads = reads; }
+  [[nodiscard]] ParameterSpec& last() { return specs_.back(); }
   void add_norm(const std::string& name, std::int64_t width) {
     add(name + ".weight", {width}, WeightDecay::kNone, Kind::kOnes);
     if (options_.norm == "layer" && options_.bias)
@@ -84,7 +88,8 @@ void add_spatial(SpecList& list, const ModelOptions& options) {
     list.add("sgu.weight", of_heads({2 * positions - 1}), WeightDecay::kApply, Kind::kUniform, bound);
   } else {
     list.add("sgu.weight", of_heads({positions, positions}), WeightDecay::kApply, Kind::kUniform, bound);
-    if (options.causal) list.last_reads(Reads::kLowerTriangle);
+    if (options.causal) list.last().reads = Reads::kLowerTriangle;
+    list.last().deal = Deal::kRows;
   }
   list.add("sgu.bias", of_heads({positions}), WeightDecay::kNone, Kind::kOnes);
 }

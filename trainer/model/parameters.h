@@ -18,6 +18,12 @@ enum class Reads {
                    ///< has no gradient
 };
 
+/// What the ranks that share sequences may hold of a parameter.
+enum class Deal {
+  kWhole,
+  kRows,  ///< the rows of their positions alone: the last dimension but one runs over the sequence
+};
+
 struct Initialiser {
   enum class Kind { kZeros, kOnes, kNormal, kUniform };
   Kind kind = Kind::kZeros;
@@ -32,6 +38,7 @@ struct ParameterSpec {
   WeightDecay decay = WeightDecay::kApply;
   Initialiser init;
   Reads reads = Reads::kAll;
+  Deal deal = Deal::kWhole;
 };
 
 /// Every parameter of the model, in the order in which forward first uses them.

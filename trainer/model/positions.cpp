@@ -1,6 +1,7 @@
 #include "trainer/model/positions.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
 
 #include <cmath>
 
@@ -17,6 +18,16 @@ at::Tensor sinusoids(std::int64_t positions, std::int64_t width, const at::Tenso
     }
   }
   return table.to(options);
+}
+
+at::Tensor CallPositions::of(const at::Tensor& table) const {
+  return index_t_.defined() ? table.index_select(0, index_t_) : table.narrow(0, first_, count_);
+}
+
+void CallPositions::check(std::int64_t positions) const {
+  if (index_t_.defined()) return;
+  TORCH_CHECK(count_ >= 1 && first_ + count_ <= positions, "positions ", first_, " to ", first_ + count_,
+              " asked of a model of ", positions);
 }
 
 }  // namespace sluice::model

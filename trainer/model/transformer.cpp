@@ -73,23 +73,20 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
   parameters_ = list.count();
 }
 
-at::Tensor Transformer::embed(const at::Tensor& tokens_BT, std::int64_t first) const {
-  const std::int64_t count = tokens_BT.size(1);
-  TORCH_CHECK(count >= 1 && first + count <= options_.seq_len, "positions ", first, " to ", first + count,
-              " asked of a model of ", options_.seq_len);
+at::Tensor Transformer::embed(const at::Tensor& tokens_BT, const CallPositions& at) const {
+  at.check(options_.seq_len);
   at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
-  if (learned_positions_.defined()) x_BTd = x_BTd.add(learned_positions_.narrow(0, first, count));
-  if (fixed_positions_.defined()) x_BTd = x_BTd.add(fixed_positions_.narrow(0, first, count));
+  if (learned_positions_.defined()) x_BTd = x_BTd.add(at.of(learned_positions_));
+  if (fixed_positions_.defined()) x_BTd = x_BTd.add(at.of(fixed_positions_));
   return x_BTd;
 }
 
-at::Tensor Transformer::embed_held(const at::Tensor& tokens_Bt) const {
-  at::Tensor x_Btd = kernels::embedding(embedding_, tokens_Bt, residual_type_);
-  if (options_.scale_embedding) x_Btd = x_Btd.mul(std::sqrt(static_cast<double>(options_.d_model)));
-  if (learned_positions_.defined()) x_Btd = x_Btd.add(learned_positions_.index_select(0, held_));
-  if (fixed_positions_.defined()) x_Btd = x_Btd.add(fixed_positions_.index_select(0, held_));
-  return x_Btd;
+CallPositions Transformer::positions_of(const at::Tensor& tokens_BT,
+                                        const kernels::SequenceExchange* exchange) const {
+  if (exchange == nullptr) return {0, tokens_BT.size(1)};
+  return CallPositions(exchange == exchange_ ? held_t_
+                                             : kernels::held_positions(*exchange, embedding_.device()));
 }
 
 void Transformer::shard_sequence(const kernels::SequenceExchange* exchange) {
@@ -97,20 +94,20 @@ void Transformer::shard_sequence(const kernels::SequenceExchange* exchange) {
               "sequences of a model of ", options_.seq_len, " positions");
   TORCH_CHECK(exchange == nullptr || options_.dropout == 0, "dropout cannot share a sequence among ranks");
   exchange_ = exchange;
-  held_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
+  held_t_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
 }
 
 kernels::ResidualStream Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
                                             const kernels::SequenceExchange* exchange) const {
   announce(learned_positions_.defined() ? 1 : 0);
-  const at::Tensor embedded = exchange ? embed_held(tokens_BT) : embed(tokens_BT, 0);
-  kernels::ResidualStream stream{kernels::dropout(embedded, dropout.at(kEmbeddingSite)), {}, {}};
+  const CallPositions at = positions_of(tokens_BT, exchange);
+  kernels::ResidualStream stream{kernels::dropout(embed(tokens_BT, at), dropout.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     announce(last_of_block_[layer]);
     kernels::TransformerBlock block = blocks_[layer];
     block.exchange = exchange;
     if (exchange && block.rotary.cos.defined())
-      block.rotary = {block.rotary.cos.index_select(0, held_), block.rotary.sin.index_select(0, held_)};
+      block.rotary = {at.of(block.rotary.cos), at.of(block.rotary.sin)};
     if (!dropout.active() && kernels::has_fused_transformer(stream.x_BTd, block)) {
       stream = kernels::fused_transformer(stream, block);
     } else {

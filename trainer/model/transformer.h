@@ -10,6 +10,7 @@
 
 #include "trainer/kernels/transformer_block.h"
 #include "trainer/model/language_model.h"
+#include "trainer/model/positions.h"
 
 namespace sluice::model {
 
@@ -27,6 +28,10 @@ class Transformer final : public LanguageModel {
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
   [[nodiscard]] at::Tensor training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
                                              const at::Tensor& samples_B) const override;
+  [[nodiscard]] at::Tensor shared_loss_sum(const at::Tensor& tokens_Bt, const at::Tensor& targets_Bt,
+                                           const kernels::SequenceExchange& exchange) const override {
+    return loss_with(tokens_Bt, targets_Bt, {}, &exchange);
+  }
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }
@@ -36,10 +41,11 @@ class Transformer final : public LanguageModel {
   [[nodiscard]] at::Tensor decode(std::int64_t token, DecodeCache& cache) const override;
 
  private:
-  /// tokens_BT at positions first, first + 1, ... -> [B, T, d], the residual stream from here to final_norm.
-  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, std::int64_t first) const;
-  /// embed of the positions that this rank holds.
-  [[nodiscard]] at::Tensor embed_held(const at::Tensor& tokens_Bt) const;
+  /// tokens_BT at these positions -> [B, T, d], the residual stream from here to final_norm.
+  [[nodiscard]] at::Tensor embed(const at::Tensor& tokens_BT, const CallPositions& at) const;
+  /// Of a call, whole or shared.
+  [[nodiscard]] CallPositions positions_of(const at::Tensor& tokens_BT,
+                                           const kernels::SequenceExchange* exchange) const;
   /// embed and all blocks, of whole sequences or of what this rank holds of them.
   [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
                                                const kernels::SequenceExchange* exchange = nullptr) const;
@@ -61,7 +67,7 @@ class Transformer final : public LanguageModel {
   at::ScalarType residual_type_;                         ///< of the residual stream
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
-  at::Tensor held_;                                      ///< positions that this rank holds then
+  at::Tensor held_t_;                                    ///< positions that this rank holds then
   std::int64_t parameters_ = 0;                          ///< how many there are
   at::Tensor embedding_;                                 ///< [V, d]
   at::Tensor learned_positions_;                         ///< [n, d], or undefined

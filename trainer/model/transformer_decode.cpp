@@ -58,7 +58,7 @@ at::Tensor Transformer::prefill(const at::Tensor& tokens_T, DecodeCache& cache) 
   const at::NoGradGuard no_grad;
   TransformerCache& kept = keys_and_values(cache);
   kept.set_length(0);
-  at::Tensor x_BTd = embed(tokens_T.unsqueeze(0), 0);
+  at::Tensor x_BTd = embed(tokens_T.unsqueeze(0), {0, tokens_T.size(0)});
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const kernels::Heads heads = kernels::project_heads(x_BTd, blocks_[layer], 0);
     (void)kept.store(layer, 0, heads);
@@ -73,8 +73,8 @@ at::Tensor Transformer::decode(std::int64_t token, DecodeCache& cache) const {
   const at::NoGradGuard no_grad;
   TransformerCache& kept = keys_and_values(cache);
   const std::int64_t position = kept.length();
-  at::Tensor x_BTd =
-      embed(at::full({1, 1}, token, embedding_.options().dtype(at::kLong).requires_grad(false)), position);
+  at::Tensor x_BTd = embed(
+      at::full({1, 1}, token, embedding_.options().dtype(at::kLong).requires_grad(false)), {position, 1});
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const kernels::Heads seen =
         kept.store(layer, position, kernels::project_heads(x_BTd, blocks_[layer], position));

@@ -38,10 +38,14 @@ std::optional<std::int64_t> kept_bucket_elements(const std::optional<CheckpointI
 parallel::BucketPlan choose_buckets(const RunOptions& options, std::int64_t vocabulary_size,
                                     DeviceGroup& group, std::optional<std::int64_t> kept) {
   const std::int64_t world = group.exchange().size();
-  if (options.parallel.bucket_mb > 0) return {elements_of(options.parallel.bucket_mb), world};
-  if (kept) return {*kept, world};
-  if (group.device().is_cpu() || world == 1) return {elements_of(kCpuMegabytes), world};
-  return {measured_elements(options, vocabulary_size, group), world};
+  const auto plan = [&](std::int64_t elements) {
+    return parallel::BucketPlan{
+        .bucket_elements = elements, .world = world, .sequence_ranks = options.parallel.sp};
+  };
+  if (options.parallel.bucket_mb > 0) return plan(elements_of(options.parallel.bucket_mb));
+  if (kept) return plan(*kept);
+  if (group.device().is_cpu() || world == 1) return plan(elements_of(kCpuMegabytes));
+  return plan(measured_elements(options, vocabulary_size, group));
 }
 
 }  // namespace sluice::train

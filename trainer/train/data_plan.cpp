@@ -24,14 +24,11 @@ dataio::Order sample_order(const RunOptions& options, const dataio::SplitLayout&
   return {window_plan(options, split), options.data.seed};
 }
 
-void check_ranks(const RunOptions& options, const parallel::Communicator& world, c10::Device device) {
+void check_ranks(const RunOptions& options, const parallel::Communicator& world) {
   const std::int64_t sp = options.parallel.sp;
   if (world.size() % sp != 0)
     throw InputError(
         fmt::format("parallel.sp: {} ranks for each sequence do not divide {} ranks", sp, world.size()));
-  if (sp > 1 && device.is_cuda())
-    throw InputError(fmt::format(
-        "parallel.sp: {} on a GPU; allowed is 1, or any number on CPU ranks (train.device = cpu)", sp));
   const std::int64_t rows = world.size() / sp;
   if (options.train.global_batch >= rows) return;
   throw InputError(fmt::format("train.global_batch: {} sequences for {} {}; allowed is at least one for each",

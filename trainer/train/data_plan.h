@@ -22,9 +22,8 @@ namespace sluice::train {
                                                       const std::string& split);
 [[nodiscard]] dataio::Order sample_order(const RunOptions& options, const dataio::SplitLayout& split);
 
-/// Throws InputError where parallel.sp does not divide the ranks or is above 1 on a GPU, or a rank would have
-/// no sample.
-void check_ranks(const RunOptions& options, const parallel::Communicator& world, c10::Device device);
+/// Throws InputError where parallel.sp does not divide the ranks, or a rank would have no sample.
+void check_ranks(const RunOptions& options, const parallel::Communicator& world);
 /// The ranks that share sequences (parallel::Mesh) get the same samples.
 [[nodiscard]] dataio::Slicing slicing_of(const RunOptions& options, const parallel::Communicator& world);
 

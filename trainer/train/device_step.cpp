@@ -17,6 +17,7 @@
 
 #include "parallel/device_wait.h"
 #include "parallel/trace_range.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/stopwatch.h"
 #include "trainer/train/update_slices.h"
@@ -38,22 +39,23 @@ std::vector<kernels::Slice> slices_with_index(const std::vector<optim::Range>& r
 
 }  // namespace
 
-DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator)
+DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
     : replica_(replica),
       plan_(plan),
-      communicator_(communicator),
+      groups_(groups),
+      communicator_(groups.all()),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
-                 owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
-      reducer_(replica.layout(), replica.gradients(), communicator, reducer_options(plan)),
-      gather_(replica.layout(), replica.computed_with(), communicator),
-      slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
+                 owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
+      reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
+      gather_(replica.layout(), replica.computed_with(), groups),
+      slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator_.rank())),
                   replica.parameters().device()),
       update_slices_(slices_to_update(replica, optimizer_)),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       reading_(replica.parameters().device()) {
   const auto owner = replica.owner();
-  TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator.rank()), "rank ",
-              communicator.rank(), " has the parameters of ", owner.value_or(-1), " alone");
+  TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator_.rank()), "rank ",
+              communicator_.rank(), " has the parameters of ", owner.value_or(-1), " alone");
   const at::Device device = replica.parameters().device();
   const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
     return at::zeros(shape, at::TensorOptions().dtype(dtype).device(device));
@@ -70,6 +72,8 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communi
   windows_ = on_device({rows, form_.row_tokens}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
+  if (const kernels::SequenceExchange* const sequence = replica.sequence())
+    held_t_ = kernels::held_positions(*sequence, device);
   if (model::draws_in_training(replica.options())) {
     first_sample_ = on_device({1}, at::kLong);
     row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
@@ -191,7 +195,10 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   std::optional<parallel::TraceRange> range(std::in_place, "forward");
   kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
   if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, first_sample_);
-  const at::Tensor loss = replica_.model().training_loss_sum(tokens_BT_, targets_BT_, samples_B_);
+  const auto held = [this](const at::Tensor& all_BT) {
+    return held_t_.defined() ? all_BT.index_select(1, held_t_) : all_BT;
+  };
+  const at::Tensor loss = replica_.model().training_loss_sum(held(tokens_BT_), held(targets_BT_), samples_B_);
   agreed_.select(0, 0).add_(loss.detach());
   if (std::exchange(gathering_, false)) gather_.finish();
   mark();
@@ -223,9 +230,10 @@ void DeviceStep::begin_step() {
 }
 
 void DeviceStep::update() {
-  if (plan_.sharding == Sharding::kState) sums_.zero_();  // the others' sums of the step before are there
+  const bool shared = shares_sums(replica_.layout(), plan_.sharding);
+  if (shared) sums_.zero_();  // the others' sums of the step before are there
   slice_sums_.run(replica_.gradients(), sums_);
-  if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
+  if (shared) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
   kernels::decide_update(sums_, agreed_, scalars_, decision_);
   state_read_.block_stream();
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
@@ -233,7 +241,7 @@ void DeviceStep::update() {
 
 void DeviceStep::settle() {
   if (plan_.sharding == Sharding::kNone) return;
-  parallel::BucketGather gather(replica_.layout(), replica_.computed_with(), communicator_);
+  parallel::BucketGather gather(replica_.layout(), replica_.computed_with(), groups_);
   gather.start();
   gather.finish();
 }
@@ -241,7 +249,7 @@ void DeviceStep::settle() {
 /// Slices are put together by exchanges, which keep one order with those of the steps: in the step's stream,
 /// and the host waits, since a peer may be gone.
 std::function<void()> DeviceStep::read_state(const std::function<void()>& copy) {
-  if (plan_.sharding == Sharding::kState) {
+  if (shares_sums(replica_.layout(), plan_.sharding)) {
     copy();
     state_read_.record();
     parallel::wait_for_event(state_read_, communicator_, "copy of the state from the GPU");

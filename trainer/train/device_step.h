@@ -25,8 +25,8 @@ namespace sluice::train {
 /// late, so that the GPU never waits for the host. Results are the same bits with and without graphs.
 class DeviceStep final : public TrainStep {
  public:
-  /// The replica lives on a GPU, `communicator` reduces tensors of that GPU in stream order.
-  DeviceStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator);
+  /// The replica lives on a GPU, the groups reduce tensors of that GPU in stream order.
+  DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups);
 
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
@@ -85,7 +85,8 @@ class DeviceStep final : public TrainStep {
 
   Replica& replica_;
   StepPlan plan_;
-  parallel::Communicator& communicator_;
+  parallel::BucketGroups groups_;
+  parallel::Communicator& communicator_;  ///< all ranks
   optim::AdamW optimizer_;
   parallel::GradientReducer reducer_;
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
@@ -103,6 +104,7 @@ class DeviceStep final : public TrainStep {
   at::Tensor windows_;  ///< int32 [B, n + 1]
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
+  at::Tensor held_t_;  ///< positions of the sequence that this rank computes; undefined: all
   // Of a model that draws by sample; undefined otherwise.
   at::Tensor first_sample_;  ///< int64 [1]
   at::Tensor row_numbers_;   ///< 0, 1, ...

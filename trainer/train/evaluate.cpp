@@ -3,15 +3,18 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::train {
@@ -68,6 +71,15 @@ void mask_rows(const Masking& masking, const EvaluationBatch& batch, std::span<c
   }
 }
 
+/// This rank's share.
+at::Tensor shared_loss(const model::LanguageModel& model, const at::Tensor& tokens_BT,
+                       const at::Tensor& targets_BT, const kernels::SequenceExchange& exchange,
+                       c10::Device device) {
+  const at::Tensor held = kernels::held_positions(exchange, at::kCPU);
+  return model.shared_loss_sum(tokens_BT.index_select(1, held).to(device),
+                               targets_BT.index_select(1, held).to(device), exchange);
+}
+
 BatchLoss batch_loss(const model::LanguageModel& model, dataio::SplitReader& reader,
                      const EvaluationBatch& batch, const EvaluationPlan& plan) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(batch.tokens() + shift_of(plan)));
@@ -83,21 +95,41 @@ BatchLoss batch_loss(const model::LanguageModel& model, dataio::SplitReader& rea
     std::copy(ids.begin(), ids.end() - 1, tokens.begin());
     std::copy(ids.begin() + 1, ids.end(), targets.begin());
   }
-  return {.sum = model.loss_sum(tokens_BT.to(plan.device), targets_BT.to(plan.device)).item().toDouble(),
+  const std::unique_ptr<kernels::SequenceExchange> shared =
+      plan.sequence ? plan.sequence->first(batch.length) : nullptr;
+  const at::Tensor sum = shared ? shared_loss(model, tokens_BT, targets_BT, *shared, plan.device)
+                                : model.loss_sum(tokens_BT.to(plan.device), targets_BT.to(plan.device));
+  return {.sum = sum.item().toDouble(),
           .targets = std::ssize(targets) - std::ranges::count(targets, model::kIgnore)};
 }
 
-/// This rank's sums, one for each of its batches, as bytes.
+std::int64_t ranks_of_a_row(const EvaluationPlan& plan) { return plan.sequence ? plan.sequence->ranks() : 1; }
+
+/// This rank's sums, one for each of its row's batches, as bytes.
 std::string own_sums(const model::LanguageModel& model, dataio::SplitReader& reader,
                      const std::vector<EvaluationBatch>& batches, const EvaluationPlan& plan,
                      const parallel::Communicator& communicator) {
   std::string bytes;
-  const auto stride = static_cast<std::size_t>(communicator.size());
-  for (auto i = static_cast<std::size_t>(communicator.rank()); i < batches.size(); i += stride) {
+  const auto stride = static_cast<std::size_t>(communicator.size() / ranks_of_a_row(plan));
+  for (auto i = static_cast<std::size_t>(communicator.rank() / ranks_of_a_row(plan)); i < batches.size();
+       i += stride) {
     const BatchLoss loss = batch_loss(model, reader, batches[i], plan);
     bytes.append(reinterpret_cast<const char*>(&loss), sizeof loss);
   }
   return bytes;
+}
+
+/// Batch `i`, of which each rank of a row has a share of the sum, and all targets.
+BatchLoss loss_of_batch(const std::vector<std::string>& gathered, std::size_t i, std::size_t ranks) {
+  const std::size_t rows = gathered.size() / ranks;
+  BatchLoss all;
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    BatchLoss share;
+    std::memcpy(&share, gathered[i % rows * ranks + rank].data() + i / rows * sizeof share, sizeof share);
+    all.sum += share.sum;
+    all.targets = share.targets;
+  }
+  return all;
 }
 
 }  // namespace
@@ -125,9 +157,7 @@ EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader
       communicator.all_gather(own_sums(model, reader, batches, plan, communicator));
   EvaluationResult result;
   for (std::size_t i = 0; i < batches.size(); ++i) {
-    const std::string& owner = gathered[i % gathered.size()];
-    BatchLoss loss;
-    std::memcpy(&loss, owner.data() + i / gathered.size() * sizeof loss, sizeof loss);
+    const BatchLoss loss = loss_of_batch(gathered, i, static_cast<std::size_t>(ranks_of_a_row(plan)));
     result.loss_sum += loss.sum;
     result.tokens += loss.targets;
   }

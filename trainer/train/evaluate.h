@@ -10,6 +10,7 @@
 #include "parallel/communicator.h"
 #include "trainer/model/language_model.h"
 #include "trainer/train/masking.h"
+#include "trainer/train/sequence_ranks.h"
 
 namespace sluice::train {
 
@@ -21,6 +22,8 @@ struct EvaluationPlan {
       0;  ///< at most, all ranks together, spread evenly over the split; 0: the whole split
   at::Device device = at::kCPU;      ///< the model's
   std::optional<Masking> masking{};  ///< of a masked language model
+  const SequenceRanks* sequence =
+      nullptr;  ///< with whom this rank shares its windows; none: it has them whole
 };
 
 struct EvaluationResult {
@@ -48,10 +51,11 @@ struct Validation {
 
 /// Mean loss over a split. Windows lie side by side and the last one is short, so each token but the first is
 /// predicted exactly once; with masking each hidden token is, and which are hidden is a function of the
-/// window's place alone. Ranks take batches in turn; each batch's sum is kept in float64 and the sums are
-/// added in the order of the batches, so that every world size gives the same bits (at the same number of
-/// threads). All ranks call it with the same plan, all get the result. Throws DataError, and InputError for a
-/// split of fewer than 2 tokens, or with nothing to predict.
+/// window's place alone. Ranks, or rows of those that share windows, take batches in turn; each batch's sum
+/// is kept in float64 and the sums are added in the order of the batches, so that every number of ranks that
+/// take whole windows gives the same bits (at the same number of threads). All ranks call it with the same
+/// plan, all get the result. Throws DataError, and InputError for a split of fewer than 2 tokens, or with
+/// nothing to predict.
 [[nodiscard]] EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader& reader,
                                         const EvaluationPlan& plan, parallel::Communicator& communicator);
 

@@ -26,15 +26,15 @@ dataio::Batch next_batch(dataio::Loader& loader) {
 
 }  // namespace
 
-HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator)
+HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
     : replica_(replica),
       plan_(plan),
-      communicator_(communicator),
+      communicator_(groups.all()),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
-                 owned_ranges(replica.layout(), plan.sharding, communicator.rank())),
-      reducer_(replica.layout(), replica.gradients(), communicator, reducer_options(plan)),
-      gather_(replica.layout(), replica.parameters(), communicator),
-      summed_(slices_to_sum(replica.layout(), plan.sharding, communicator.rank())),
+                 owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
+      reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
+      gather_(replica.layout(), replica.parameters(), groups),
+      summed_(slices_to_sum(replica.layout(), plan.sharding, communicator_.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),
@@ -146,7 +146,8 @@ void HostStep::agree(double loss_sum, StopWish wish, StepResult& result) {
 
 double HostStep::gradient_norm() {
   const at::Tensor sums = optim::slice_sums(replica_.gradients(), summed_);
-  if (plan_.sharding == Sharding::kState) communicator_.all_reduce(sums, parallel::ReduceOp::kSum);
+  if (shares_sums(replica_.layout(), plan_.sharding))
+    communicator_.all_reduce(sums, parallel::ReduceOp::kSum);
   return optim::global_norm(sums);
 }
 

@@ -16,7 +16,7 @@ namespace sluice::train {
 /// The step on CPU ranks: begin() does all of it.
 class HostStep final : public TrainStep {
  public:
-  HostStep(Replica& replica, const StepPlan& plan, parallel::Communicator& communicator);
+  HostStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups);
 
   void begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) override;
   StepResult finish() override;
@@ -39,7 +39,7 @@ class HostStep final : public TrainStep {
 
   Replica& replica_;
   StepPlan plan_;
-  parallel::Communicator& communicator_;
+  parallel::Communicator& communicator_;  ///< all ranks
   optim::AdamW optimizer_;
   parallel::GradientReducer reducer_;
   parallel::BucketGather gather_;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "parallel/agree.h"
@@ -13,22 +14,30 @@
 #include "parallel/device_stream.h"
 #include "trainer/kernels/device_products.h"
 #include "trainer/kernels/product_table.h"
+#include "trainer/kernels/sharded_attention.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::train {
 namespace {
 
 /// Products of a micro-batch's forward and backward. Tokens differ, so that no pass has all rows on one.
+/// Collective over those with whom the replica shares its sequences.
 std::vector<kernels::ProductProblem> products_of_step(const RunOptions& options, Replica& replica) {
   const at::Device device = replica.parameters().device();
   const at::Tensor tokens = at::arange(options.train.micro_batch * options.model.seq_len,
                                        at::TensorOptions(at::kLong).device(device))
                                 .remainder(replica.vocabulary_size())
                                 .view({options.train.micro_batch, options.model.seq_len});
+  const kernels::SequenceExchange* const sequence = replica.sequence();
+  const auto loss = [&] {
+    if (sequence == nullptr) return replica.model().loss_sum(tokens, tokens);
+    const at::Tensor held = tokens.index_select(1, kernels::held_positions(*sequence, device));
+    return replica.model().training_loss_sum(held, held, at::arange(held.size(0), held.options()));
+  };
   std::vector<kernels::ProductProblem> problems;
   {
     const kernels::ProductRecording recording;
-    replica.model().loss_sum(tokens, tokens).backward();
+    loss().backward();
     problems = kernels::ProductRecording::problems();
   }
   replica.gradients().zero_();
@@ -48,11 +57,10 @@ kernels::ProductTable table_to_fill(const std::string& kept, const c10::Device& 
   }
 }
 
-ProductChoice choose_on_rank_zero(const RunOptions& options, Replica& replica, const std::string& kept) {
+ProductChoice choose_on_rank_zero(std::vector<kernels::ProductProblem> missing, const at::Device& device,
+                                  const std::string& kept) {
   const auto begin = std::chrono::steady_clock::now();
-  const at::Device device = replica.parameters().device();
   kernels::ProductTable table = table_to_fill(kept, device);
-  std::vector<kernels::ProductProblem> missing = products_of_step(options, replica);
   std::erase_if(missing, [&](const auto& one) { return table.algorithms.contains(kernels::text_of(one)); });
   const auto tuned = kernels::tune_products(missing, device);
   for (const auto& one : tuned) table.algorithms[kernels::text_of(one.problem)] = one.algorithm;
@@ -71,8 +79,11 @@ ProductChoice choose_products(const RunOptions& options, Replica& replica, const
   if (replica.parameters().is_cpu() || options.train.tune == "off") return {};
   nlohmann::json own;
   parallel::on_all_ranks(world, [&] {
+    if (world.rank() != 0 && replica.sequence() == nullptr) return;
+    std::vector<kernels::ProductProblem> problems = products_of_step(options, replica);
     if (world.rank() != 0) return;
-    const ProductChoice choice = choose_on_rank_zero(options, replica, kept);
+    const ProductChoice choice =
+        choose_on_rank_zero(std::move(problems), replica.parameters().device(), kept);
     own = {choice.table, choice.tuned, choice.seconds};
   });
   const auto shared = nlohmann::json::parse(world.broadcast(own.dump(), 0));

@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
+#include <numeric>
 #include <utility>
 
 #include "trainer/kernels/autograd.h"
@@ -13,13 +14,6 @@
 namespace sluice::train {
 
 namespace {
-
-std::vector<parallel::TensorSpec> tensor_specs(const std::vector<model::ParameterSpec>& specs) {
-  std::vector<parallel::TensorSpec> tensors;
-  tensors.reserve(specs.size());
-  for (const auto& spec : specs) tensors.push_back({spec.name, spec.shape});
-  return tensors;
-}
 
 /// Flat, of all of the layout, for exchange where there is one.
 at::Tensor flat_buffer(const parallel::ArenaLayout& layout, at::ScalarType dtype,
@@ -41,24 +35,35 @@ at::Tensor allocate_parameters(const parallel::ArenaLayout& layout, const Placem
   return at::zeros({elements}, at::TensorOptions().dtype(placement.master).device(placement.device));
 }
 
+/// The positions whose rows a rank holds of each square of a parameter.
+std::vector<std::int64_t> rows_of(const model::ParameterSpec& spec,
+                                  const std::optional<model::HeldRows>& held) {
+  if (held && spec.deal == model::Deal::kRows) return held->rows.held(held->rank);
+  std::vector<std::int64_t> all(static_cast<std::size_t>(spec.shape.back()));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
 }  // namespace
 
 Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
                  ReplicaUse use, const parallel::BucketPlan& buckets, model::Recompute recompute,
-                 std::optional<std::int64_t> owner)
+                 std::optional<std::int64_t> owner, const kernels::SequenceExchange* sequence)
     : options_(options),
       vocabulary_size_(vocabulary_size),
       specs_(model::parameter_specs(options, vocabulary_size)),
-      layout_(tensor_specs(specs_), buckets),
+      held_(model::held_rows(sequence)),
+      state_layout_(specs_, buckets, held_),
       owner_(owner),
-      parameters_(allocate_parameters(layout_, placement, owner)) {
+      parameters_(allocate_parameters(layout(), placement, owner)),
+      sequence_(sequence) {
   const bool rounds = placement.compute != placement.master;
-  if (rounds) rounded_ = flat_buffer(layout_, placement.compute, placement);
-  if (use == ReplicaUse::kTraining) gradients_ = flat_buffer(layout_, placement.master, placement);
+  if (rounds) rounded_ = flat_buffer(layout(), placement.compute, placement);
+  if (use == ReplicaUse::kTraining) gradients_ = flat_buffer(layout(), placement.master, placement);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(specs_.size()); ++i) {
-    at::Tensor value = layout_.view(rounds ? rounded_ : parameters_, i);
+    at::Tensor value = layout().view(rounds ? rounded_ : parameters_, i);
     if (gradients_.defined()) {
-      const at::Tensor gradient = layout_.view(gradients_, i);
+      const at::Tensor gradient = layout().view(gradients_, i);
       value = rounds ? kernels::make_rounded_leaf(value, gradient) : kernels::make_leaf(value, gradient);
     }
     leaves_.push_back(value);
@@ -66,17 +71,25 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;
-  model_ = model::make_model(options_, vocabulary_size_, leaves_, computing);
+  model_ = model::make_model(options_, vocabulary_size_, leaves_, computing, sequence);
 }
 
 void Replica::draw(std::uint64_t seed, const at::Tensor& whole) const {
   const at::NoGradGuard no_grad;
-  draw_initial_values(specs_, layout_, seed, whole);
+  draw_initial_values(specs_, state_layout_.logical(), seed, whole);
 }
 
 void Replica::initialise(std::uint64_t seed) {
   TORCH_CHECK(!owner_, "a replica with slices of its parameters alone cannot draw them by itself");
-  draw(seed, parameters_);
+  if (state_layout_.is_logical()) {
+    draw(seed, parameters_);
+  } else {
+    const at::Tensor whole = state_layout_.logical().allocate(parameters_.scalar_type(), at::kCPU);
+    draw(seed, whole);
+    for (const Segment& segment : state_layout_.segments(held_->rank))
+      parameters_.narrow(0, segment.held, segment.numel)
+          .copy_(whole.narrow(0, segment.logical, segment.numel));
+  }
   round_parameters();
 }
 
@@ -87,7 +100,7 @@ void Replica::round_parameters() {
     return;
   }
   std::int64_t done = 0;
-  for (const parallel::Range& range : layout_.owned(*owner_)) {
+  for (const parallel::Range& range : layout().owned(*owner_)) {
     rounded_.narrow(0, range.begin, range.numel()).copy_(parameters_.narrow(0, done, range.numel()));
     done += range.numel();
   }
@@ -101,12 +114,16 @@ std::vector<optim::Range> Replica::idle_ranges() const {
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     if (specs_[i].reads == model::Reads::kAll) continue;
     const std::int64_t size = specs_[i].shape.back();
-    const std::int64_t offset = layout_.entries()[i].offset;
-    const std::int64_t rows = layout_.entries()[i].numel / size;
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t begin = (offset + row * size + row % size + 1 + kBlock - 1) / kBlock * kBlock;
-      const std::int64_t end = (offset + (row + 1) * size) / kBlock * kBlock;
-      if (begin < end) ranges.push_back({begin, end});
+    const std::vector<std::int64_t> positions = rows_of(specs_[i], held_);
+    const auto rows = static_cast<std::int64_t>(positions.size());
+    const auto& entry = layout().entries()[i];
+    for (std::int64_t row = 0; row < entry.numel / size; ++row) {
+      const std::int64_t position = positions[static_cast<std::size_t>(row % rows)];
+      const std::int64_t above = (row / rows * size + position) * size;  // where the whole matrices have it
+      const std::int64_t begin = (above + position + 1 + kBlock - 1) / kBlock * kBlock;
+      const std::int64_t end = (above + size) / kBlock * kBlock;
+      const std::int64_t here = entry.offset + row * size - above;
+      if (begin < end) ranges.push_back({here + begin, here + end});
     }
   }
   return ranges;
@@ -117,7 +134,7 @@ std::vector<optim::DecayRange> Replica::decayed_ranges() const {
   auto next_idle = idle.begin();
   std::vector<optim::DecayRange> ranges;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
-    const auto& entry = layout_.entries()[i];
+    const auto& entry = layout().entries()[i];
     std::int64_t begin = entry.offset;
     const std::int64_t end = begin + entry.numel;
     const bool decays = specs_[i].decay == model::WeightDecay::kApply;
@@ -137,11 +154,6 @@ void Replica::on_gradient_ready(const std::function<void(std::int64_t entry)>& r
 
 void Replica::on_parameter_use(std::function<void(std::int64_t entry)> before_use) {
   model_->on_parameter_use(std::move(before_use));
-}
-
-void Replica::shard_sequence(const kernels::SequenceExchange* exchange) {
-  model_->shard_sequence(exchange);
-  sequence_ = exchange;
 }
 
 model::Recompute recompute_of(const TrainOptions& options) {

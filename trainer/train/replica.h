@@ -14,6 +14,7 @@
 #include "trainer/optim/adamw.h"
 #include "trainer/train/checkpoint.h"
 #include "trainer/train/placement.h"
+#include "trainer/train/state_layout.h"
 
 namespace sluice::train {
 
@@ -27,17 +28,20 @@ class Replica {
  public:
   /// All parameters are zero until somebody writes to them. `buckets`: how the arena is cut for exchange;
   /// inference needs none, and recomputes nothing. `owner`: the rank whose slices alone are held in full
-  /// precision; none: all are.
+  /// precision; none: all are. `sequence`: with whom this rank shares the sequences it trains
+  /// (model::make_model), and so whose rows of what they deal (model::held_rows) it holds alone; outlives it.
   Replica(const model::ModelOptions& options, std::int64_t vocabulary_size, const Placement& placement,
           ReplicaUse use, const parallel::BucketPlan& buckets = {},
-          model::Recompute recompute = model::Recompute::kNone, std::optional<std::int64_t> owner = {});
+          model::Recompute recompute = model::Recompute::kNone, std::optional<std::int64_t> owner = {},
+          const kernels::SequenceExchange* sequence = nullptr);
 
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
 
-  /// Initial values into `whole`, a flat buffer of the layout: a pure function of (parameter names, seed).
+  /// Initial values into `whole`, a flat buffer of the logical layout: a pure function of (parameter names,
+  /// seed).
   void draw(std::uint64_t seed, const at::Tensor& whole) const;
-  /// draw() into parameters(), of a replica that has them all.
+  /// draw() into parameters(), of a replica that has all of its arena.
   void initialise(std::uint64_t seed);
   /// Brings what the model computes with up to date with parameters(), after somebody else wrote to them; of
   /// slices held alone, those slices.
@@ -46,7 +50,9 @@ class Replica {
   [[nodiscard]] const model::LanguageModel& model() const { return *model_; }
   [[nodiscard]] const model::ModelOptions& options() const { return options_; }
   [[nodiscard]] std::int64_t vocabulary_size() const { return vocabulary_size_; }
-  [[nodiscard]] const parallel::ArenaLayout& layout() const { return layout_; }
+  /// Of this rank's arena, and of what all ranks hold together.
+  [[nodiscard]] const parallel::ArenaLayout& layout() const { return state_layout_.held(); }
+  [[nodiscard]] const StateLayout& state_layout() const { return state_layout_; }
   /// Flat, in full precision: all, or the owner's slices one after another (ArenaLayout::owned()).
   [[nodiscard]] const at::Tensor& parameters() const { return parameters_; }
   /// Flat, bfloat16: what the model computes with; undefined where that is parameters() itself.
@@ -59,9 +65,10 @@ class Replica {
   [[nodiscard]] const at::Tensor& whole_parameters() const { return owner_ ? rounded_ : parameters_; }
   [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
-  [[nodiscard]] std::int64_t parameter_count() const;
+  [[nodiscard]] std::int64_t parameter_count() const;                       ///< of all ranks together
   /// Slices of whole kernels::kDecayBlock elements that nothing reads (above the diagonal of a causal W):
-  /// their parameters stay as they are.
+  /// their parameters stay as they are. Blocks are counted in whole matrices, so that ranks that hold rows of
+  /// them leave the same elements; in the arena such a slice may begin anywhere.
   [[nodiscard]] std::vector<optim::Range> idle_ranges() const;
   /// The slices of the arena that take weight decay; none of them is idle.
   [[nodiscard]] std::vector<optim::DecayRange> decayed_ranges() const;
@@ -69,21 +76,20 @@ class Replica {
   void on_gradient_ready(const std::function<void(std::int64_t entry)>& ready);
   /// Calls `before_use(entry)` before a forward uses entries up to that one.
   void on_parameter_use(std::function<void(std::int64_t entry)> before_use);
-  /// Trains from now on the positions that this rank holds (LanguageModel::shard_sequence).
-  void shard_sequence(const kernels::SequenceExchange* exchange);
   [[nodiscard]] const kernels::SequenceExchange* sequence() const { return sequence_; }
 
  private:
   model::ModelOptions options_;
   std::int64_t vocabulary_size_;
-  std::vector<model::ParameterSpec> specs_;
-  parallel::ArenaLayout layout_;
+  std::vector<model::ParameterSpec> specs_;  ///< logical ones
+  std::optional<model::HeldRows> held_;
+  StateLayout state_layout_;
   std::optional<std::int64_t> owner_;
   at::Tensor parameters_;
   at::Tensor rounded_;
   at::Tensor gradients_;
   std::vector<at::Tensor> leaves_;
-  const kernels::SequenceExchange* sequence_ = nullptr;
+  const kernels::SequenceExchange* sequence_;
   std::unique_ptr<model::LanguageModel> model_;
 };
 

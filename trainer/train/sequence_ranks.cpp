@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "parallel/nccl_communicator.h"
+
 namespace sluice::train {
 namespace {
 
@@ -27,8 +29,12 @@ class CommunicatorExchange final : public kernels::SequenceExchange {
   }
 
   [[nodiscard]] std::int64_t rank() const override { return ranks_.rank(); }
-  void all_gather(const at::Tensor& parts) const override { ranks_.all_gather_async(parts).wait(); }
-  void reduce_scatter(const at::Tensor& parts) const override { ranks_.reduce_scatter_async(parts).wait(); }
+  [[nodiscard]] std::unique_ptr<Passing> start_all_gather(const at::Tensor& parts) const override {
+    return std::make_unique<CommunicatorPassing>(ranks_.all_gather_async(parts));
+  }
+  [[nodiscard]] std::unique_ptr<Passing> start_reduce_scatter(const at::Tensor& parts) const override {
+    return std::make_unique<CommunicatorPassing>(ranks_.reduce_scatter_async(parts));
+  }
   [[nodiscard]] at::Tensor all_to_all(const at::Tensor& send) const override {
     at::Tensor received = at::empty_like(send);
     ranks_.all_to_all_async(send, received).wait();
@@ -63,13 +69,35 @@ kernels::ExchangeMode exchange_mode(const RunOptions& options) {
   return options.model.spatial_heads > 1 ? kRing : kAllToAll;
 }
 
-SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world) {
+std::string exchange_name(kernels::ExchangeMode mode) {
+  switch (mode) {
+    case kernels::ExchangeMode::kAllToAll:
+      return "alltoall";
+    case kernels::ExchangeMode::kRowShard:
+      return "rowshard";
+    case kernels::ExchangeMode::kRing:
+      return "ring";
+  }
+  TORCH_CHECK(false, "an exchange of value ", static_cast<int>(mode));
+}
+
+SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world, c10::Device device,
+                             Exchanging exchanging) {
   if (options.parallel.sp == 1) return;
-  mesh_.emplace(world, options.parallel.sp);
+  const bool by_nccl = !device.is_cpu() && exchanging == Exchanging::kWithRanks;
+  mesh_.emplace(world, options.parallel.sp, [&](parallel::Communicator& all, std::int64_t part) {
+    std::unique_ptr<parallel::Communicator> group = all.split(part);
+    return by_nccl ? parallel::make_nccl_communicator(std::move(group), device) : std::move(group);
+  });
   const std::int64_t positions = options.model.seq_len;
-  const std::int64_t tile = kernels::sequence_tile(positions, options.parallel.sp);
-  exchange_ = make_sequence_exchange(mesh_->sequence(), {positions, options.parallel.sp, tile},
-                                     exchange_mode(options));
+  const kernels::SequenceRows rows(positions, options.parallel.sp,
+                                   kernels::sequence_tile(positions, options.parallel.sp));
+  exchange_ = make_sequence_exchange(mesh_->sequence(), rows, exchange_mode(options));
+}
+
+std::unique_ptr<kernels::SequenceExchange> SequenceRanks::first(std::int64_t positions) const {
+  if (!mesh_) return nullptr;
+  return make_sequence_exchange(mesh_->sequence(), exchange_->rows().first(positions), exchange_->mode());
 }
 
 }  // namespace sluice::train

@@ -30,7 +30,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
-  sequence_ = std::make_unique<SequenceRanks>(options_, world_);
+  sequence_ = std::make_unique<SequenceRanks>(options_, world_, device_.device());
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
   make_replica();
@@ -48,7 +48,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 }
 
 void Session::open_on_rank_zero() {
-  check_ranks(options_, world_, device_.device());
+  check_ranks(options_, world_);
   static_cast<void>(placement_for(options_.train, device_.device()));  // refused before files are made
   corpora_ = open_corpora(options_);
   tokenizer_ = dataio::load_tokenizer(corpora_.front().files.directory());
@@ -101,24 +101,25 @@ void Session::make_replica() {
   if (device_.exchange().has_copy_engines()) choices_["copy_engines"] = 1;
   replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
                                        buckets, recompute_of(options_.train),
-                                       parameter_owner(sharding_of(options_), placement, world_.rank()));
-  replica_->shard_sequence(sequence_->exchange());
-  step_ = make_train_step(*replica_, step_plan(options_, slicing_of(options_, world_)), device_.exchange());
+                                       parameter_owner(sharding_of(options_), placement, world_.rank()),
+                                       sequence_->exchange());
+  step_ = make_train_step(*replica_, step_plan(options_, slicing_of(options_, world_)),
+                          sequence_->groups(device_.exchange()));
 }
 
 void Session::build() {
   const dataio::Slicing slicing = slicing_of(options_, world_);
   if (is_rank_zero()) {
     if (resumed_from_) {
-      loaded_ = whole_buffers(replica_->layout(), live_state());
-      load_checkpoint(*resumed_from_, replica_->layout(), loaded_);
+      loaded_ = whole_buffers(replica_->state_layout(), live_state());
+      load_checkpoint(*resumed_from_, replica_->state_layout().logical(), loaded_);
     } else {
-      loaded_.parameters = whole_buffer(replica_->layout(), replica_->parameters());
+      loaded_.parameters = whole_buffer(replica_->state_layout(), replica_->parameters());
       if (options_.train.init_from.empty())
         replica_->draw(options_.model.seed, loaded_.parameters);
       else
-        load_start_weights(options_, corpora_.front().files, replica_->layout(), loaded_.parameters,
-                           *context_.sink);
+        load_start_weights(options_, corpora_.front().files, replica_->state_layout().logical(),
+                           loaded_.parameters, *context_.sink);
     }
   }
   std::vector<std::shared_ptr<dataio::SplitReader>> train_readers;
@@ -144,9 +145,9 @@ StateBuffers Session::live_state() const {
 
 void Session::share_initial_state() {
   if (state_.step > 0) {
-    share_state(replica_->layout(), loaded_, live_state(), device_.exchange());
+    share_state(replica_->state_layout(), loaded_, live_state(), device_.exchange());
   } else {
-    share_buffer(replica_->layout(), loaded_.parameters, replica_->parameters(),
+    share_buffer(replica_->state_layout(), loaded_.parameters, replica_->parameters(),
                  device_.exchange());  // moments are zero everywhere
   }
   loaded_ = {};
@@ -170,8 +171,8 @@ void Session::watch() {
                              replica_->computed_with().scalar_type()),
                  peaks_, device);
   if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
-  writer_.emplace(options_.run.dir, replica_->layout(), replica_->parameters().scalar_type(), device,
-                  *tokenizer_, options_.checkpoint);
+  writer_.emplace(options_.run.dir, replica_->state_layout().logical(), replica_->parameters().scalar_type(),
+                  device, *tokenizer_, options_.checkpoint);
 }
 
 TrainOutcome Session::run() {
@@ -304,7 +305,7 @@ void Session::give_up() {
 
 void Session::check_replicas_now() {
   try {
-    parallel::check_replicas(world_, replica_->whole_parameters().cpu(),
+    parallel::check_replicas(world_, replica_->layout(), replica_->whole_parameters().cpu(),
                              fmt::format("parameters after step {}", state_.step));
   } catch (const parallel::ReplicaDrift& drift) {
     throw AgreedError(drift.what());
@@ -333,7 +334,8 @@ void Session::evaluate_now() {
   EvaluationPlan plan{.seq_len = options_.model.seq_len,
                       .micro_batch = options_.train.micro_batch,
                       .batches = options_.eval.batches,
-                      .device = device_.device()};
+                      .device = device_.device(),
+                      .sequence = sequence_.get()};
   if (mask_ids_) plan.masking = evaluation_masking(options_.train, *mask_ids_);
   const std::vector<double> shares = shares_of(corpora_);
   std::vector<CorpusValidation> results;
@@ -369,7 +371,7 @@ void Session::checkpoint_now() {
   last_checkpointed_ = state_.step;
   const auto gather = [this](const StateBuffers& host) {
     return step_->read_state(
-        [&] { gather_state(replica_->layout(), live_state(), host, device_.exchange()); });
+        [&] { gather_state(replica_->state_layout(), live_state(), host, device_.exchange()); });
   };
   if (!is_rank_zero()) {
     gather({})();

@@ -45,21 +45,25 @@ parallel::ReducerOptions reducer_options(const StepPlan& plan) {
           .wire = plan.reduce_dtype};
 }
 
+bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding) {
+  return sharding == Sharding::kState || layout.differs_by_place();
+}
+
 std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
                                         std::int64_t rank) {
   std::vector<optim::Range> ranges;
   for (const auto& [begin, end] : layout.slices()) {
     const bool own =
-        sharding == Sharding::kNone || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
+        !shares_sums(layout, sharding) || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
     ranges.push_back(own ? optim::Range{begin, end} : optim::Range{});
   }
   return ranges;
 }
 
 std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
-                                           parallel::Communicator& communicator) {
-  if (replica.parameters().is_cuda()) return std::make_unique<DeviceStep>(replica, plan, communicator);
-  return std::make_unique<HostStep>(replica, plan, communicator);
+                                           parallel::BucketGroups groups) {
+  if (replica.parameters().is_cuda()) return std::make_unique<DeviceStep>(replica, plan, groups);
+  return std::make_unique<HostStep>(replica, plan, groups);
 }
 
 }  // namespace sluice::train

@@ -103,15 +103,18 @@ class TrainStep {
 [[nodiscard]] std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
                                                      std::int64_t rank);
 
+/// Whether each rank sums the squares of its own slices alone, and ranks exchange the sums: where others have
+/// what this one does not.
+[[nodiscard]] bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding);
 /// Every slice of the arena in its order; empty where another rank sums its squares.
 [[nodiscard]] std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
                                                       std::int64_t rank);
 /// How a step with this plan exchanges gradients.
 [[nodiscard]] parallel::ReducerOptions reducer_options(const StepPlan& plan);
 
-/// The step for the replica's device. `replica` and `communicator` outlive it; one step at a time for a
-/// replica.
+/// The step for the replica's device. `replica` and the ranks of `groups` outlive it; one step at a time for
+/// a replica.
 [[nodiscard]] std::unique_ptr<TrainStep> make_train_step(Replica& replica, const StepPlan& plan,
-                                                         parallel::Communicator& communicator);
+                                                         parallel::BucketGroups groups);
 
 }  // namespace sluice::train

@@ -13,6 +13,7 @@
 
 #include "dataio/loader.h"
 #include "parallel/gpu_tools.h"
+#include "parallel/null_communicator.h"
 #include "parallel/nvml.h"
 #include "trainer/train/buckets.h"
 #include "trainer/train/data_plan.h"
@@ -22,7 +23,6 @@
 #include "trainer/train/profile.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/replica.h"
-#include "trainer/train/sequence_ranks.h"
 #include "trainer/train/state_gather.h"
 
 namespace sluice::train {
@@ -35,8 +35,8 @@ double process_cpu_s() {
 }
 
 void check_data(const RunOptions& options, const dataio::SplitLayout& split,
-                const parallel::Communicator& world, c10::Device device) {
-  check_ranks(options, world, device);
+                const parallel::Communicator& world) {
+  check_ranks(options, world);
   const auto fault = window_fault(window_plan(options, split), "the split " + split.name);
   if (fault) throw InputError(*fault);
 }
@@ -92,10 +92,10 @@ std::optional<Masking> benchmark_masking(const RunOptions& options, std::int64_t
 void initialise_on_ranks(Replica& replica, std::uint64_t seed, parallel::Communicator& exchange) {
   at::Tensor whole;
   if (exchange.rank() == 0) {
-    whole = whole_buffer(replica.layout(), replica.parameters());
+    whole = whole_buffer(replica.state_layout(), replica.parameters());
     replica.draw(seed, whole);
   }
-  share_buffer(replica.layout(), whole, replica.parameters(), exchange);
+  share_buffer(replica.state_layout(), whole, replica.parameters(), exchange);
   replica.round_parameters();
 }
 
@@ -110,7 +110,7 @@ double median_step_s(const std::vector<StepTimes>& steps) {
 StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayout& split,
                               std::int64_t vocabulary_size, const BenchmarkPlan& plan, DeviceGroup& group) {
   parallel::Communicator& world = group.exchange();
-  check_data(options, split, world, group.device());
+  check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
   Placement placement = placement_for(options.train, group.device());
   placement.exchange = &world;
@@ -118,12 +118,15 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),
       sample_order(options, split), slicing,
       loader_options(options, group.device(), benchmark_masking(options, vocabulary_size)), 0);
+  const auto nobody = plan.exchanging == Exchanging::kWithNobody
+                          ? parallel::make_null_communicator(world, group.device())
+                          : nullptr;
+  parallel::Communicator& others = nobody ? *nobody : world;  // of the steps
+  const SequenceRanks sequence(options, others, group.device(), plan.exchanging);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
-                  parameter_owner(sharding_of(options), placement, world.rank()));
-  const SequenceRanks sequence(options, world);
-  replica.shard_sequence(sequence.exchange());
-  const auto step = make_train_step(replica, step_plan(options, slicing), world);
+                  parameter_owner(sharding_of(options), placement, world.rank()), sequence.exchange());
+  const auto step = make_train_step(replica, step_plan(options, slicing), sequence.groups(others));
   initialise_on_ranks(replica, options.model.seed, world);
   step->settle();
   const ProductChoice products = choose_products(options, replica, "", world);

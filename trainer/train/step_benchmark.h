@@ -9,13 +9,15 @@
 #include "trainer/train/device_group.h"
 #include "trainer/train/meter.h"
 #include "trainer/train/options.h"
+#include "trainer/train/sequence_ranks.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
 
 struct BenchmarkPlan {
-  std::int64_t warm_up = 3;         ///< steps that are not counted
-  std::int64_t steps = 20;          ///< at least one
+  std::int64_t warm_up = 3;                        ///< steps that are not counted
+  std::int64_t steps = 20;                         ///< at least one
+  Exchanging exchanging = Exchanging::kWithRanks;  ///< in the steps; set-up is always with the ranks
   std::filesystem::path profile{};  ///< file for a trace of rank 0, of steps after the warm-up; empty: none
 };
 

@@ -9,18 +9,19 @@ namespace sluice::train {
 
 namespace {
 
-/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so none is
-/// mixed.
+/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so what
+/// decays and what does not is never mixed. A block of which a part is idle decays.
 at::Tensor block_updates(const Replica& replica) {
   constexpr std::int64_t kBlock = kernels::kDecayBlock;
   const at::Tensor flags = at::zeros({replica.layout().size() / kBlock}, at::kByte);
-  const auto mark = [&](const optim::Range& range, kernels::BlockUpdate how) {
+  const auto mark = [&](std::int64_t first, std::int64_t last, kernels::BlockUpdate how) {
     auto* const bytes = flags.mutable_data_ptr<std::uint8_t>();
-    std::fill(bytes + range.begin / kBlock, bytes + (range.end + kBlock - 1) / kBlock,
-              static_cast<std::uint8_t>(how));
+    if (first < last) std::fill(bytes + first, bytes + last, static_cast<std::uint8_t>(how));
   };
-  for (const optim::DecayRange& range : replica.decayed_ranges()) mark(range, kernels::BlockUpdate::kDecay);
-  for (const optim::Range& range : replica.idle_ranges()) mark(range, kernels::BlockUpdate::kNone);
+  for (const optim::DecayRange& range : replica.decayed_ranges())
+    mark(range.begin / kBlock, (range.end + kBlock - 1) / kBlock, kernels::BlockUpdate::kDecay);
+  for (const optim::Range& range : replica.idle_ranges())
+    mark((range.begin + kBlock - 1) / kBlock, range.end / kBlock, kernels::BlockUpdate::kNone);
   return flags.to(replica.parameters().device());
 }
 

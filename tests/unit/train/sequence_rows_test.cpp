@@ -44,6 +44,28 @@ TEST(SequenceRows, EveryPositionHasOneRankAndRanksDifferByATile) {
   }));
 }
 
+TEST(SequenceRows, TheFirstPositionsStayWhereTheyAre) {
+  for (const std::int64_t ranks : {1, 2, 3}) {
+    const SequenceRows rows(37, ranks, 4);
+    for (std::int64_t count = 1; count <= 37; ++count) {
+      const SequenceRows first = rows.first(count);
+      EXPECT_EQ(first.positions(), count);
+      for (std::int64_t rank = 0; rank < ranks; ++rank) {
+        std::vector<std::int64_t> want = rows.held(rank);
+        std::erase_if(want, [&](std::int64_t position) { return position >= count; });
+        EXPECT_EQ(first.held(rank), want);
+        for (std::size_t half = 0; half < 2; ++half) {
+          const Strip strip = first.strips(rank)[half];
+          if (strip.range.count() == 0) continue;
+          EXPECT_EQ(strip.row, rows.strips(rank)[half].row) << "of W, too";
+        }
+      }
+    }
+  }
+  EXPECT_THROW((void)SequenceRows(37, 2, 4).first(38), c10::Error);
+  EXPECT_THROW((void)SequenceRows(37, 2, 4).first(0), c10::Error);
+}
+
 TEST(SequenceRows, CausalWorkIsEqualWhereTilesDivide) {
   for (const std::int64_t ranks : {1, 2, 3, 4, 8}) {
     const std::int64_t positions = 2 * ranks * 128 * 3;

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "parallel/thread_communicator.h"
 #include "tests/support/small_model.h"
@@ -85,27 +86,37 @@ TEST_F(SequenceSessionTest, MaskedModelsToo) {
 }
 
 TEST_F(SequenceSessionTest, ACheckpointGoesOnAtAnyOtherMesh) {
-  RunOptions options = options_of("straight");
-  const RanksResult want = run_on_ranks(1, options);
-  RunOptions half = options_of("half");
-  half.train.steps = 10;
-  half.parallel.sp = 2;
-  half.parallel.zero = 1;
-  run_on_ranks(4, half);
   struct Mesh {
     std::int64_t sp;
     std::int64_t ranks;
+    const char* mode;
+    std::int64_t zero;
   };
-  for (const Mesh& mesh : {Mesh{1, 1}, {1, 2}, {4, 4}}) {
-    const std::string name = "sp" + std::to_string(mesh.sp) + "of" + std::to_string(mesh.ranks);
-    fs::copy(half.run.dir, directory() / name, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
-    RunOptions rest = options_of(name);
-    rest.parallel.sp = mesh.sp;
-    const RanksResult found = run_on_ranks(mesh.ranks, rest);
-    EXPECT_LE(relative_error(found.parameters, want.parameters), 1e-10) << name;
-    ASSERT_EQ(found.told.losses.size(), 10U);
-    for (std::size_t step = 0; step < 10; ++step)
-      EXPECT_NEAR(found.told.losses[step], want.told.losses[step + 10], 1e-10) << name << " step " << step;
+  const auto on = [](RunOptions options, const Mesh& mesh) {
+    options.parallel.sp = mesh.sp;
+    options.parallel.sp_mode = mesh.mode;
+    options.parallel.zero = mesh.zero;
+    return options;
+  };
+  const RanksResult want = run_on_ranks(1, options_of("straight"));
+  const std::vector<Mesh> meshes = {{1, 1, "auto", 0},     {1, 2, "auto", 1}, {2, 4, "alltoall", 1},
+                                    {2, 4, "rowshard", 1}, {2, 2, "ring", 0}, {4, 4, "rowshard", 0},
+                                    {4, 8, "ring", 1},     {3, 3, "ring", 1}};
+  for (const Mesh& first : meshes) {
+    const std::string name = std::string(first.mode) + std::to_string(first.sp) + std::to_string(first.ranks);
+    RunOptions half = on(options_of(name), first);
+    half.train.steps = 10;
+    run_on_ranks(first.ranks, half);
+    for (const Mesh& second : meshes) {
+      const std::string to =
+          name + "-" + second.mode + std::to_string(second.sp) + std::to_string(second.ranks);
+      fs::copy(half.run.dir, directory() / to, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      const RanksResult found = run_on_ranks(second.ranks, on(options_of(to), second));
+      EXPECT_LE(relative_error(found.parameters, want.parameters), 1e-10) << to;
+      ASSERT_EQ(found.told.losses.size(), 10U);
+      for (std::size_t step = 0; step < 10; ++step)
+        EXPECT_NEAR(found.told.losses[step], want.told.losses[step + 10], 1e-10) << to << " step " << step;
+    }
   }
 }
 

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <limits>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "tests/unit/train/support.h"
 #include "trainer/train/data_plan.h"
 #include "trainer/train/sequence_ranks.h"
+#include "trainer/train/state_gather.h"
 #include "trainer/train/step.h"
 
 // Ranks that share sequences compute what one rank computes alone.
@@ -34,13 +34,13 @@ struct Rig {
         sequence(options, world),
         slicing(slicing_of(options, world)),
         replica(options.model, corpus.vocabulary_size(), dtype, ReplicaUse::kTraining,
-                {.bucket_elements = 300, .world = world.size()}, recompute_of(options.train)),
+                {.bucket_elements = 300, .world = world.size(), .sequence_ranks = options.parallel.sp},
+                recompute_of(options.train), {}, sequence.exchange()),
         loader(std::make_shared<dataio::SplitReader>(corpus.split("train"), corpus.vocabulary_size(),
                                                      dataio::ReaderOptions{}),
                sample_order(options, corpus.split("train")), slicing, {}, 0) {
-    replica.shard_sequence(sequence.exchange());
     replica.initialise(11);
-    step = make_train_step(replica, step_plan(options, slicing), world);
+    step = make_train_step(replica, step_plan(options, slicing), sequence.groups(world));
   }
 
   dataio::Corpus corpus;
@@ -59,9 +59,17 @@ struct Trace {
   at::Tensor parameters;  ///< after the last
 };
 
+/// On rank 0 a logical buffer of what all ranks have, in one bucket.
+at::Tensor gathered(const Replica& replica, const at::Tensor& live, parallel::Communicator& world) {
+  constexpr std::int64_t kChunk = 100;  // rows are cut anywhere
+  const parallel::ArenaLayout& logical = replica.state_layout().logical();
+  const at::Tensor whole = logical.allocate(live.scalar_type(), at::kCPU);
+  gather_buffer(replica.state_layout(), live, whole, world, kChunk);
+  return in_one_bucket(logical, whole);
+}
+
 Trace train_on(std::int64_t ranks, const RunOptions& options, at::ScalarType dtype) {
   Trace trace;
-  at::Tensor of_rank_0;
   parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
     Rig rig(options, world, dtype);
     Trace own;
@@ -70,12 +78,11 @@ Trace train_on(std::int64_t ranks, const RunOptions& options, at::ScalarType dty
       EXPECT_FALSE(result.skipped);
       own.losses.push_back(result.loss);
       own.norms.push_back(result.grad_norm);
-      if (step == 0) own.gradients = in_one_bucket(rig.replica.layout(), rig.replica.gradients());
+      if (step == 0) own.gradients = gathered(rig.replica, rig.replica.gradients(), world);
     }
-    own.parameters = in_one_bucket(rig.replica.layout(), rig.replica.parameters());
+    own.parameters = gathered(rig.replica, rig.replica.parameters(), world);
+    EXPECT_TRUE(replicas_agree(rig.replica, world)) << "rank " << world.rank();
     if (world.rank() == 0) trace = own;
-    world.barrier();
-    EXPECT_TRUE(at::equal(own.parameters, trace.parameters)) << "rank " << world.rank();
   });
   return trace;
 }
@@ -111,8 +118,8 @@ class SequenceStepTest : public ::testing::Test {
   }
 
   /// Every mode at every shape of the mesh gives what one rank gives.
-  static void compare_meshes(RunOptions options, at::ScalarType dtype, double bound,
-                             const std::string& what) {
+  static void compare_meshes(RunOptions options, at::ScalarType dtype, double bound, const std::string& what,
+                             Compare compare = Compare::kAll) {
     options.parallel.sp = 1;
     const Trace want = train_on(1, options, dtype);
     for (const std::int64_t sp : {1, 2, 3, 4}) {
@@ -122,7 +129,8 @@ class SequenceStepTest : public ::testing::Test {
           options.parallel.sp = sp;
           options.parallel.sp_mode = mode;
           expect_equal(train_on(sp * dp, options, dtype), want, bound,
-                       what + " sp " + std::to_string(sp) + " dp " + std::to_string(dp) + " " + mode);
+                       what + " sp " + std::to_string(sp) + " dp " + std::to_string(dp) + " " + mode,
+                       compare);
         }
       }
     }
@@ -201,13 +209,25 @@ TEST_F(SequenceStepTest, RecomputationAndSkippedBlocks) {
 }
 
 TEST_F(SequenceStepTest, SlicedOptimizerStateOverAllRanks) {
-  RunOptions options = options_of(37);
-  const Trace want = train_on(1, options, at::kDouble);
-  options.parallel.zero = 1;
+  for (const bool causal : {true, false}) {
+    RunOptions options = options_of(37);
+    options.model.causal = causal;
+    options.parallel.zero = 1;
+    compare_meshes(options, at::kDouble, 1e-11, "zero", Compare::kWithoutGradients);
+  }
+}
+
+/// The gradients' norm is that of the same numbers, whoever has them.
+TEST_F(SequenceStepTest, SlicesChangeNoBit) {
   for (const char* const mode : kModes) {
-    options.parallel.sp_mode = mode;
+    RunOptions options = options_of(37);
     options.parallel.sp = 2;
-    expect_equal(train_on(4, options, at::kDouble), want, 1e-11, mode, Compare::kWithoutGradients);
+    options.parallel.sp_mode = mode;
+    const Trace want = train_on(4, options, at::kFloat);
+    options.parallel.zero = 1;
+    const Trace found = train_on(4, options, at::kFloat);
+    EXPECT_EQ(found.norms, want.norms) << mode;
+    EXPECT_TRUE(at::equal(found.parameters, want.parameters)) << mode;
   }
 }
 

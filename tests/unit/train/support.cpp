@@ -1,12 +1,10 @@
 #include "tests/unit/train/support.h"
 
-#include <ATen/ops/equal.h>
-
 #include <fstream>
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "dataio/tokenizer.h"
+#include "parallel/replica_check.h"
 #include "parallel/thread_communicator.h"
 #include "tests/unit/dataio/corpus_fixture.h"
 #include "trainer/train/state_gather.h"
@@ -64,9 +62,17 @@ at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& 
   return result;
 }
 
+bool replicas_agree(const Replica& replica, parallel::Communicator& world) {
+  try {
+    parallel::check_replicas(world, replica.layout(), replica.whole_parameters(), "replicas");
+    return true;
+  } catch (const parallel::ReplicaDrift&) {
+    return false;
+  }
+}
+
 RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const RunTricks& tricks) {
   RanksResult result;
-  at::Tensor whole_of_rank_0;
   std::mutex mutex;
   parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
     const bool last = world.rank() + 1 == world.size();
@@ -82,26 +88,19 @@ RanksResult run_on_ranks(std::int64_t ranks, const RunOptions& options, const Ru
     Session session(options, context, world);
     step = session.state().step;
     const TrainOutcome outcome = session.run();
-    const parallel::ArenaLayout& layout = session.replica().layout();
-    const auto allocate = [&] {
-      return layout.allocate(session.replica().parameters().scalar_type(), at::kCPU);
-    };
+    const Replica& replica = session.replica();
+    const parallel::ArenaLayout& logical = replica.state_layout().logical();
+    const auto allocate = [&] { return logical.allocate(replica.parameters().scalar_type(), at::kCPU); };
     const StateBuffers whole{
         .parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
-    gather_state_now(layout, session.live_state(), whole, world);
-    if (world.rank() == 0) {
-      whole_of_rank_0 = in_one_bucket(layout, session.replica().whole_parameters());
-      result.parameters = in_one_bucket(layout, whole.parameters);
-      result.first_moment = in_one_bucket(layout, whole.first_moment);
-      result.second_moment = in_one_bucket(layout, whole.second_moment);
-      result.outcome = outcome;
-    }
-    world.barrier();
-    const std::lock_guard lock(mutex);
-    result.replicas_equal =
-        result.replicas_equal &&
-        at::equal(in_one_bucket(session.replica().layout(), session.replica().whole_parameters()),
-                  whole_of_rank_0);
+    gather_state_now(replica.state_layout(), session.live_state(), whole, world);
+    const bool equal = replicas_agree(replica, world);
+    if (world.rank() != 0) return;
+    result.parameters = in_one_bucket(logical, whole.parameters);
+    result.first_moment = in_one_bucket(logical, whole.first_moment);
+    result.second_moment = in_one_bucket(logical, whole.second_moment);
+    result.outcome = outcome;
+    result.replicas_equal = equal;
   });
   return result;
 }

@@ -55,6 +55,9 @@ class RecordingSink : public TrainSink {
 /// The tensors of a flat buffer in the layout without a plan, whatever layout they lie in.
 [[nodiscard]] at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& flat);
 
+/// Whether ranks hold the same bits of what they hold alike. Collective.
+[[nodiscard]] bool replicas_agree(const Replica& replica, parallel::Communicator& world);
+
 /// What a run left in memory: buffers of rank 0, in one bucket, and whether every rank held the same bits.
 struct RanksResult {
   at::Tensor parameters;

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+
+#include "trainer/kernels/mixing.h"
+#include "trainer/kernels/sequence_exchange.h"
+#include "trainer/kernels/spatial.h"
+
+// The spatial gating unit of a fused block on ranks that share sequences (SequenceExchange): spatial.h's
+// products, of a gate input whose other rows are on their way while something else is computed. t positions
+// of this rank in the order of SequenceRows::held, n of the sequence.
+namespace sluice::kernels {
+
+/// The gate's input v and its way to the ranks that multiply it. One of mix() and back() is called, once.
+/// Nothing that came from another rank outlives it. Sums of parts are kept in v's type between them.
+class SharedGate {
+ public:
+  virtual ~SharedGate() = default;
+  SharedGate(const SharedGate&) = delete;
+  SharedGate& operator=(const SharedGate&) = delete;
+
+  /// spatial_gate() of own rows: u before GELU, [B, t, h], rows at any stride; b [n] whole.
+  [[nodiscard]] virtual SpatialGate mix(const at::Tensor& bypass_Bth, const at::Tensor& bias_n,
+                                        Keep keep) = 0;
+
+  /// sum += ds v^T of own rows of W, then `weight_done`; returns dv of own rows, [B, t, h]. `diagonal` as
+  /// mix() gave it.
+  [[nodiscard]] virtual at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+                                        const at::Tensor& diagonal,
+                                        const std::function<void()>& weight_done) = 0;
+
+ protected:
+  SharedGate() = default;
+};
+
+/// Sends v [B, t, h] on its way, as exchange.mode() says: by own kernels where W is of their kind, else by
+/// ATen's products. W [n, n] under kAllToAll, otherwise the rank's rows of it, [t, n]. The exchange outlives
+/// the result.
+[[nodiscard]] std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight,
+                                                     Mixing mixing, const SequenceExchange& exchange);
+
+}  // namespace sluice::kernels
