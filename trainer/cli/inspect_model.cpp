@@ -37,7 +37,8 @@ bool is_spatial(const ModelPart& part) {
 /// train.device; auto is the one that has the precision.
 at::Device device_of(const train::TrainOptions& options) {
   if (options.device == "cpu") return at::kCPU;
-  const bool needs_gpu = options.precision == "bf16" || options.precision == "tf32";
+  const bool needs_gpu =
+      options.precision == "bf16" || options.precision == "tf32" || options.precision == "fp8";
   return options.device == "cuda" || needs_gpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
 }
 
@@ -78,13 +79,20 @@ ParameterCounts count_parameters(const std::vector<ModelPart>& parts) {
   return counts;
 }
 
+/// Of a device that need not be there.
+train::Placement described_placement(const train::TrainOptions& options) {
+  train::Placement placement = train::placement_for(options.precision, device_of(options));
+  if (options.residual_dtype == "bf16") placement.residual = at::kBFloat16;
+  return placement;
+}
+
 train::MemoryEstimate rank_memory(const train::RunOptions& options, std::int64_t vocabulary_size,
                                   std::int64_t ranks) {
   constexpr std::int64_t kBucketElements =
       1'000'000;  // as CPU ranks have; others pad by a little less or more
   return train::estimate_memory(
       options.model, vocabulary_size,
-      {.placement = train::placement_for(options.train.precision, device_of(options.train)),
+      {.placement = described_placement(options.train),
        .batch = options.train.micro_batch,
        .recompute = train::recompute_of(options.train),
        .sharding = train::sharding_of(options),
@@ -100,7 +108,7 @@ RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabula
   }
   check_sharing(options, ranks);
   const at::Device device = device_of(options.train);
-  const train::Placement placement = train::placement_for(options.train.precision, device);
+  const train::Placement placement = described_placement(options.train);
   return {.device = device.is_cpu() ? "cpu" : "cuda",
           .predicted_positions = train::sample_form(options).targets,
           .flops = train::workload_of(options, vocabulary_size, ranks, device, placement.compute).flops,
@@ -148,7 +156,7 @@ train::RunOptions model_settings(const Arguments& arguments) {
   set("--batch", "train.micro_batch", [&] { return arguments.integer("--batch", 1, 10'000'000); });
   set("--device", "train.device", [&] { return arguments.choice("--device", {"cpu", "cuda"}); });
   set("--precision", "train.precision", [&] {
-    return arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
+    return arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp8", "fp64"});
   });
   set("--recompute", "train.recompute", [&] {
     return arguments.choice("--recompute", {"none", "gate", "block"});

@@ -140,9 +140,44 @@ void check_mixer(const train::RunOptions& o, Faults& faults) {
   }
 }
 
+/// fp8 is of kernels/fused_block.h alone, and of whole multiples of what its products read at once.
+void check_fp8(const train::RunOptions& o, Faults& faults) {
+  constexpr std::int64_t kMultiple = 16, kMostWidth = 8192;
+  const auto& m = o.model;
+  const bool plain = m.kind == "gmlp" && m.gate == "split" && m.spatial == "free" && m.spatial_heads == 1 &&
+                     m.gate_activation == "none" && m.gate_norm && m.gelu == "exact" && m.token_shift == 0 &&
+                     m.tiny_attention == 0 && m.dropout == 0 && m.stochastic_depth == 0;
+  if (!plain || o.parallel.sp > 1) {
+    faults.push_back(
+        {{"train.precision", "model.kind", "parallel.sp"},
+         "train.precision = fp8: is of the paper's own gMLP block alone (model.kind = gmlp, no "
+         "variant, no dropout), on ranks with whole sequences (parallel.sp = 1); bf16 is of all"});
+  }
+  if (m.d_model % kMultiple != 0 || m.d_ffn / 2 % kMultiple != 0 || m.d_model > kMostWidth ||
+      m.d_ffn / 2 > kMostWidth) {
+    faults.push_back(
+        {{"train.precision", "model.d_model", "model.d_ffn"},
+         fmt::format("train.precision = fp8: model.d_model = {} and model.d_ffn / 2 = {} must be "
+                     "multiples of {}, at most {}",
+                     m.d_model, m.d_ffn / 2, kMultiple, kMostWidth)});
+  }
+}
+
+void check_types(const train::RunOptions& o, Faults& faults) {
+  const std::string& precision = o.train.precision;
+  if (o.train.residual_dtype == "bf16" && precision != "bf16" && precision != "fp8") {
+    faults.push_back({{"train.residual_dtype", "train.precision"},
+                      fmt::format("train.residual_dtype = bf16: must be fp32 under train.precision = {}, it "
+                                  "follows bf16 and fp8 alone",
+                                  precision)});
+  }
+  if (precision == "fp8") check_fp8(o, faults);
+}
+
 void check_family(const train::RunOptions& o, Faults& faults) {
   const auto& m = o.model;
   check_family_keys(o, faults);
+  check_types(o, faults);
   switch (model::family_of(m)) {
     case model::Family::kGmlp:
       check_gmlp(m, faults);

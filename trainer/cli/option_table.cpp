@@ -91,11 +91,13 @@ std::vector<OptionRow> train_rows() {
       choice("train.device", &R::train, &S::device, {"auto", "cpu", "cuda"},
              {"", "what computes: auto takes GPUs where every rank has one; also as --device", kFree, ""}),
       choice(
-          "train.precision", &R::train, &S::precision, {"fp32", "tf32", "bf16", "fp64"},
+          "train.precision", &R::train, &S::precision, {"fp32", "tf32", "bf16", "fp8", "fp64"},
           {"",
-           "type of products and activations; weights and sums are fp32 but for fp64 (CPU: fp32, fp64; GPU: "
-           "fp32, tf32, bf16)",
+           "type of products and activations; weights and sums are fp32 but for fp64; fp8: bf16 but for the "
+           "channel products of a gmlp (CPU: fp32, fp64; GPU: fp32, tf32, bf16, fp8)",
            kWarn, ""}),
+      choice("train.residual_dtype", &R::train, &S::residual_dtype, {"fp32", "bf16"},
+             {"", "type of the residual stream; bf16 only where train.precision is bf16 or fp8", kWarn, ""}),
       choice("train.reduce_dtype", &R::train, &S::reduce_dtype, {"fp32", "bf16"},
              {"", "type in which gradients travel between ranks; bf16 is still summed in fp32", kWarn, ""}),
       choice(

@@ -1,7 +1,5 @@
 #include "trainer/kernels/attention.h"
 
-#include <ATen/ops/_scaled_dot_product_flash_attention.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_backward.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
@@ -11,11 +9,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
-#include <optional>
-#include <tuple>
 #include <vector>
 
-#include "trainer/kernels/deterministic.h"
+#include "trainer/kernels/flash_attention.h"
 
 namespace sluice::kernels {
 namespace {
@@ -23,36 +19,25 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr double kNoDropout = 0;
-
-bool has_flash_kernel(const at::Tensor& q_BHTk) {
-  constexpr std::int64_t kMultiple = 8, kMost = 256;
-  const std::int64_t channels = q_BHTk.size(3);
-  return q_BHTk.is_cuda() && q_BHTk.scalar_type() == at::kBFloat16 && channels % kMultiple == 0 &&
-         channels <= kMost;
-}
-
 /// ATen's own derivative of the operator, but for the scope around it.
-class FlashAttention : public torch::autograd::Function<FlashAttention> {
+class FlashFunction : public torch::autograd::Function<FlashFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, bool causal) {
-    const auto [out, log_sums, first_q, first_k, most_q, most_k, seed, offset, scores] =
-        at::_scaled_dot_product_flash_attention(q, k, v, kNoDropout, causal, /*return_debug_mask=*/false);
-    context->save_for_backward({q, k, v, out, log_sums, first_q, first_k, seed, offset});
-    context->saved_data["most_q"] = most_q.expect_int();
-    context->saved_data["most_k"] = most_k.expect_int();
-    context->saved_data["causal"] = causal;
-    return out;
+                            const at::Tensor& v, Mixing mixing) {
+    FlashAttention result = flash_attention(q, k, v, mixing);
+    variable_list saved = {q, k, v, result.out_BHTk};
+    saved.insert(saved.end(), result.kept.begin(), result.kept.end());
+    context->save_for_backward(saved);
+    context->saved_data["causal"] = mixing == Mixing::kCausal;
+    return result.out_BHTk;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    const DeterministicScope scope;  // the blocks of keys add up dq by atomics otherwise
-    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_backward(
-        gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6],
-        context->saved_data["most_q"].toInt(), context->saved_data["most_k"].toInt(), kNoDropout,
-        context->saved_data["causal"].toBool(), saved[7], saved[8]);
+    const FlashAttention result{saved[3], {saved.begin() + 4, saved.end()}};
+    const Mixing mixing = context->saved_data["causal"].toBool() ? Mixing::kCausal : Mixing::kFull;
+    const auto [dq, dk, dv] =
+        flash_attention_backward(gradients[0], saved[0], saved[1], saved[2], result, mixing);
     return {dq, dk, dv, at::Tensor()};
   }
 };
@@ -101,8 +86,8 @@ at::Tensor attention(const at::Tensor& q_BHTk, const at::Tensor& k_BHSk, const a
   const bool causal = mixing == Mixing::kCausal;
   TORCH_CHECK(!causal || q_BHTk.size(2) == k_BHSk.size(2), "causal attention of ", q_BHTk.size(2),
               " queries over ", k_BHSk.size(2), " keys");
-  if (has_flash_kernel(q_BHTk) && !weights_dropout.active() && !bias_HTS.defined())
-    return FlashAttention::apply(q_BHTk, k_BHSk, v_BHSk, causal);
+  if (has_flash_attention(q_BHTk, q_BHTk.size(3)) && !weights_dropout.active() && !bias_HTS.defined())
+    return FlashFunction::apply(q_BHTk, k_BHSk, v_BHSk, mixing);
   const double scale = 1.0 / std::sqrt(static_cast<double>(q_BHTk.size(3)));
   const at::Tensor scores = at::matmul(q_BHTk.mul(scale), k_BHSk.transpose(2, 3));
   return mix_by_softmax(bias_HTS.defined() ? scores.add(bias_HTS) : scores, v_BHSk, mixing, weights_dropout);

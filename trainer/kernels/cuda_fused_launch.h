@@ -6,8 +6,9 @@
 #include <cstdint>
 
 #include "trainer/kernels/cuda_launch.h"
+#include "trainer/kernels/gelu.h"
 
-// Launchers of fused_norms.cu and fused_gates.cu, as cuda_launch.h says. What they do: fused_passes.h.
+// Launchers of fused_*.cu, as cuda_launch.h says. What they do: fused_passes.h and mlp_passes.h.
 namespace sluice::kernels::launch {
 
 /// Rows of `stride` elements, adjacent within a row and 16-byte aligned.
@@ -116,6 +117,38 @@ struct GateBackward {
   std::int64_t width;
 };
 void gate_backward(const GateBackward& arguments, Precision compute, cudaStream_t stream);
+
+struct ActivationForward {
+  const void* input;
+  void* y;
+  std::int64_t rows;
+  std::int64_t width;
+  GeluForm form;
+};
+void gelu_forward(const ActivationForward& arguments, Precision compute, cudaStream_t stream);
+
+struct ActivationBackward {
+  const void* dy;
+  const void* input;
+  void* dinput;
+  float* input_sum;
+  float* partials;  ///< [kFusedMost, width]
+  std::int64_t rows;
+  std::int64_t width;
+  GeluForm form;
+};
+void gelu_backward(const ActivationBackward& arguments, Precision compute, cudaStream_t stream);
+
+inline constexpr int kJoined = 3;
+struct Join {
+  const void* parts[kJoined];  ///< [rows, width / kJoined] each
+  void* joined;
+  float* sum;
+  float* partials;  ///< [kFusedMost, width]
+  std::int64_t rows;
+  std::int64_t width;
+};
+void join_columns(const Join& arguments, Precision compute, cudaStream_t stream);
 
 inline constexpr int kColumnSums = 3;  ///< of one launch
 /// into [columns] += the sum over rows of partials [rows, columns].

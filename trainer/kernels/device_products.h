@@ -14,7 +14,7 @@
 // tuning throws c10::Error.
 namespace sluice::kernels {
 
-// Whether it was done; declined are operands that are not bfloat16 on a GPU, rows that begin off multiples of
+// Whether it was done; declined are operands of other types or not on a GPU, rows that begin off multiples of
 // 16 bytes, nothing to add up, and what the library has no algorithm for. Operands are checked by
 // products.cpp.
 [[nodiscard]] bool try_linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w,
@@ -22,6 +22,15 @@ namespace sluice::kernels {
 [[nodiscard]] bool try_linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& w);
 [[nodiscard]] bool try_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy,
                                               const at::Tensor& x);
+
+/// A matrix [rows, terms] in fp8; its value is `values` times unit[0].
+struct Fp8Operand {
+  at::Tensor values;  ///< e4m3, or e5m2
+  at::Tensor unit;    ///< float32 [1]
+};
+/// y [T, o] bfloat16 = x w^T (+ bias bfloat16 [o]); w in e4m3, x in either.
+[[nodiscard]] bool try_fp8_linear(const at::Tensor& y, const Fp8Operand& x, const Fp8Operand& w,
+                                  const at::Tensor& bias);
 
 /// Version of cuBLASLt; 0 without CUDA.
 [[nodiscard]] std::int64_t product_library();

@@ -16,6 +16,11 @@ bool try_linear_weight_gradient(const at::Tensor& /*sum*/, const at::Tensor& /*d
   return false;
 }
 
+bool try_fp8_linear(const at::Tensor& /*y*/, const Fp8Operand& /*x*/, const Fp8Operand& /*w*/,
+                    const at::Tensor& /*bias*/) {
+  return false;
+}
+
 std::int64_t product_library() { return 0; }
 
 ProductRecording::ProductRecording() = default;

@@ -62,7 +62,7 @@ std::optional<ProductAlgorithm> algorithm_for(at::Device device, const LtPlace& 
 }
 
 bool run(const ProductProblem& problem, const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
-         const at::Tensor& d) {
+         const at::Tensor& d, const float* a_unit = nullptr, const float* b_unit = nullptr) {
   const c10::cuda::CUDAGuard guard(d.device());
   const LtPlace place = lt_place(d.device());
   LtProduct product(problem);
@@ -71,6 +71,8 @@ bool run(const ProductProblem& problem, const at::Tensor& a, const at::Tensor& b
   const LtOperands operands{.a = a.const_data_ptr(),
                             .b = b.const_data_ptr(),
                             .bias = bias.defined() ? bias.const_data_ptr() : nullptr,
+                            .a_unit = a_unit,
+                            .b_unit = b_unit,
                             .d = d.mutable_data_ptr()};
   check_lt(product.enqueue(place, *algorithm, operands), "cublasLtMatmul", problem);
   return true;
@@ -117,6 +119,21 @@ bool try_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, con
               .b_stride = row_stride(dy),
               .d_stride = row_stride(sum)},
              x, dy, {}, sum);
+}
+
+bool try_fp8_linear(const at::Tensor& y, const Fp8Operand& x, const Fp8Operand& w, const at::Tensor& bias) {
+  if (!is_aligned(x.values) || !is_aligned(w.values) || !is_aligned(y)) return false;
+  const bool gradient = x.values.scalar_type() == at::kFloat8_e5m2;
+  return run({.kind = bias.defined() ? ProductKind::kLinearBias : ProductKind::kLinear,
+              .operands = gradient ? ProductOperands::kE5m2 : ProductOperands::kE4m3,
+              .result = result_of(y),
+              .m = w.values.size(0),
+              .n = x.values.size(0),
+              .k = x.values.size(1),
+              .a_stride = row_stride(w.values),
+              .b_stride = row_stride(x.values),
+              .d_stride = row_stride(y)},
+             w.values, x.values, bias, y, w.unit.const_data_ptr<float>(), x.unit.const_data_ptr<float>());
 }
 
 std::int64_t product_library() { return static_cast<std::int64_t>(cublasLtGetVersion()); }

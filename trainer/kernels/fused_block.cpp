@@ -56,6 +56,15 @@ at::Tensor by_sequence(const at::Tensor& rows_Th, std::int64_t batch) {
   return rows_Th.unflatten(0, {batch, -1});
 }
 
+at::Tensor channel_linear(const GmlpBlock& block, const at::Tensor& x, const at::Tensor& w,
+                          const at::Tensor& bias) {
+  return block.products == ChannelProducts::kFp8 ? fp8_linear(x, w, bias) : linear(x, w, bias);
+}
+at::Tensor channel_input_gradient(const GmlpBlock& block, const at::Tensor& dy, const at::Tensor& w) {
+  return block.products == ChannelProducts::kFp8 ? fp8_linear_input_gradient(dy, w)
+                                                 : linear_input_gradient(dy, w);
+}
+
 void normalise(const ResidualStream& in, const GmlpBlock& block, Values& values) {
   ResidualNorm out =
       residual_norm_forward(in.x_BTd.view({-1, in.x_BTd.size(2)}), in.branch_Td, in.branch_bias_d,
@@ -94,7 +103,7 @@ void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) 
 /// so that it travels while the other is multiplied.
 void expand_and_mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
   if (block.exchange == nullptr) {
-    values.expanded_Tf = linear(values.normed_Td, block.expand_weight, block.expand_bias);
+    values.expanded_Tf = channel_linear(block, values.normed_Td, block.expand_weight, block.expand_bias);
     norm_gate(block, values);
     return mix(block, batch, keep, values);
   }
@@ -199,9 +208,9 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
   const std::int64_t positions = values.gate_Th.size(0) / batch;
   const PositionSums of_bias(block, positions);
   GateGradient of_gate =
-      gate_backward(linear_input_gradient(dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
-                    values.spatial.mixed_BTh.flatten(0, 1), {}, positions, bypass_half(dexpanded_Tf),
-                    {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)});
+      gate_backward(channel_input_gradient(block, dout_Td, block.contract_weight),
+                    bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
+                    bypass_half(dexpanded_Tf), {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)});
   of_bias.add();
   add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, of_gate.z);
   gradient_added(block.contract_weight);
@@ -229,7 +238,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     const ResidualStream in = {x_BTd, branch_Td.value_or(at::Tensor()), call->branch_bias};
     Values values =
         run_forward(in, block, block.recompute == Recompute::kNone ? Keep::kMixed : Keep::kNothing);
-    const at::Tensor out_Td = linear(gated_rows(values), block.contract_weight, at::Tensor());
+    const at::Tensor out_Td = channel_linear(block, gated_rows(values), block.contract_weight, at::Tensor());
     // Not a view: autograd would ask where it came from.
     const at::Tensor sum_BTd =
         in.branch_Td.defined() ? at::_unsafe_view(values.sum_Td, x_BTd.sizes()) : x_BTd;
@@ -248,7 +257,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     const at::Tensor dout_Td = gradients[1].contiguous();
 
     const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch);
-    const at::Tensor dnormed_Td = linear_input_gradient(dexpanded_Tf, block.expand_weight);
+    const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);
     add_linear_weight_gradient(gradient_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
     gradient_added(block.expand_weight);
 
@@ -270,7 +279,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
 
 bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block) {
   const at::ScalarType type = block.expand_weight.scalar_type();
-  return is_plain(block) && x_BTd.scalar_type() == residual_type(type) &&
+  return is_plain(block) &&
          has_fused_passes(x_BTd, type, {block.expand_weight.size(1), block.gate_norm_weight.size(0)}) &&
          gradients_add_up({block.norm_weight, block.norm_bias, block.expand_weight, block.expand_bias,
                            block.gate_norm_weight, block.gate_norm_bias, block.spatial_weight,
@@ -281,7 +290,8 @@ ResidualStream fused_block(const ResidualStream& in, const GmlpBlock& block) {
   if (!c10::GradMode::is_enabled()) {
     const Values values = run_forward(in, block, Keep::kNothing);
     return {values.sum_Td.view(in.x_BTd.sizes()),
-            linear(gated_rows(values), block.contract_weight, at::Tensor()), block.contract_bias};
+            channel_linear(block, gated_rows(values), block.contract_weight, at::Tensor()),
+            block.contract_bias};
   }
   auto call = c10::make_intrusive<BlockCall>();
   call->block = block;

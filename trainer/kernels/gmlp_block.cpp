@@ -177,8 +177,10 @@ at::Tensor run_gmlp_block(const at::Tensor& x_BTd, const GmlpBlock& block, const
 
 }  // namespace
 
-at::ScalarType residual_type(at::ScalarType compute) {
-  return compute == at::kBFloat16 ? at::kFloat : compute;
+at::ScalarType residual_type(at::ScalarType compute) { return residual_type(compute, at::kFloat); }
+
+at::ScalarType residual_type(at::ScalarType compute, at::ScalarType asked) {
+  return compute == at::kBFloat16 ? asked : compute;
 }
 
 bool is_plain(const GmlpBlock& block) {

@@ -5,6 +5,8 @@
 #include <cstdint>
 
 #include "trainer/kernels/dropout.h"
+#include "trainer/kernels/fp8_products.h"
+#include "trainer/kernels/gelu.h"
 #include "trainer/kernels/mixing.h"
 #include "trainer/kernels/recompute.h"
 #include "trainer/kernels/sequence_exchange.h"
@@ -19,6 +21,8 @@ namespace sluice::kernels {
 /// The type of the residual stream where parameters and products are of type `compute`: float32 for bfloat16,
 /// otherwise the same.
 [[nodiscard]] at::ScalarType residual_type(at::ScalarType compute);
+/// Likewise, but `asked` for bfloat16.
+[[nodiscard]] at::ScalarType residual_type(at::ScalarType compute, at::ScalarType asked);
 
 /// How z = gelu(expand(..)) meets g = activation(W norm(.) + b + attention), arXiv 2105.08050, table 3.
 enum class GateKind {
@@ -28,10 +32,6 @@ enum class GateKind {
   kLinear,          ///< g(z)
 };
 enum class GateActivation { kNone, kTanh, kSigmoid, kGelu, kRelu };
-enum class GeluForm {
-  kExact,  ///< by the error function
-  kTanh,   ///< its approximation by tanh
-};
 
 /// How a block differs from the paper's own.
 struct GmlpVariant {
@@ -58,7 +58,8 @@ struct GmlpBlock {
   at::Tensor contract_bias;     ///< [d]
   Mixing mixing = Mixing::kCausal;
   double norm_eps = 1e-5;
-  Recompute recompute = Recompute::kNone;  ///< by gmlp_block, where it records autograd
+  Recompute recompute = Recompute::kNone;             ///< by gmlp_block, where it records autograd
+  ChannelProducts products = ChannelProducts::kFull;  ///< by fused_block, forward and input gradients
   GmlpVariant variant = {};
   double skip_rate = 0;  ///< stochastic depth: share of samples whose branch is left out in training
   const SequenceExchange* exchange =

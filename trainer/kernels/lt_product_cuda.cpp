@@ -25,6 +25,13 @@ cublasLtMatmulAlgo_t as_library(const ProductAlgorithm& algorithm) {
   return result;
 }
 
+cudaDataType_t type_of_a(ProductOperands operands) {
+  return operands == ProductOperands::kBf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
+}
+cudaDataType_t type_of_b(ProductOperands operands) {
+  return operands == ProductOperands::kE5m2 ? CUDA_R_8F_E5M2 : type_of_a(operands);
+}
+
 struct Places {
   std::mutex mutex;
   std::map<c10::DeviceIndex, cublasLtHandle_t> handles;
@@ -77,8 +84,11 @@ LtProduct::LtProduct(const ProductProblem& problem) : problem_(problem) {
                                    static_cast<std::uint64_t>(columns), stride));
   };
   const auto [m, n, k] = std::array{problem.m, problem.n, problem.k};
-  layout(a_, CUDA_R_16BF, a_transposed ? k : m, a_transposed ? m : k, problem.a_stride);
-  layout(b_, CUDA_R_16BF, b_transposed ? n : k, b_transposed ? k : n, problem.b_stride);
+  // In forward sums are carried on as the tensor cores do (13 bits beyond the largest term); those of
+  // gradients in fp32 after every few terms.
+  if (problem.operands == ProductOperands::kE4m3) set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{1});
+  layout(a_, type_of_a(problem.operands), a_transposed ? k : m, a_transposed ? m : k, problem.a_stride);
+  layout(b_, type_of_b(problem.operands), b_transposed ? n : k, b_transposed ? k : n, problem.b_stride);
   layout(d_, problem.result == ProductResult::kBf16 ? CUDA_R_16BF : CUDA_R_32F, m, n, problem.d_stride);
 }
 
@@ -86,6 +96,16 @@ void LtProduct::set_bias(const void* bias) {
   if (problem_.kind != ProductKind::kLinearBias) return;
   check_lt(cublasLtMatmulDescSetAttribute(&operation_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
            "setting a bias", problem_);
+}
+
+void LtProduct::set_units(const LtOperands& operands) {
+  if (problem_.operands == ProductOperands::kBf16) return;
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const float* unit) {
+    check_lt(cublasLtMatmulDescSetAttribute(&operation_, attribute, &unit, sizeof unit), "setting a unit",
+             problem_);
+  };
+  set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.a_unit);
+  set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.b_unit);
 }
 
 std::vector<ProductAlgorithm> LtProduct::candidates(const LtPlace& place, int most) {
@@ -132,6 +152,7 @@ bool LtProduct::accepts(const LtPlace& place, const ProductAlgorithm& algorithm)
 cublasStatus_t LtProduct::enqueue(const LtPlace& place, const ProductAlgorithm& algorithm,
                                   const LtOperands& operands) {
   set_bias(operands.bias);
+  set_units(operands);
   const cublasLtMatmulAlgo_t chosen = as_library(algorithm);
   const float alpha = 1;
   const float beta = problem_.kind == ProductKind::kWeightGradient ? 1 : 0;

@@ -31,6 +31,8 @@ struct LtOperands {
   const void* a = nullptr;
   const void* b = nullptr;
   const void* bias = nullptr;
+  const float* a_unit = nullptr;  ///< of fp8: what A's and B's values are to be multiplied by
+  const float* b_unit = nullptr;
   void* d = nullptr;
 };
 
@@ -54,6 +56,7 @@ class LtProduct {
 
  private:
   void set_bias(const void* bias);
+  void set_units(const LtOperands& operands);
 
   ProductProblem problem_;
   cublasLtMatmulDescOpaque_t operation_{};

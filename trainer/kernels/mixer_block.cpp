@@ -22,11 +22,11 @@ at::Tensor mix_tokens(const at::Tensor& y_BTd, const MixerBlock& block) {
 }
 
 at::Tensor run_mixer_block(const at::Tensor& x_BTd, const MixerBlock& block, const Dropout& rates) {
-  const NormedStream first = normalise(x_BTd, block.token_norm);
+  const NormedStream first = normalise({x_BTd, {}, {}}, block.token_norm);
   const at::Tensor mixed = mix_tokens(first.y_Td.view(x_BTd.sizes()), block);
   const at::Tensor sum =
       first.sum_BTd.add(dropout(mixed.contiguous(), rates.at(block.first_site + kTokenBranch)));
-  const NormedStream second = normalise(sum, block.mlp_norm);
+  const NormedStream second = normalise({sum, {}, {}}, block.mlp_norm);
   const at::Tensor hidden = activate(apply(block.expand, second.y_Td), block.activation);
   const at::Tensor branch =
       dropout(apply(block.contract, hidden), rates.at(block.first_site + kChannelBranch));

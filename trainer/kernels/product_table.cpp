@@ -25,6 +25,18 @@ const char* name_of(ProductKind kind) {
   throw std::invalid_argument("a product of no kind");
 }
 
+const char* name_of(ProductOperands operands) {
+  switch (operands) {
+    case ProductOperands::kBf16:
+      return "";  // as tables had it before there were others
+    case ProductOperands::kE4m3:
+      return " of e4m3,";
+    case ProductOperands::kE5m2:
+      return " of e4m3 and e5m2,";
+  }
+  throw std::invalid_argument("a product of no operands");
+}
+
 std::string hex_of(const ProductAlgorithm& algorithm) {
   std::string hex;
   for (const std::uint64_t word : algorithm) {
@@ -51,9 +63,10 @@ ProductAlgorithm algorithm_of(const std::string& problem, const std::string& hex
 
 std::string text_of(const ProductProblem& problem) {
   const auto number = [](std::int64_t value) { return std::to_string(value); };
-  return std::string(name_of(problem.kind)) + (problem.result == ProductResult::kBf16 ? " bf16 " : " fp32 ") +
-         number(problem.m) + " x " + number(problem.n) + " x " + number(problem.k) + " by " +
-         number(problem.a_stride) + ", " + number(problem.b_stride) + ", " + number(problem.d_stride);
+  return std::string(name_of(problem.kind)) + name_of(problem.operands) +
+         (problem.result == ProductResult::kBf16 ? " bf16 " : " fp32 ") + number(problem.m) + " x " +
+         number(problem.n) + " x " + number(problem.k) + " by " + number(problem.a_stride) + ", " +
+         number(problem.b_stride) + ", " + number(problem.d_stride);
 }
 
 std::string table_text(const ProductTable& table) {

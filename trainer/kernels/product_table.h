@@ -12,11 +12,18 @@ namespace sluice::kernels {
 
 enum class ProductKind { kLinear, kLinearBias, kInputGradient, kWeightGradient };
 enum class ProductResult { kBf16, kFloat };
+/// A and B. FP8 products take rows of terms alone: kLinear or kLinearBias.
+enum class ProductOperands {
+  kBf16,
+  kE4m3,  ///< both in e4m3
+  kE5m2,  ///< A in e4m3, B, a gradient, in e5m2
+};
 
 /// What an algorithm is chosen for: D [m, n] = op(A) op(B), sums of k terms, as column-major cuBLASLt sees
-/// it, with the distances of columns in elements. Operands are bfloat16.
+/// it, with the distances of columns in elements.
 struct ProductProblem {
   ProductKind kind = ProductKind::kLinear;
+  ProductOperands operands = ProductOperands::kBf16;
   ProductResult result = ProductResult::kBf16;
   std::int64_t m = 0;
   std::int64_t n = 0;

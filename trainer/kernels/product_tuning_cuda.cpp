@@ -23,24 +23,36 @@ constexpr std::size_t kFinalists = 4;
 constexpr std::size_t kLongRounds = 12;
 constexpr double kGain = 0.99;  ///< of the first candidate's time: another must take less
 
+at::ScalarType a_type(ProductOperands operands) {
+  return operands == ProductOperands::kBf16 ? at::kBFloat16 : at::kFloat8_e4m3fn;
+}
+at::ScalarType b_type(ProductOperands operands) {
+  return operands == ProductOperands::kE5m2 ? at::kFloat8_e5m2 : a_type(operands);
+}
+
 /// Buffers of one run; values N(0, 1), since zeros draw less power and so run faster.
 struct RunBuffers {
   at::Tensor a, b, bias, d;
 
   RunBuffers(const ProductProblem& problem, at::Device device) {
     const auto bf16 = at::TensorOptions().dtype(at::kBFloat16).device(device);
-    const auto random = [&](std::int64_t columns, std::int64_t stride) {
-      return at::empty({columns * stride}, bf16).normal_();
+    const auto random = [&](std::int64_t columns, std::int64_t stride, at::ScalarType type) {
+      return at::empty({columns * stride}, bf16).normal_().to(type);
     };
-    a = random(transposes_a(problem.kind) ? problem.m : problem.k, problem.a_stride);
-    b = random(transposes_b(problem.kind) ? problem.k : problem.n, problem.b_stride);
-    bias = random(1, problem.m);
+    a = random(transposes_a(problem.kind) ? problem.m : problem.k, problem.a_stride,
+               a_type(problem.operands));
+    b = random(transposes_b(problem.kind) ? problem.k : problem.n, problem.b_stride,
+               b_type(problem.operands));
+    bias = random(1, problem.m, at::kBFloat16);
     const auto type = problem.result == ProductResult::kFloat ? at::kFloat : at::kBFloat16;
     d = at::zeros({problem.n * problem.d_stride}, bf16.dtype(type));
   }
   [[nodiscard]] std::size_t bytes() const { return a.nbytes() + b.nbytes() + d.nbytes(); }
   [[nodiscard]] LtOperands operands() const {
-    return {a.const_data_ptr(), b.const_data_ptr(), bias.const_data_ptr(), d.mutable_data_ptr()};
+    return {.a = a.const_data_ptr(),
+            .b = b.const_data_ptr(),
+            .bias = bias.const_data_ptr(),
+            .d = d.mutable_data_ptr()};
   }
 };
 

@@ -20,7 +20,7 @@ NormedStream add_and_normalise(const at::Tensor& x_BTd, const at::Tensor& input_
     return residual_norm({x_BTd, at::mm(input_Ti, linear.weight.t()), linear.bias}, norm.weight, norm.bias,
                          norm.eps);
   const at::Tensor sum = x_BTd.add(dropout(apply(linear, input_Ti), rates).view(x_BTd.sizes()));
-  return normalise(sum, norm);
+  return normalise({sum, {}, {}}, norm);
 }
 
 /// Of a block's places.
@@ -41,8 +41,10 @@ at::Tensor run_block(const at::Tensor& x_BTd, const TransformerBlock& block, con
 
 }  // namespace
 
-NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm) {
-  if (norm.kind == NormKind::kLayer) return residual_norm({x_BTd, {}, {}}, norm.weight, norm.bias, norm.eps);
+NormedStream normalise(const ResidualStream& in, const Norm& norm) {
+  if (norm.kind == NormKind::kLayer) return residual_norm(in, norm.weight, norm.bias, norm.eps);
+  TORCH_CHECK(!in.branch_Td.defined(), "an RMS norm adds no branch to its stream");
+  const at::Tensor& x_BTd = in.x_BTd;
   const std::int64_t width = x_BTd.size(-1);
   const at::Tensor y = at::rms_norm(x_BTd, {width}, norm.weight.to(x_BTd.scalar_type()), norm.eps);
   return {y.to(norm.weight.scalar_type()).view({-1, width}), x_BTd};
@@ -50,7 +52,7 @@ NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm) {
 
 Heads project_heads(const at::Tensor& x_BTd, const TransformerBlock& block, std::int64_t first) {
   const std::int64_t width = x_BTd.size(2);
-  const NormedStream stream = normalise(x_BTd, block.attention_norm);
+  const NormedStream stream = normalise({x_BTd, {}, {}}, block.attention_norm);
   const bool values_only = block.attention == AttentionKind::kPositionsOnly;
   const auto parts =
       apply(block.qkv, stream.y_Td)

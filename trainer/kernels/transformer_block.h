@@ -28,8 +28,8 @@ struct Norm {
   double eps = 1e-5;
 };
 /// Over the last dimension, statistics in float32 at least: contiguous x of the residual stream's type -> the
-/// weight's type; the stream's value is x.
-[[nodiscard]] NormedStream normalise(const at::Tensor& x_BTd, const Norm& norm);
+/// weight's type, beside the stream's value.
+[[nodiscard]] NormedStream normalise(const ResidualStream& in, const Norm& norm);
 
 enum class AttentionKind {
   kFull,

@@ -18,7 +18,7 @@ std::int64_t bytes_of(at::ScalarType type) { return static_cast<std::int64_t>(c1
 struct Types {
   explicit Types(const ActivationPlan& plan)
       : compute(bytes_of(plan.compute)),
-        stream(bytes_of(kernels::residual_type(plan.compute))),
+        stream(bytes_of(kernels::residual_type(plan.compute, plan.residual))),
         wide(std::max<std::int64_t>(compute, 4)),
         statistics(2 * wide) {}
 

@@ -24,6 +24,7 @@ struct ActivationPlan {
   bool on_gpu = false;
   at::ScalarType compute = at::kFloat;  ///< of products and activations
   kernels::Recompute recompute = kernels::Recompute::kNone;
+  at::ScalarType residual = at::kFloat;  ///< of the residual stream where compute is bfloat16
   std::optional<SequenceShare> share{};  ///< none: sequences are whole
 };
 

@@ -46,11 +46,12 @@ kernels::GmlpVariant variant_of(const ModelOptions& options) {
 }
 
 /// A block without its parameters.
-kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, Recompute recompute) {
+kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, const Computing& computing) {
   kernels::GmlpBlock block;
   block.mixing = options.causal ? kernels::Mixing::kCausal : kernels::Mixing::kFull;
   block.norm_eps = options.norm_eps;
-  block.recompute = recompute;
+  block.recompute = computing.recompute;
+  block.products = computing.products;
   block.variant = variant_of(options);
   block.skip_rate =
       options.stochastic_depth * static_cast<double>(layer + 1) / static_cast<double>(options.layers);
@@ -86,14 +87,15 @@ void take_parameters(const ModelOptions& options, kernels::GmlpBlock& block, con
 }  // namespace
 
 Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-           Recompute recompute, const std::optional<HeldRows>& held)
+           const Computing& computing, const std::optional<HeldRows>& held)
     : options_(options), rows_alone_(held && options.spatial == "free") {
   check_parameters(held_specs(parameter_specs(options, vocabulary_size), held), parameters);
   std::size_t index = 0;
   const auto next = [&] { return std::move(parameters[index++]); };
   embedding_ = next();
+  residual_type_ = kernels::residual_type(embedding_.scalar_type(), computing.residual);
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
-    kernels::GmlpBlock block = block_of(options, layer, recompute);
+    kernels::GmlpBlock block = block_of(options, layer, computing);
     take_parameters(options, block, next);
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(static_cast<std::int64_t>(index) - 1);
@@ -106,15 +108,14 @@ Gmlp::Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vecto
   TORCH_CHECK(options.positions == "none" || options.positions == "sinusoidal", "model.positions is ",
               options.positions, ", allowed are none and sinusoidal");
   if (options.positions == "sinusoidal") {
-    const at::ScalarType type = kernels::residual_type(embedding_.scalar_type());
-    positions_ =
-        sinusoids(options.seq_len, options.d_model, at::TensorOptions(embedding_.device()).dtype(type));
+    positions_ = sinusoids(options.seq_len, options.d_model,
+                           at::TensorOptions(embedding_.device()).dtype(residual_type_));
   }
 }
 
 at::Tensor Gmlp::embed(const at::Tensor& tokens_BT, const CallPositions& at) const {
   at.check(options_.seq_len);
-  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (positions_.defined()) x_BTd = x_BTd.add(at.of(positions_));
   return x_BTd;

@@ -25,7 +25,7 @@ class Gmlp final : public LanguageModel {
   /// As make_model: `parameters` in the order of parameter_specs and the shapes of held_specs; throws
   /// c10::Error otherwise.
   Gmlp(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-       Recompute recompute, const std::optional<HeldRows>& held = {});
+       const Computing& computing, const std::optional<HeldRows>& held = {});
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -75,6 +75,7 @@ class Gmlp final : public LanguageModel {
   ModelOptions options_;
   bool rows_alone_;  ///< of W
   std::function<void(std::int64_t last)> before_use_;
+  at::ScalarType residual_type_;                         ///< of the residual stream
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
   at::Tensor held_t_;                                    ///< positions that this rank holds then

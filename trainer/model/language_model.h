@@ -10,6 +10,7 @@
 
 #include "trainer/kernels/recompute.h"
 #include "trainer/kernels/sequence_exchange.h"
+#include "trainer/model/computing.h"
 #include "trainer/model/options.h"
 
 // Shape suffixes, here and below: B batch, T positions of this call (T <= n), V vocabulary, d d_model, f
@@ -88,13 +89,13 @@ inline constexpr std::int64_t kEmbeddingSite = 0;  ///< of draws for the embeddi
 using kernels::Recompute;
 
 /// `parameters`: in the order and shapes of parameter_specs(options, vocabulary_size), float32, float64 or
-/// bfloat16. `recompute`: by loss_sum and logits where they record autograd. `exchange`: of shard_sequence();
-/// parameters are then in the shapes of held_specs(), and where that leaves a rank rows alone of some, only
-/// what takes shared sequences can be computed.
+/// bfloat16. `computing.recompute`: by loss_sum and logits where they record autograd. `exchange`: of
+/// shard_sequence(); parameters are then in the shapes of held_specs(), and where that leaves a rank rows
+/// alone of some, only what takes shared sequences can be computed.
 [[nodiscard]] std::unique_ptr<LanguageModel> make_model(const ModelOptions& options,
                                                         std::int64_t vocabulary_size,
                                                         std::vector<at::Tensor> parameters,
-                                                        Recompute recompute = Recompute::kNone,
+                                                        const Computing& computing = {},
                                                         const kernels::SequenceExchange* exchange = nullptr);
 
 }  // namespace sluice::model

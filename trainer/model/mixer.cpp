@@ -22,16 +22,17 @@ namespace {
 }  // namespace
 
 Mixer::Mixer(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-             Recompute recompute)
+             const Computing& computing)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
-  TORCH_CHECK(recompute != Recompute::kGate, "an MLP-Mixer has no gate to compute again");
+  TORCH_CHECK(computing.recompute != Recompute::kGate, "an MLP-Mixer has no gate to compute again");
   ParameterList list(options_, std::move(parameters));
   embedding_ = list.next();
-  const auto wide =
-      at::TensorOptions(embedding_.device()).dtype(kernels::residual_type(embedding_.scalar_type()));
+  residual_type_ = kernels::residual_type(embedding_.scalar_type(), computing.residual);
   if (options.positions == "learned") learned_positions_ = list.next();
-  if (options.positions == "sinusoidal") fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide);
+  if (options.positions == "sinusoidal")
+    fixed_positions_ = sinusoids(options.seq_len, options.d_model,
+                                 at::TensorOptions(embedding_.device()).dtype(residual_type_));
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
     kernels::MixerBlock block;
     block.token_norm = list.next_norm();
@@ -41,7 +42,7 @@ Mixer::Mixer(const ModelOptions& options, std::int64_t vocabulary_size, std::vec
     block.expand = list.next_linear();
     block.contract = list.next_linear();
     block.activation = options.gelu == "tanh" ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu;
-    block.recompute = recompute;
+    block.recompute = computing.recompute;
     block.first_site = kEmbeddingSite + 1 + layer * kernels::kMixerSites;
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(list.count() - 1);
@@ -57,7 +58,7 @@ at::Tensor Mixer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dr
   TORCH_CHECK(count >= 1 && count <= options_.seq_len, count, " positions asked of a model of ",
               options_.seq_len);
   announce(learned_positions_.defined() ? 1 : 0);
-  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (learned_positions_.defined()) x_BTd = x_BTd.add(learned_positions_.narrow(0, 0, count));
   if (fixed_positions_.defined()) x_BTd = x_BTd.add(fixed_positions_.narrow(0, 0, count));
@@ -67,7 +68,7 @@ at::Tensor Mixer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dr
     x_BTd = kernels::mixer_block(x_BTd, blocks_[layer], dropout);
   }
   announce(parameters_ - 1);
-  return kernels::normalise(x_BTd, final_norm_).y_Td;
+  return kernels::normalise({x_BTd, {}, {}}, final_norm_).y_Td;
 }
 
 at::Tensor Mixer::logits(const at::Tensor& tokens_BT) const {

@@ -21,7 +21,7 @@ class Mixer final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
   Mixer(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-        Recompute recompute);
+        const Computing& computing);
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -49,6 +49,7 @@ class Mixer final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
+  at::ScalarType residual_type_;             ///< of the residual stream
   std::vector<std::int64_t> last_of_block_;  ///< index of each block's last parameter
   std::int64_t parameters_ = 0;              ///< how many there are
   at::Tensor embedding_;                     ///< [V, d]

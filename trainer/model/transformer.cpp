@@ -9,6 +9,7 @@
 
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/embedding.h"
+#include "trainer/kernels/fused_transformer.h"
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/sharded_attention.h"
 #include "trainer/model/parameter_list.h"
@@ -26,17 +27,19 @@ kernels::Activation activation_of(const ModelOptions& options) {
 }  // namespace
 
 Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_size,
-                         std::vector<at::Tensor> parameters, Recompute recompute)
+                         std::vector<at::Tensor> parameters, const Computing& computing)
     : options_(options) {
   check_parameters(parameter_specs(options, vocabulary_size), parameters);
   TORCH_CHECK(options.dropout >= 0 && options.dropout < 1, "model.dropout is ", options.dropout);
-  TORCH_CHECK(recompute != Recompute::kGate, "a Transformer has no gate to compute again");
+  TORCH_CHECK(computing.recompute != Recompute::kGate, "a Transformer has no gate to compute again");
   ParameterList list(options_, std::move(parameters));
   embedding_ = list.next();
+  residual_type_ = kernels::residual_type(embedding_.scalar_type(), computing.residual);
   const auto wide =
       at::TensorOptions(embedding_.device()).dtype(kernels::residual_type(embedding_.scalar_type()));
   if (has_learned_positions(options)) learned_positions_ = list.next();
-  if (options.positions == "sinusoidal") fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide);
+  if (options.positions == "sinusoidal")
+    fixed_positions_ = sinusoids(options.seq_len, options.d_model, wide.dtype(residual_type_));
   kernels::RotaryTable rotary;
   if (options.positions == "rotary")
     rotary =
@@ -60,7 +63,7 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
     block.rotary = rotary;
     block.activation = activation_of(options);
     block.mixing = mixing;
-    block.recompute = recompute;
+    block.recompute = computing.recompute;
     block.first_site = kEmbeddingSite + 1 + layer * kernels::kDropoutSites;
     blocks_.push_back(std::move(block));
     last_of_block_.push_back(list.count() - 1);
@@ -73,7 +76,7 @@ Transformer::Transformer(const ModelOptions& options, std::int64_t vocabulary_si
 
 at::Tensor Transformer::embed(const at::Tensor& tokens_BT, const CallPositions& at) const {
   at.check(options_.seq_len);
-  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT);
+  at::Tensor x_BTd = kernels::embedding(embedding_, tokens_BT, residual_type_);
   if (options_.scale_embedding) x_BTd = x_BTd.mul(std::sqrt(static_cast<double>(options_.d_model)));
   if (learned_positions_.defined()) x_BTd = x_BTd.add(at.of(learned_positions_));
   if (fixed_positions_.defined()) x_BTd = x_BTd.add(at.of(fixed_positions_));
@@ -95,32 +98,36 @@ void Transformer::shard_sequence(const kernels::SequenceExchange* exchange) {
   held_t_ = exchange ? kernels::held_positions(*exchange, embedding_.device()) : at::Tensor();
 }
 
-at::Tensor Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
-                               const kernels::SequenceExchange* exchange) const {
+kernels::ResidualStream Transformer::encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                                            const kernels::SequenceExchange* exchange) const {
   announce(learned_positions_.defined() ? 1 : 0);
   const CallPositions at = positions_of(tokens_BT, exchange);
-  at::Tensor x_BTd = kernels::dropout(embed(tokens_BT, at), dropout.at(kEmbeddingSite));
+  kernels::ResidualStream stream{kernels::dropout(embed(tokens_BT, at), dropout.at(kEmbeddingSite)), {}, {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     announce(last_of_block_[layer]);
     kernels::TransformerBlock block = blocks_[layer];
     block.exchange = exchange;
     if (exchange && block.rotary.cos.defined())
       block.rotary = {at.of(block.rotary.cos), at.of(block.rotary.sin)};
-    x_BTd = kernels::transformer_block(x_BTd, block, dropout);
+    if (!dropout.active() && kernels::has_fused_transformer(stream.x_BTd, block)) {
+      stream = kernels::fused_transformer(stream, block);
+    } else {
+      stream.x_BTd = kernels::transformer_block(stream.x_BTd, block, dropout);
+    }
   }
   announce(parameters_ - 1);
-  return x_BTd;
+  return stream;
 }
 
-at::Tensor Transformer::final_norm(const at::Tensor& x_BTd) const {
-  return kernels::normalise(x_BTd, final_norm_).y_Td;
+at::Tensor Transformer::final_norm(const kernels::ResidualStream& stream) const {
+  return kernels::normalise(stream, final_norm_).y_Td;
 }
 
-at::Tensor Transformer::head(const at::Tensor& x_BTd) const {
-  const at::Tensor normed = final_norm(x_BTd);
+at::Tensor Transformer::head(const kernels::ResidualStream& stream) const {
+  const at::Tensor normed = final_norm(stream);
   const at::Tensor logits_TV = head_bias_.defined() ? at::addmm(head_bias_, normed, head_weight_.t())
                                                     : at::mm(normed, head_weight_.t());
-  std::vector<std::int64_t> shape = x_BTd.sizes().vec();
+  std::vector<std::int64_t> shape = stream.x_BTd.sizes().vec();
   shape.back() = head_weight_.size(0);
   return logits_TV.view(shape);
 }

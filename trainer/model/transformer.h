@@ -22,7 +22,7 @@ class Transformer final : public LanguageModel {
  public:
   /// As make_model: `parameters` in the order and shapes of parameter_specs; throws c10::Error otherwise.
   Transformer(const ModelOptions& options, std::int64_t vocabulary_size, std::vector<at::Tensor> parameters,
-              Recompute recompute);
+              const Computing& computing);
 
   [[nodiscard]] at::Tensor logits(const at::Tensor& tokens_BT) const override;
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
@@ -49,15 +49,15 @@ class Transformer final : public LanguageModel {
   [[nodiscard]] CallPositions positions_of(const at::Tensor& tokens_BT,
                                            const kernels::SequenceExchange* exchange) const;
   /// embed and all blocks, of whole sequences or of what this rank holds of them.
-  [[nodiscard]] at::Tensor encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
-                                  const kernels::SequenceExchange* exchange = nullptr) const;
+  [[nodiscard]] kernels::ResidualStream encode(const at::Tensor& tokens_BT, const kernels::Dropout& dropout,
+                                               const kernels::SequenceExchange* exchange = nullptr) const;
   [[nodiscard]] at::Tensor loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
                                      const kernels::Dropout& dropout,
                                      const kernels::SequenceExchange* exchange = nullptr) const;
   /// [..., d] -> [T, d], leading dimensions flattened.
-  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor final_norm(const kernels::ResidualStream& stream) const;
   /// Final norm and output projection: [..., d] -> [..., V].
-  [[nodiscard]] at::Tensor head(const at::Tensor& x_BTd) const;
+  [[nodiscard]] at::Tensor head(const kernels::ResidualStream& stream) const;
 
   /// The next call uses parameters up to index `last`.
   void announce(std::int64_t last) const {
@@ -66,6 +66,7 @@ class Transformer final : public LanguageModel {
 
   ModelOptions options_;
   std::function<void(std::int64_t last)> before_use_;
+  at::ScalarType residual_type_;                         ///< of the residual stream
   std::vector<std::int64_t> last_of_block_;              ///< index of each block's last parameter
   const kernels::SequenceExchange* exchange_ = nullptr;  ///< of training_loss_sum
   at::Tensor held_t_;                                    ///< positions that this rank holds then

@@ -65,7 +65,7 @@ at::Tensor Transformer::prefill(const at::Tensor& tokens_T, DecodeCache& cache) 
     x_BTd = kernels::finish_block(x_BTd, kernels::attend(heads, blocks_[layer]), blocks_[layer]);
   }
   kept.set_length(tokens_T.size(0));
-  return head(x_BTd.select(1, tokens_T.size(0) - 1)).squeeze(0);
+  return head({x_BTd.select(1, tokens_T.size(0) - 1), {}, {}}).squeeze(0);
 }
 
 at::Tensor Transformer::decode(std::int64_t token, DecodeCache& cache) const {
@@ -81,7 +81,7 @@ at::Tensor Transformer::decode(std::int64_t token, DecodeCache& cache) const {
     x_BTd = kernels::finish_block(x_BTd, kernels::attend(seen, blocks_[layer]), blocks_[layer]);
   }
   kept.set_length(position + 1);
-  return head(x_BTd.select(1, 0)).squeeze(0);
+  return head({x_BTd.select(1, 0), {}, {}}).squeeze(0);
 }
 
 }  // namespace sluice::model

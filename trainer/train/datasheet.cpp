@@ -58,7 +58,7 @@ std::optional<DatasheetPeak> datasheet_peak(const std::string& gpu_name) {
 std::optional<double> datasheet_peak(const std::string& gpu_name, const std::string& precision) {
   const auto peak = datasheet_peak(gpu_name);
   if (!peak) return std::nullopt;
-  if (precision == "bf16") return peak->bf16;
+  if (precision == "bf16" || precision == "fp8") return peak->bf16;
   if (precision == "tf32") return peak->tf32;
   if (precision == "fp32") return peak->fp32;
   return std::nullopt;

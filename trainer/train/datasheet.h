@@ -16,7 +16,8 @@ struct DatasheetPeak {
 /// slice of a GPU (MIG) among them.
 [[nodiscard]] std::optional<DatasheetPeak> datasheet_peak(const std::string& gpu_name);
 
-/// The peak for a `train.precision` (fp32, tf32, bf16); none for others and for unknown GPUs.
+/// The peak for a `train.precision` (fp32, tf32, bf16, and bf16's for fp8); none for others and for unknown
+/// GPUs.
 [[nodiscard]] std::optional<double> datasheet_peak(const std::string& gpu_name, const std::string& precision);
 
 }  // namespace sluice::train

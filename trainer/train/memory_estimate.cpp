@@ -51,6 +51,7 @@ MemoryEstimate estimate_memory(const model::ModelOptions& options, std::int64_t 
                                                      .on_gpu = plan.placement.device.is_cuda(),
                                                      .compute = plan.placement.compute,
                                                      .recompute = plan.recompute,
+                                                     .residual = plan.placement.residual,
                                                      .share = share_of(plan.sequence)});
   return {
       .parameters = (slices_alone ? owned : layout.size()) * master + (rounds ? layout.size() * compute : 0),

@@ -27,22 +27,23 @@ struct DataOptions {
 struct TrainOptions {
   std::int64_t steps = 0;  ///< resolved from train.tokens where that is given
   std::int64_t tokens = 0;
-  std::int64_t global_batch = 32;     ///< sequences a step, all ranks together
-  std::int64_t micro_batch = 8;       ///< sequences at once on a rank
-  std::string init_from;              ///< checkpoint or run that the weights start from; empty: none
-  std::string objective = "causal";   ///< causal | mlm
-  double mask_rate = 0.15;            ///< mlm: share of a window's tokens that is predicted
-  double mask_token_share = 0.8;      ///< of these, shown as the mask token
-  double mask_random_share = 0.1;     ///< of these, shown as a token drawn at random
-  std::string device = "auto";        ///< auto | cpu | cuda
-  std::string precision = "fp32";     ///< fp32 | tf32 | bf16 | fp64
-  std::string reduce_dtype = "fp32";  ///< of gradients between ranks: fp32 | bf16
-  std::string recompute = "none";     ///< activations computed again in backward: none | gate | block
-  std::int64_t max_skipped = 5;       ///< steps in a row whose loss or gradient is not finite
-  std::string cuda_graph = "on";      ///< capture a GPU's step once and replay it: on | off
-  std::string tune = "on";            ///< time the algorithms of a GPU's bf16 products at the start: on | off
-  bool tensorboard = false;           ///< event file beside metrics.jsonl
-  std::string ledger;                 ///< file; empty: none
+  std::int64_t global_batch = 32;       ///< sequences a step, all ranks together
+  std::int64_t micro_batch = 8;         ///< sequences at once on a rank
+  std::string init_from;                ///< checkpoint or run that the weights start from; empty: none
+  std::string objective = "causal";     ///< causal | mlm
+  double mask_rate = 0.15;              ///< mlm: share of a window's tokens that is predicted
+  double mask_token_share = 0.8;        ///< of these, shown as the mask token
+  double mask_random_share = 0.1;       ///< of these, shown as a token drawn at random
+  std::string device = "auto";          ///< auto | cpu | cuda
+  std::string precision = "fp32";       ///< fp32 | tf32 | bf16 | fp8 | fp64
+  std::string residual_dtype = "fp32";  ///< of the residual stream where products are bf16: fp32 | bf16
+  std::string reduce_dtype = "fp32";    ///< of gradients between ranks: fp32 | bf16
+  std::string recompute = "none";       ///< activations computed again in backward: none | gate | block
+  std::int64_t max_skipped = 5;         ///< steps in a row whose loss or gradient is not finite
+  std::string cuda_graph = "on";        ///< capture a GPU's step once and replay it: on | off
+  std::string tune = "on";   ///< time the algorithms of a GPU's bf16 products at the start: on | off
+  bool tensorboard = false;  ///< event file beside metrics.jsonl
+  std::string ledger;        ///< file; empty: none
   std::string ledger_detail = "range";  ///< range | full
   std::int64_t threads = 0;             ///< compute threads a rank; 0: cores of the node / ranks of the node
 };

@@ -18,7 +18,7 @@ constexpr double kBudgetS = 0.1;
 }  // namespace
 
 kernels::Arithmetic arithmetic_of(const std::string& precision) {
-  if (precision == "bf16") return kernels::Arithmetic::kBf16;
+  if (precision == "bf16" || precision == "fp8") return kernels::Arithmetic::kBf16;
   if (precision == "tf32") return kernels::Arithmetic::kTf32;
   if (precision == "fp64") return kernels::Arithmetic::kFp64;
   TORCH_CHECK(precision == "fp32", "no peak for precision ", precision);

@@ -17,7 +17,8 @@ struct Peaks {
   std::optional<double> datasheet{};  ///< dense, by name; none for an unknown GPU and for the CPU
 };
 
-/// What multiplies under a train.precision; throws c10::Error for another word.
+/// What multiplies under a train.precision, of fp8, which holds for some products alone, bf16; throws
+/// c10::Error for another word.
 [[nodiscard]] kernels::Arithmetic arithmetic_of(const std::string& precision);
 
 /// Rank 0 measures its device in less than half a second after start-up of its libraries, all get its

@@ -23,12 +23,25 @@ Placement placement_for(const std::string& precision, at::Device device) {
   }
   if (device.is_cuda() && precision == "fp64") {
     throw InputError(
-        "train.precision: fp64 is computed on the CPU alone; allowed on a GPU are fp32, tf32 and bf16");
+        "train.precision: fp64 is computed on the CPU alone; allowed on a GPU are fp32, tf32, bf16 and fp8");
   }
+  const bool fp8 = precision == "fp8";
   set_product_precision(precision);
   Placement placement = precision == "fp64" ? at::kDouble : at::kFloat;
   placement.device = device;
-  if (precision == "bf16") placement.compute = at::kBFloat16;
+  if (precision == "bf16" || fp8) placement.compute = at::kBFloat16;
+  if (fp8) placement.products = kernels::ChannelProducts::kFp8;
+  return placement;
+}
+
+Placement placement_for(const TrainOptions& options, at::Device device) {
+  Placement placement = placement_for(options.precision, device);
+  if (placement.products == kernels::ChannelProducts::kFp8 && !kernels::has_fp8_products(device)) {
+    throw InputError(
+        "train.precision: fp8 needs a GPU of compute capability 8.9 or more; allowed here are fp32, tf32 and "
+        "bf16");
+  }
+  if (options.residual_dtype == "bf16") placement.residual = at::kBFloat16;
   return placement;
 }
 

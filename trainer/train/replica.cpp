@@ -68,7 +68,10 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     }
     leaves_.push_back(value);
   }
-  model_ = model::make_model(options_, vocabulary_size_, leaves_, recompute, sequence);
+  model::Computing computing(recompute);
+  computing.residual = placement.residual;
+  computing.products = placement.products;
+  model_ = model::make_model(options_, vocabulary_size_, leaves_, computing, sequence);
 }
 
 void Replica::draw(std::uint64_t seed, const at::Tensor& whole) const {

@@ -49,8 +49,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 
 void Session::open_on_rank_zero() {
   check_ranks(options_, world_);
-  static_cast<void>(
-      placement_for(options_.train.precision, device_.device()));  // refused before files are made
+  static_cast<void>(placement_for(options_.train, device_.device()));  // refused before files are made
   corpora_ = open_corpora(options_);
   tokenizer_ = dataio::load_tokenizer(corpora_.front().files.directory());
   OpenedRun run = open_run(options_, context_.texts, corpora_, context_.compare);
@@ -94,7 +93,7 @@ void Session::share_mask_ids() {
 
 /// The buffers that ranks exchange are made by all of them together. Collective.
 void Session::make_replica() {
-  Placement placement = placement_for(options_.train.precision, device_.device());
+  Placement placement = placement_for(options_.train, device_.device());
   placement.exchange = &device_.exchange();
   const auto kept = kept_bucket_elements(resumed_from_, device_, world_);
   const parallel::BucketPlan buckets = choose_buckets(options_, vocabulary_size(), device_, kept);

@@ -112,7 +112,7 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   parallel::Communicator& world = group.exchange();
   check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
-  Placement placement = placement_for(options.train.precision, group.device());
+  Placement placement = placement_for(options.train, group.device());
   placement.exchange = &world;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),

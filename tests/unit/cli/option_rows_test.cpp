@@ -112,6 +112,8 @@ train::RunOptions random_options() {
   }
   o.train.device = *rc::gen::element<std::string>("auto", "cpu", "cuda");
   o.train.precision = *rc::gen::element<std::string>("fp32", "tf32", "bf16", "fp64");
+  o.train.residual_dtype =
+      o.train.precision == "bf16" ? *rc::gen::element<std::string>("fp32", "bf16") : "fp32";
   o.train.reduce_dtype = *rc::gen::element<std::string>("fp32", "bf16");
   o.train.recompute = o.model.kind == "gmlp" ? *rc::gen::element<std::string>("none", "gate", "block")
                                              : *rc::gen::element<std::string>("none", "block");

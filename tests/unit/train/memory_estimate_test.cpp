@@ -347,6 +347,14 @@ TEST(MemoryEstimate, OfAFusedBlockOnAGpuIsThatCountedByHand) {
   EXPECT_EQ(count(Recompute::kNone).passing, kBackward);
   EXPECT_EQ(count(Recompute::kGate).passing, kBackward + 12 * kGate);
   EXPECT_EQ(count(Recompute::kBlock).passing, kBackward + 12 * (kBefore + kGate));
+  // A stream of bfloat16 takes half.
+  const auto narrow = model::count_activations(o, 5,
+                                               {.batch = 3,
+                                                .on_gpu = true,
+                                                .compute = at::kBFloat16,
+                                                .recompute = Recompute::kBlock,
+                                                .residual = at::kBFloat16});
+  EXPECT_EQ(narrow.kept, 2 * 12 * (8 * 2 + 2 * 4) + 12 * (8 * 2 + 2 * 4));
 }
 
 }  // namespace
