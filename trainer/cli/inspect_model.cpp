@@ -131,7 +131,7 @@ std::vector<Flag> model_flags() {
        .help = "with --model: cpu or cuda; default: cuda for tf32 and bf16, else cpu"},
       {.name = "--precision",
        .value_name = "NAME",
-       .help = "with --model: fp32, tf32, bf16 or fp64" + from_file},
+       .help = "with --model: fp32, tf32, bf16, fp8 or fp64" + from_file},
       {.name = "--recompute", .value_name = "NAME", .help = "with --model: none, gate or block" + from_file},
       {.name = "--zero", .value_name = "N", .help = "with --model: 0 or 1" + from_file},
       {.name = "--sp", .value_name = "K", .help = "with --model: ranks that share each sequence" + from_file},
