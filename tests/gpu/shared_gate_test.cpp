@@ -147,7 +147,7 @@ TEST_F(SharedGateTest, IsNearFloat64) {
       } else {
         of_weight = relative_error(dweight, rows(whole.dweight, 0), 0);
       }
-      EXPECT_LE(of_weight, mode == ExchangeMode::kAllToAll || c.positions > 255 ? 1e-5 : kBound) << name;
+      EXPECT_LE(of_weight, kBound) << name;  // ATen rounds each sequence's, own kernels sum in float32
       if (mpi_world().rank() == 0)
         std::printf("%s: mixed %.1e, gated %.1e, input %.1e, weight %.1e\n", name.c_str(), errors[0],
                     errors[1], errors[2], of_weight);

@@ -37,6 +37,8 @@ const std::vector<Flag> kFlags = {
      .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
     {.name = "--null-exchange",
      .help = "with parallel.sp: steps in which each exchange between ranks is a local copy, and no others"},
+    {.name = "--real-exchange",
+     .help = "with parallel.sp: no such steps after the real ones, and so no time that exchanges cost"},
     json_flag()};
 
 struct Phase {
@@ -163,26 +165,6 @@ void print_device(const nlohmann::ordered_json& v) {
                1e3 * v["energy_per_token_j"].get<double>());
 }
 
-void print_lines(const nlohmann::ordered_json& v) {
-  const auto ms = [](const nlohmann::ordered_json& value) { return 1e3 * value.get<double>(); };
-  const auto& step = v["step_s"];
-  fmt::print("{} parameters, {} tokens a step, {} rank(s) of {} thread(s), {}\n",
-             v["parameters"].get<std::int64_t>(), v["tokens_per_step"].get<std::int64_t>(),
-             v["ranks"].get<std::int64_t>(), v["threads"].get<std::int64_t>(),
-             v["precision"].get<std::string>());
-  fmt::print("tokens/s      {:.0f}   (per second of CPU time {:.0f})\n", v["tokens_per_s"].get<double>(),
-             v["tokens_per_cpu_s"].get<double>());
-  fmt::print(
-      "step          {:.2f} ms median of {}; 10 % below {:.2f}, 10 % above {:.2f}, {:.2f} ... {:.2f}\n",
-      ms(step["median"]), v["steps"].get<std::int64_t>(), ms(step["p10"]), ms(step["p90"]), ms(step["min"]),
-      ms(step["max"]));
-  for (const auto& [name, seconds] : v["phases_s"].items())
-    fmt::print("{:<14}{:.2f} ms   {:.1f} %\n", name, ms(seconds),
-               100.0 * seconds.get<double>() / step["median"].get<double>());
-  print_exchange(v);
-  print_device(v);
-}
-
 /// What exchanges between ranks cost a step that does not hide them: the step against one whose exchanges are
 /// local copies.
 nlohmann::ordered_json exchange_of(double step_s, const train::StepBenchmark& without) {
@@ -230,6 +212,26 @@ nlohmann::ordered_json predicted(const train::RunOptions& options, std::int64_t 
   return out;
 }
 
+void print_lines(const nlohmann::ordered_json& v) {
+  const auto ms = [](const nlohmann::ordered_json& value) { return 1e3 * value.get<double>(); };
+  const auto& step = v["step_s"];
+  fmt::print("{} parameters, {} tokens a step, {} rank(s) of {} thread(s), {}\n",
+             v["parameters"].get<std::int64_t>(), v["tokens_per_step"].get<std::int64_t>(),
+             v["ranks"].get<std::int64_t>(), v["threads"].get<std::int64_t>(),
+             v["precision"].get<std::string>());
+  fmt::print("tokens/s      {:.0f}   (per second of CPU time {:.0f})\n", v["tokens_per_s"].get<double>(),
+             v["tokens_per_cpu_s"].get<double>());
+  fmt::print(
+      "step          {:.2f} ms median of {}; 10 % below {:.2f}, 10 % above {:.2f}, {:.2f} ... {:.2f}\n",
+      ms(step["median"]), v["steps"].get<std::int64_t>(), ms(step["p10"]), ms(step["p90"]), ms(step["min"]),
+      ms(step["max"]));
+  for (const auto& [name, seconds] : v["phases_s"].items())
+    fmt::print("{:<14}{:.2f} ms   {:.1f} %\n", name, ms(seconds),
+               100.0 * seconds.get<double>() / step["median"].get<double>());
+  print_exchange(v);
+  print_device(v);
+}
+
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const BenchWords both = split_words(kFlags, words);
   const Arguments arguments(kFlags, both.own);
@@ -274,7 +276,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   if (options.parallel.sp > 1) values["sp_mode"] = train::exchange_name(train::exchange_mode(options));
   values["null_exchange"] = null_alone;
   add_device(*benchmark, world, values);
-  if (options.parallel.sp > 1 && !null_alone) {
+  if (options.parallel.sp > 1 && !null_alone && !arguments.has("--real-exchange")) {
     plan.exchanging = train::Exchanging::kWithNobody;
     std::optional<train::StepBenchmark> without;
     end_job_on_fault(group.exchange(),
@@ -298,6 +300,9 @@ BenchPart bench_step() {
               "Takes every setting of sluice train; without data.corpus the tokens are random. Alone or "
               "under mpirun.\n"
               "Phases are medians over the steps, means over the ranks; the step is rank 0's.\n"
+              "With parallel.sp what exchanges between ranks cost is the difference to as many steps in "
+              "which each is "
+              "a local copy.\n"
               "MFU counts the model's FLOPs, HFU those executed, both of the measured peak (sluice bench "
               "peak).\n\n" +
               flag_help(kFlags),
