@@ -37,6 +37,15 @@ void check_apart(const char* operation, const at::Tensor& send, const at::Tensor
               " bytes apart and have ", send.nbytes(), " and ", receive.nbytes());
 }
 
+/// The ranks that gave the same part as `rank`.
+std::vector<std::int64_t> members_of(const std::vector<std::string>& parts, std::int64_t rank) {
+  std::vector<std::int64_t> members;
+  for (std::size_t other = 0; other < parts.size(); ++other)
+    if (parts[other] == parts[static_cast<std::size_t>(rank)])
+      members.push_back(static_cast<std::int64_t>(other));
+  return members;
+}
+
 /// A fault seen here stays with the communicator (see Work), so the destructor need not carry it.
 void finish_quietly(std::unique_ptr<Work::Handle> handle) noexcept {
   if (!handle) return;
@@ -76,7 +85,8 @@ Communicator::Blocking::Blocking(Communicator& communicator, std::string name, s
     : trace_(communicator.trace()) {
   const std::lock_guard lock(trace_.pending_mutex_);
   outer_ = std::exchange(trace_.pending_,
-                         PendingOperation{std::move(name), sequence, std::chrono::steady_clock::now()});
+                         PendingOperation{communicator.named(std::move(name)), sequence,
+                                          std::chrono::steady_clock::now(), &communicator.counter()});
 }
 
 Communicator::Blocking::~Blocking() {
@@ -131,9 +141,9 @@ void Communicator::check_root(const char* operation, std::int64_t root) const {
 }
 
 std::int64_t Communicator::count_operation() {
-  Communicator& counter = trace();
-  counter.do_publish(++counter.sequence_);
-  return counter.sequence_;
+  Communicator& counting = counter();
+  counting.do_publish(++counting.sequence_);
+  return counting.sequence_;
 }
 
 std::int64_t Communicator::enter(const std::string& signature) {
@@ -213,6 +223,7 @@ std::unique_ptr<Communicator> Communicator::split(std::int64_t part) {
   const Blocking blocking(*this, name, enter(name));
   auto group = do_split(part);
   group->set_cross_check(cross_check_);
+  group->split_off(*this, members_of(do_all_gather(std::to_string(part)), rank()));
   return group;
 }
 
@@ -267,11 +278,37 @@ std::optional<PendingOperation> Communicator::pending() const {
 
 std::vector<std::int64_t> Communicator::missing_ranks(std::int64_t sequence) const {
   std::vector<std::int64_t> missing;
-  const auto published = trace().do_published();
+  const Communicator& own = counter();
+  const auto published = own.do_published();
   for (std::size_t other = 0; other < published.size(); ++other)
     if (published[other] >= 0 && published[other] < sequence)
-      missing.push_back(static_cast<std::int64_t>(other));
+      missing.push_back(own.parent_ ? own.members_[other] : static_cast<std::int64_t>(other));
   return missing;
+}
+
+std::vector<std::int64_t> Communicator::missing_ranks(const PendingOperation& operation) const {
+  const Communicator& traced = trace();
+  const std::lock_guard lock(traced.pending_mutex_);  // as long as it is pending its group is there
+  const auto& pending = traced.pending_;
+  if (!pending || pending->group != operation.group || pending->sequence != operation.sequence) return {};
+  return operation.group->missing_ranks(operation.sequence);
+}
+
+void Communicator::split_off(Communicator& parent, std::vector<std::int64_t> members) {
+  parent_ = &parent;
+  members_ = std::move(members);
+  if (const Communicator& above = parent.counter(); above.parent_)
+    for (std::int64_t& member : members_) member = above.members_[static_cast<std::size_t>(member)];
+}
+
+/// Of a group that was split off with whom it is.
+std::string Communicator::named(std::string operation) const {
+  const Communicator& own = counter();
+  if (!own.parent_) return operation;
+  operation += " among ranks";
+  for (std::size_t index = 0; index < own.members_.size(); ++index)
+    operation += (index > 0 ? ", " : " ") + std::to_string(own.members_[index]);
+  return operation;
 }
 
 }  // namespace sluice::parallel

@@ -22,11 +22,14 @@ struct Place {
   std::int64_t local_size = 1;
 };
 
+class Communicator;
+
 /// The blocking operation that a rank is in: what a watchdog looks at.
 struct PendingOperation {
   std::string name;
-  std::int64_t sequence = 0;  ///< how many operations this rank had started, this one included
+  std::int64_t sequence = 0;  ///< how many operations of `group` this rank had started, this one included
   std::chrono::steady_clock::time_point since;
+  const Communicator* group = nullptr;  ///< whose operation it is: the group asked, or one split off it
 };
 
 /// A running collective. Finishes in its destructor at the latest, so an exchange never outlives its buffer.
@@ -111,7 +114,8 @@ class Communicator {
   /// copy engines move the bytes. The same on all ranks.
   [[nodiscard]] virtual bool has_copy_engines() const { return false; }
   /// A group of its own for the ranks that give the same `part`, in their order here, for CPU tensors (for
-  /// those of GPUs make_nccl_communicator takes it). Collective; must not outlive this group.
+  /// those of GPUs make_nccl_communicator takes it). Collective; must not outlive this group, whose trace
+  /// shows its operations too.
   [[nodiscard]] std::unique_ptr<Communicator> split(std::int64_t part);
   /// Ends the whole job with this exit code, without waiting for other ranks.
   [[noreturn]] virtual void abort(int exit_code) = 0;
@@ -129,11 +133,15 @@ class Communicator {
   /// Compare operation, shape and type over ranks before each operation. On by default in debug builds only:
   /// it costs an exchange each. All ranks must agree on it.
   void set_cross_check(CrossCheck check) { cross_check_ = check; }
-  /// The operation this rank blocks in, if any. May be called from any thread.
+  /// The operation this rank blocks in, if any, of this group or one split off it. May be called from any
+  /// thread.
   [[nodiscard]] std::optional<PendingOperation> pending() const;
-  /// The ranks known not to have started operation `sequence` yet; none where the back end cannot see them
-  /// (ranks of other hosts). May be called from any thread.
+  /// The ranks known not to have started this group's operation `sequence` yet; none where the back end
+  /// cannot see them (ranks of other hosts). Those of a group that was split off have the numbers that they
+  /// have where all are together. May be called from any thread.
   [[nodiscard]] std::vector<std::int64_t> missing_ranks(std::int64_t sequence) const;
+  /// Likewise of what pending() gave, as long as this rank blocks in it.
+  [[nodiscard]] std::vector<std::int64_t> missing_ranks(const PendingOperation& operation) const;
 
  protected:
   Communicator() = default;
@@ -169,10 +177,20 @@ class Communicator {
   void check_root(const char* operation, std::int64_t root) const;
   std::int64_t count_operation();
   std::int64_t enter(const std::string& signature);
-  [[nodiscard]] Communicator& trace() { return host_ ? host_->trace() : *this; }
-  [[nodiscard]] const Communicator& trace() const { return host_ ? host_->trace() : *this; }
+  /// Who counts operations: the last of the hosts.
+  [[nodiscard]] Communicator& counter() { return host_ ? host_->counter() : *this; }
+  [[nodiscard]] const Communicator& counter() const { return host_ ? host_->counter() : *this; }
+  /// Who shows them: the counter of the group that this one was split off, or its own.
+  [[nodiscard]] Communicator& trace() { return counter().parent_ ? counter().parent_->trace() : counter(); }
+  [[nodiscard]] const Communicator& trace() const {
+    return counter().parent_ ? counter().parent_->trace() : counter();
+  }
+  void split_off(Communicator& parent, std::vector<std::int64_t> members);
+  [[nodiscard]] std::string named(std::string operation) const;
 
   Communicator* host_ = nullptr;
+  Communicator* parent_ = nullptr;     ///< of a group that was split off
+  std::vector<std::int64_t> members_;  ///< then its ranks' ranks in the trace's group
   mutable std::mutex pending_mutex_;
   std::optional<PendingOperation> pending_;
   std::int64_t sequence_ = 0;

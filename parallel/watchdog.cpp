@@ -71,7 +71,7 @@ void Watchdog::end_job(const PendingOperation& operation, std::chrono::duration<
                        const std::string& fault) {
   try {
     report_({operation.name, age, communicator_.rank(), communicator_.size(),
-             communicator_.missing_ranks(operation.sequence), fault});
+             communicator_.missing_ranks(operation), fault});
   } catch (...) {  // NOLINT(bugprone-empty-catch): a report that fails must not keep the job hanging
   }
   try {

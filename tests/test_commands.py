@@ -109,6 +109,23 @@ class Commands(unittest.TestCase):
         self.assertEqual((run / weights).read_bytes(), (self.trained / weights).read_bytes())
         self.assertEqual(list(disk.iterdir()), [copy])
 
+    def test_eval_by_position_and_by_ranks_that_share_windows(self):
+        alone = self.evaluation()
+        file = Path(self.scratch.name) / "positions.csv"
+        shared = self.evaluation("--by-position", file, "--sp", 2, "--sp-mode", "ring", ranks=2)
+        self.assertAlmostEqual(shared["loss"], alone["loss"], delta=1e-5)
+        self.assertEqual(shared["tokens"], alone["tokens"])
+        rows = [line.split(",") for line in file.read_text().splitlines()]
+        self.assertEqual(rows[0], ["position", "predicted", "loss"])
+        self.assertEqual([int(row[0]) for row in rows[1:]], list(range(32)))
+        self.assertEqual(sum(int(row[1]) for row in rows[1:]), alone["tokens"])
+        self.assertAlmostEqual(sum(int(row[1]) * float(row[2]) for row in rows[1:]) / alone["tokens"], alone["loss"], delta=1e-5)
+        self.assertEqual([span["first"] for span in shared["positions"]], [0, 1, 2, 4, 8, 16])
+        words = ["eval", "--checkpoint", self.trained, "--corpus", CORPUS]
+        self.assertIn("16 to 31", self.ok(*words, "--by-position", file))
+        self.assertIn("--sp 2: must divide the ranks, which are 1", self.refused(*words, "--sp", 2))
+        self.assertIn("/nowhere/x.csv", self.refused(*words, "--by-position", "/nowhere/x.csv"))
+
     def test_eval_takes_a_checkpoint_itself_and_another_split(self):
         checkpoint = self.trained / "checkpoints" / "step-000024"
         direct = json.loads(self.ok("eval", "--checkpoint", checkpoint, "--corpus", CORPUS, "--json", "--threads", 1))

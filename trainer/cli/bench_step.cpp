@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "parallel/agree.h"
 #include "trainer/cli/bench.h"
@@ -15,6 +16,7 @@
 #include "trainer/cli/output.h"
 #include "trainer/train/corpus_list.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/exchange_choice.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/step_benchmark.h"
 #include "trainer/train/synthetic_split.h"
@@ -183,6 +185,31 @@ void print_exchange(const nlohmann::ordered_json& v) {
       "step: efficiency {:.3f}\n",
       1e3 * exchange["exposed_s"].get<double>(), 100 * exchange["exposed_share"].get<double>(),
       1e3 * exchange["null_step_s"].get<double>(), exchange["efficiency"].get<double>());
+  if (!exchange.contains("predicted")) return;
+  for (const auto& [mode, seconds] : exchange["predicted"].items()) {
+    const auto ms = [&seconds = seconds](const char* part) { return 1e3 * seconds[part].get<double>(); };
+    fmt::print(
+        "{:<14}{}: exchange {:.2f} ms, products over positions {:.2f}, sum of W's gradient {:.2f}, its "
+        "update "
+        "{:.2f}; {:.2f} in all\n",
+        "predicted", mode, ms("exchange_s"), ms("product_s"), ms("gradient_s"), ms("update_s"),
+        ms("total_s"));
+  }
+}
+
+/// By mode, of all layers and micro-batches of a step; "exchange_s" is what "exposed_s" measures.
+nlohmann::ordered_json predicted(const train::RunOptions& options, std::int64_t ranks,
+                                 const std::vector<train::ExchangePrediction>& predictions) {
+  const auto layers =
+      static_cast<double>(options.model.layers * train::exchange_shape(options, ranks).micro_batches);
+  nlohmann::ordered_json out;
+  for (const train::ExchangePrediction& one : predictions)
+    out[train::exchange_name(one.mode)] = {{"total_s", layers * one.total_s()},
+                                           {"exchange_s", layers * one.exchange_s},
+                                           {"product_s", layers * one.product_s},
+                                           {"gradient_s", layers * one.gradient_s},
+                                           {"update_s", layers * one.update_s}};
+  return out;
 }
 
 void print_lines(const nlohmann::ordered_json& v) {
@@ -208,7 +235,7 @@ void print_lines(const nlohmann::ordered_json& v) {
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const BenchWords both = split_words(kFlags, words);
   const Arguments arguments(kFlags, both.own);
-  const train::RunOptions options = bench_options(both.settings);
+  train::RunOptions options = bench_options(both.settings);
   const bool null_alone = arguments.has("--null-exchange");
   train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
                             .steps = arguments.integer("--steps", 1, 1'000'000),
@@ -235,6 +262,12 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   }
   train::DeviceGroup group(options.train.device, world, options.parallel.exchange);
   std::optional<train::StepBenchmark> benchmark;
+  std::vector<train::ExchangePrediction> predictions;
+  end_job_on_fault(group.exchange(), [&] {
+    predictions = train::measure_predictions(options, group);
+    if (options.parallel.sp_mode == "auto" && !predictions.empty())
+      options.parallel.sp_mode = train::exchange_name(train::cheapest(predictions).mode);
+  });
   end_job_on_fault(group.exchange(),
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });
   auto values = summary(options, *benchmark, threads, world);
@@ -249,6 +282,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     end_job_on_fault(group.exchange(),
                      [&] { without = train::benchmark_steps(options, split, vocabulary, plan, group); });
     values["exchange"] = exchange_of(values["step_s"]["median"].get<double>(), *without);
+    if (!predictions.empty()) values["exchange"]["predicted"] = predicted(options, world.size(), predictions);
   }
   if (world.rank() != 0) return kDone;
   print_result(arguments, values, [&] { print_lines(values); });

@@ -11,7 +11,9 @@
 #include "parallel/agree.h"
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/eval_positions.h"
 #include "trainer/cli/eval_range.h"
+#include "trainer/cli/eval_sharing.h"
 #include "trainer/cli/open_checkpoint.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
@@ -19,6 +21,8 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/evaluate.h"
 #include "trainer/train/replica.h"
+#include "trainer/train/sequence_ranks.h"
+#include "trainer/train/shared_replica.h"
 #include "trainer/train/stage.h"
 #include "trainer/train/start_weights.h"
 #include "trainer/train/threads.h"
@@ -57,7 +61,8 @@ std::vector<Flag> flags() {
        .help = "compute threads a rank; 0: its share of the cores",
        .default_value = "0"},
       json_flag()};
-  for (auto& flag : range_flags()) all.insert(all.end() - 1, std::move(flag));
+  for (const auto& more : {position_flags(), sharing_flags(), range_flags()})
+    all.insert(all.end() - 1, more.begin(), more.end());
   return all;
 }
 const std::vector<Flag> kFlags = flags();
@@ -82,6 +87,16 @@ nlohmann::ordered_json summary(const train::CheckpointInfo& checkpoint, const da
   if (count_text == CountText::kNo || !checkpoint.model.causal) return out;
   if (split.text_bytes > 0) out["bits_per_byte"] = bits_per(result.loss_sum, split.text_bytes);
   if (split.text_characters > 0) out["bits_per_character"] = bits_per(result.loss_sum, split.text_characters);
+  return out;
+}
+
+nlohmann::ordered_json spans_json(const std::vector<PositionSpan>& spans) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const PositionSpan& span : spans)
+    out.push_back({{"first", span.first},
+                   {"last", span.last},
+                   {"predicted", span.loss.targets},
+                   {"loss", span.loss.mean()}});  // null without a prediction
   return out;
 }
 
@@ -129,44 +144,58 @@ std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint
 int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const Arguments arguments(kFlags, words);
   const bool range = asks_for_range(arguments, world);
+  const bool by_position = arguments.has("--by-position");
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
   const std::string precision = arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
-  const train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
+  train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
   const auto staged = train::stage_corpus(corpus, arguments.text("--stage"), world);
   if (world.rank() == 0)
     for (const std::string& line : staged.told) fmt::print(stderr, "sluice: {}\n", line);
+  const train::RunOptions sharing = sharing_of(arguments, checkpoint.model, world);
+  train::SequenceRanks sequence(sharing, group.exchange(), group.device());
   std::unique_ptr<train::Replica> replica;
   std::unique_ptr<dataio::SplitReader> reader;
   std::optional<train::Masking> masking;
+  const auto placement = train::placement_for(precision, group.device());
   const auto use =
       arguments.has("--gradients") ? train::ReplicaUse::kTraining : train::ReplicaUse::kInference;
   parallel::on_all_ranks(world, [&] {
     train::check_same_tokenizer(checkpoint, corpus);
     masking = masking_of(checkpoint, range ? MaskToken::kIfThere : MaskToken::kNeeded);
-    replica = train::load_replica(checkpoint, train::placement_for(precision, group.device()), use);
+    if (sequence.ranks() == 1) replica = train::load_replica(checkpoint, placement, use);
     reader = std::make_unique<dataio::SplitReader>(staged.corpus.split(arguments.text("--split")),
                                                    checkpoint.vocabulary_size, dataio::ReaderOptions{});
   });
+  if (!replica) replica = train::load_shared_replica(checkpoint, placement, sequence, group.exchange());
   train::EvaluationResult result;
   if (range) {
     const auto batch = evaluate_range(arguments, *replica, *reader, masking);
     result = {.loss = batch.loss, .tokens = batch.predicted};
   } else {
-    result = train::evaluate(replica->model(), *reader,
-                             {.seq_len = checkpoint.model.seq_len,
-                              .micro_batch = micro_batch,
-                              .batches = 0,
-                              .device = group.device(),
-                              .masking = masking},
-                             world);
+    const train::EvaluationPlan plan{.seq_len = checkpoint.model.seq_len,
+                                     .micro_batch = micro_batch,
+                                     .batches = 0,
+                                     .device = group.device(),
+                                     .masking = masking,
+                                     .sequence = &sequence};
+    const auto evaluate = by_position ? train::evaluate_positions : train::evaluate;
+    result = evaluate(replica->model(), *reader, plan, world);
   }
   if (world.rank() != 0) return kDone;
-  const auto values =
+  auto values =
       summary(checkpoint, corpus, reader->split(), result, range ? CountText::kNo : CountText::kYes);
-  print_result(arguments, values, [&] { print_lines(values); });
+  const std::vector<PositionSpan> spans = spans_of(result.positions);
+  if (by_position) {
+    write_positions(arguments, result.positions);
+    values["positions"] = spans_json(spans);
+  }
+  print_result(arguments, values, [&] {
+    print_lines(values);
+    if (by_position) fmt::print("{}", position_table(spans));
+  });
   return kDone;
 }
 
@@ -177,7 +206,8 @@ Command eval_command() {
       .name = "eval",
       .summary = "loss, perplexity and bits per byte of a model over a whole split",
       .help =
-          "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] [--json]\n"
+          "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] [--by-position OUT.csv] [--sp K] "
+          "[--json]\n"
           "  sluice eval --checkpoint DIR|RUN --corpus DIR [--split valid] --tokens A:B [--logits FILE] "
           "[--gradients FILE]\n\n"
           "Each token but the first is predicted once, from up to n tokens before it within its window. "
@@ -188,6 +218,12 @@ Command eval_command() {
           "masked language model "
           "predicts the tokens that its\n"
           "objective hides; these are the same in every evaluation.\n\n"
+          "--by-position writes for each position of a window how many targets it had and their mean loss, "
+          "and prints the same\n"
+          "by powers of two: position i of a causal model has seen i + 1 tokens, so a loss that no longer "
+          "falls says that what\n"
+          "stands further back is not used. With --sp K, K ranks share each window, for a model that one "
+          "of them cannot hold.\n\n"
           "--tokens A:B is one batch instead: inputs A to B - 1, side by side in rows of n, or fewer than n "
           "in one row;\n"
           "a range that is neither is refused. --logits and --gradients write what the model makes of it, "

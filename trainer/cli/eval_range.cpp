@@ -49,6 +49,8 @@ bool asks_for_range(const Arguments& arguments, const parallel::Communicator& wo
   }
   if (range && !arguments.has("--logits") && !arguments.has("--gradients"))
     faults.emplace_back("--tokens: gives the batch of --logits or --gradients, give one of them");
+  if (range && arguments.has("--by-position"))
+    faults.emplace_back("--by-position: is of a whole split, --tokens gives one batch; give one of them");
   if (range && world.size() > 1)
     faults.push_back(fmt::format(
         "--tokens: one batch is for one process, and there are {}: leave mpirun away", world.size()));

@@ -8,6 +8,7 @@
 #include "dataio/tokenizer.h"
 #include "trainer/cli/arguments.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/inspect_fit.h"
 #include "trainer/cli/inspect_model.h"
 #include "trainer/cli/option_table.h"
 #include "trainer/cli/output.h"
@@ -229,12 +230,28 @@ Json window_summary(const fs::path& path, const Arguments& arguments) {
           {"text", window.text}};
 }
 
+/// {memory, ways: [{sp, sp_mode, largest, memory_by_n: [{n, bytes}]}]}
+Json fit_json(const FitTable& table) {
+  Json out = {{"memory", table.memory}, {"ways", Json::array()}};
+  for (std::size_t way = 0; way < table.ways.size(); ++way) {
+    Json rows = Json::array();
+    for (const FitTable::Row& row : table.rows)
+      if (row.bytes[way]) rows.push_back({{"n", row.positions}, {"bytes", *row.bytes[way]}});
+    out["ways"].push_back({{"sp", table.ways[way].sp},
+                           {"sp_mode", table.ways[way].mode},
+                           {"largest", table.largest[way]},
+                           {"memory_by_n", rows}});
+  }
+  return out;
+}
+
 int inspect_model(const Arguments& arguments) {
   if (!arguments.positional().empty())
     throw train::InputError("--model: takes the place of PATH, give one of them");
   const auto options = model_settings(arguments);
   const auto vocabulary = arguments.integer("--vocabulary", 2, 1 << 30);
-  const auto ranks = arguments.integer("--ranks", 1, 1'000'000);
+  const auto sp = options.parallel.sp;
+  const auto ranks = arguments.has("--ranks") ? arguments.integer("--ranks", 1, 1'000'000) : sp;
   const auto figures = rank_figures(options, vocabulary, ranks);
   const auto& memory = figures.memory;
   Json summary = model_summary(options.model, vocabulary, figures.flops);
@@ -245,10 +262,21 @@ int inspect_model(const Arguments& arguments) {
                      {"sequences_at_once", options.train.micro_batch},
                      {"recompute", options.train.recompute},
                      {"zero", options.parallel.zero}};
+  if (sp > 1) {
+    summary["rank"]["sp"] = sp;
+    summary["rank"]["sp_mode"] = options.parallel.sp_mode;
+  }
   summary[kMemory] = {{"parameters", memory.parameters}, {"gradients", memory.gradients},
                       {"optimizer", memory.optimizer},   {"activations", memory.kept},
                       {"passing", memory.passing},       {"total", memory.total()}};
-  print_result(arguments, summary, [&] { print_readable(summary, ""); });
+  const auto device_bytes = device_memory(arguments);
+  std::optional<FitTable> fit;
+  if (device_bytes) fit = fit_table(options, vocabulary, ranks / sp, *device_bytes);
+  if (fit && arguments.has("--json")) summary["fit"] = fit_json(*fit);
+  print_result(arguments, summary, [&] {
+    print_readable(summary, "");
+    if (fit) fmt::print("{}", fit_text(*fit));
+  });
   return kDone;
 }
 
@@ -278,7 +306,8 @@ Command inspect_command() {
       .help =
           "  sluice inspect PATH [--json] [--tokens A:B [--split NAME]]\n"
           "  sluice inspect --model FILE [--vocabulary V] [--batch B] [--precision NAME] [--device NAME]\n"
-          "      [--recompute NAME] [--zero N --ranks R] [--json]\n\n"
+          "      [--recompute NAME] [--zero N --ranks R] [--sp K [--sp-mode NAME]] [--memory GIB|auto] "
+          "[--json]\n\n"
           "FLOPs count 2 for a multiplication and an addition, matrix products alone; forward alone is a "
           "third "
           "of the useful ones.\n"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,14 +38,21 @@ struct RankFigures {
   model::FlopCount flops;
   train::MemoryEstimate memory;
 };
-/// Throws InputError for a precision that the device does not have and a recomputation that the model does
-/// not have.
+/// Throws InputError for a precision that the device does not have, a recomputation that the model does not
+/// have, and a parallel.sp that does not divide the ranks or that the model cannot have.
 [[nodiscard]] RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabulary_size,
                                        std::int64_t ranks);
 
-/// Of `sluice inspect --model`: --model itself, --vocabulary, --ranks, and settings over the file's.
+/// The memory of rank_figures alone, unchecked.
+[[nodiscard]] train::MemoryEstimate rank_memory(const train::RunOptions& options,
+                                                std::int64_t vocabulary_size, std::int64_t ranks);
+
+/// Of `sluice inspect --model`: --model itself, --vocabulary, --ranks, --memory, and settings over the
+/// file's.
 [[nodiscard]] std::vector<Flag> model_flags();
 /// The file's settings with those of flags over them. Throws InputError.
 [[nodiscard]] train::RunOptions model_settings(const Arguments& arguments);
+/// --memory in bytes: as given, or of this machine's GPU. None: it was not given. Throws InputError.
+[[nodiscard]] std::optional<std::int64_t> device_memory(const Arguments& arguments);
 
 }  // namespace sluice::cli

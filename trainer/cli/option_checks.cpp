@@ -102,8 +102,11 @@ void check_sharing(const train::RunOptions& o, Faults& faults) {
   };
   const auto& m = o.model;
   if (m.kind == "mixer") refuse("model.kind", m.kind, "gmlp or transformer");
-  if (m.kind == "transformer" && (p.sp_mode == "alltoall" || p.sp_mode == "ring"))
-    refuse("parallel.sp_mode", p.sp_mode, "auto or rowshard for a transformer, whose keys are gathered");
+  if (m.kind == "transformer" && p.sp_mode == "ring")
+    refuse("parallel.sp_mode", p.sp_mode, "auto, alltoall or rowshard for a transformer");
+  if (m.kind == "transformer" && p.sp_mode == "alltoall" && m.heads % p.sp != 0)
+    refuse("model.heads", std::to_string(m.heads),
+           "a multiple of parallel.sp under parallel.sp_mode = alltoall, which deals out heads");
   if (m.token_shift > 0) refuse("model.token_shift", std::to_string(m.token_shift), "0");
   if (m.dropout > 0) refuse("model.dropout", fmt::format("{}", m.dropout), "0");
   if (p.sp > m.seq_len)

@@ -136,20 +136,18 @@ void add_passes(const Rank& rank, Workload& work) {
   work.backward_bytes = rank.share() * (kBackward * all + kForward * (all - kept));
 }
 
-/// Activations shrink with sp; what does not grow with the batch, parameters and their like, does not.
 void add_memory(const Rank& rank, Workload& work) {
-  const auto estimate = [&](std::int64_t batch) {
-    return train::estimate_memory(rank.options.model, rank.vocabulary_size,
-                                  {.placement = rank.placement,
-                                   .batch = batch,
-                                   .recompute = train::recompute_of(rank.options.train),
-                                   .sharding = train::sharding_of(rank.options),
-                                   .buckets = {.bucket_elements = 1'000'000, .world = rank.ranks}});
-  };
-  const std::int64_t batch = work.layout.micro_batch;
-  const auto whole = static_cast<double>(estimate(batch).total());
-  const double grows = static_cast<double>(estimate(2 * batch).total()) - whole;
-  work.memory_bytes = whole - (1 - rank.share()) * grows;
+  const train::MemoryEstimate estimate =
+      train::estimate_memory(rank.options.model, rank.vocabulary_size,
+                             {.placement = rank.placement,
+                              .batch = work.layout.micro_batch,
+                              .recompute = train::recompute_of(rank.options.train),
+                              .sharding = train::sharding_of(rank.options),
+                              .buckets = {.bucket_elements = 1'000'000,
+                                          .world = rank.ranks,
+                                          .sequence_ranks = rank.options.parallel.sp},
+                              .sequence = train::sequence_plan(rank.options)});
+  work.memory_bytes = static_cast<double>(estimate.total());
 }
 
 /// trainer/README.md, "Ranks that share sequences": elements that a layer sends.

@@ -39,10 +39,12 @@ void rows_by_aten(const at::Tensor& logits_RV, const at::Tensor& targets_R, cons
 }
 
 struct Sums {
-  at::Tensor loss;
+  at::Tensor losses_T;
   at::Tensor x_Td;  // the loss's gradients in the wide type; undefined if not asked for
   at::Tensor weight_Vd;
   at::Tensor bias_V;
+
+  [[nodiscard]] at::Tensor loss() const { return at::sum(losses_T, at::kDouble).to(losses_T.scalar_type()); }
 };
 
 enum class Gradients { kNone, kAll };
@@ -55,8 +57,8 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
   const std::int64_t vocabulary = weight_Vd.size(0);
   const std::int64_t chunk = chunk_rows > 0 ? chunk_rows : rows_of_chunk(vocabulary, wide(x_Td));
   const bool all = gradients == Gradients::kAll;
-  const at::Tensor losses = at::empty({rows}, wide_options);
   Sums sums;
+  sums.losses_T = at::empty({rows}, wide_options);
   if (all) {
     sums.x_Td = at::empty(x_Td.sizes(), wide_options);
     sums.weight_Vd = at::zeros(weight_Vd.sizes(), wide_options);
@@ -71,14 +73,13 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
     if (bias_V.defined()) logits.add_(bias_V);
     at::Tensor gradient;
     if (all) gradient = wide(x) == x.scalar_type() ? logits : at::empty(logits.sizes(), options);
-    (x.is_cuda() ? cross_entropy_rows : rows_by_aten)(logits, targets, losses.narrow(0, from, count),
+    (x.is_cuda() ? cross_entropy_rows : rows_by_aten)(logits, targets, sums.losses_T.narrow(0, from, count),
                                                       gradient);
     if (!all) continue;
     linear_input_gradient_into(sums.x_Td.narrow(0, from, count), gradient, weight_Vd);
     add_linear_weight_gradient(sums.weight_Vd, gradient, x);
     if (bias_V.defined()) sums.bias_V.add_(at::sum(gradient, {0}, /*keepdim=*/false, wide(x)));
   }
-  sums.loss = at::sum(losses, at::kDouble).to(wide(x_Td));
   return sums;
 }
 
@@ -91,7 +92,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
     Sums sums = run(x_Td, weight_Vd, bias_V.value_or(at::Tensor{}), targets_T, chunk_rows, Gradients::kAll);
     context->save_for_backward({sums.x_Td, sums.weight_Vd, sums.bias_V});
     context->saved_data["dtype"] = x_Td.scalar_type();
-    return sums.loss;
+    return sums.loss();
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -111,6 +112,21 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
   }
 };
 
+void check_shapes(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& bias_V,
+                  const at::Tensor& targets_T) {
+  TORCH_CHECK(x_Td.dim() == 2 && weight_Vd.dim() == 2 && x_Td.size(1) == weight_Vd.size(1) &&
+                  x_Td.scalar_type() == weight_Vd.scalar_type(),
+              "linear_cross_entropy: x ", x_Td.sizes(), " of ", x_Td.scalar_type(), ", weight ",
+              weight_Vd.sizes(), " of ", weight_Vd.scalar_type());
+  TORCH_CHECK(!bias_V.defined() || (bias_V.dim() == 1 && bias_V.size(0) == weight_Vd.size(0) &&
+                                    bias_V.scalar_type() == weight_Vd.scalar_type()),
+              "linear_cross_entropy: weight ", weight_Vd.sizes(), ", bias ", bias_V.sizes());
+  TORCH_CHECK(targets_T.dim() == 1 && targets_T.size(0) == x_Td.size(0) &&
+                  targets_T.scalar_type() == at::kLong && targets_T.is_contiguous(),
+              "linear_cross_entropy: x ", x_Td.sizes(), ", targets ", targets_T.sizes(), " of ",
+              targets_T.scalar_type());
+}
+
 }  // namespace
 
 std::int64_t rows_of_chunk(std::int64_t vocabulary, at::ScalarType type) {
@@ -123,22 +139,18 @@ std::int64_t rows_of_chunk(std::int64_t vocabulary, at::ScalarType type) {
 
 at::Tensor linear_cross_entropy(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& bias_V,
                                 const at::Tensor& targets_T, std::int64_t chunk_rows) {
-  TORCH_CHECK(x_Td.dim() == 2 && weight_Vd.dim() == 2 && x_Td.size(1) == weight_Vd.size(1) &&
-                  x_Td.scalar_type() == weight_Vd.scalar_type(),
-              "linear_cross_entropy: x ", x_Td.sizes(), " of ", x_Td.scalar_type(), ", weight ",
-              weight_Vd.sizes(), " of ", weight_Vd.scalar_type());
-  TORCH_CHECK(!bias_V.defined() || (bias_V.dim() == 1 && bias_V.size(0) == weight_Vd.size(0) &&
-                                    bias_V.scalar_type() == weight_Vd.scalar_type()),
-              "linear_cross_entropy: weight ", weight_Vd.sizes(), ", bias ", bias_V.sizes());
-  TORCH_CHECK(targets_T.dim() == 1 && targets_T.size(0) == x_Td.size(0) &&
-                  targets_T.scalar_type() == at::kLong && targets_T.is_contiguous(),
-              "linear_cross_entropy: x ", x_Td.sizes(), ", targets ", targets_T.sizes(), " of ",
-              targets_T.scalar_type());
+  check_shapes(x_Td, weight_Vd, bias_V, targets_T);
   const bool records = c10::GradMode::is_enabled() && (x_Td.requires_grad() || weight_Vd.requires_grad() ||
                                                        (bias_V.defined() && bias_V.requires_grad()));
-  if (!records) return run(x_Td, weight_Vd, bias_V, targets_T, chunk_rows, Gradients::kNone).loss;
+  if (!records) return run(x_Td, weight_Vd, bias_V, targets_T, chunk_rows, Gradients::kNone).loss();
   const std::optional<at::Tensor> bias = bias_V.defined() ? std::optional(bias_V) : std::nullopt;
   return LinearCrossEntropy::apply(x_Td, weight_Vd, bias, targets_T, chunk_rows);
+}
+
+at::Tensor linear_cross_entropy_of_rows(const at::Tensor& x_Td, const at::Tensor& weight_Vd,
+                                        const at::Tensor& bias_V, const at::Tensor& targets_T) {
+  check_shapes(x_Td, weight_Vd, bias_V, targets_T);
+  return run(x_Td, weight_Vd, bias_V, targets_T, 0, Gradients::kNone).losses_T;
 }
 
 }  // namespace sluice::kernels

@@ -20,6 +20,10 @@ inline constexpr std::int64_t kIgnoredTarget = -100;
                                               const at::Tensor& bias_V, const at::Tensor& targets_T,
                                               std::int64_t chunk_rows = 0);
 
+/// The terms of that sum, one for each row, in its type. No autograd.
+[[nodiscard]] at::Tensor linear_cross_entropy_of_rows(const at::Tensor& x_Td, const at::Tensor& weight_Vd,
+                                                      const at::Tensor& bias_V, const at::Tensor& targets_T);
+
 /// Rows whose logits of `vocabulary` elements of `type` are held at a time: as many whole tiles of 128 as 256
 /// MiB hold, at least 1,024.
 [[nodiscard]] std::int64_t rows_of_chunk(std::int64_t vocabulary, at::ScalarType type);

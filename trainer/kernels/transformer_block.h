@@ -62,8 +62,8 @@ inline constexpr std::int64_t kDropoutSites = 3;
 
 /// x + attention, then + mlp, each of the norm of what it is added to; `rates` (whatever its site) drops
 /// of both branches and of attention's softmax. x_BTd contiguous, of residual_type;
-/// returns [B, T, d] contiguous, of x's type. With an exchange T is this rank's positions, keys and values
-/// are gathered, and the softmax cannot drop.
+/// returns [B, T, d] contiguous, of x's type. With an exchange T is this rank's positions, and the softmax
+/// cannot drop (sharded_attention).
 [[nodiscard]] at::Tensor transformer_block(const at::Tensor& x_BTd, const TransformerBlock& block,
                                            const Dropout& rates = {});
 

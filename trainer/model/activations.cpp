@@ -9,6 +9,7 @@
 namespace sluice::model {
 namespace {
 
+using kernels::ExchangeMode;
 using kernels::Recompute;
 
 std::int64_t bytes_of(at::ScalarType type) { return static_cast<std::int64_t>(c10::elementSize(type)); }
@@ -49,10 +50,16 @@ std::int64_t softmax_bytes(const ModelOptions& o, const Types& type, std::int64_
   return heads * o.seq_len * (type.wide + (twice ? type.compute : 0));
 }
 
+/// Whether sharing ranks gather keys and values: no rank has all positions of some heads.
+bool gathers_keys(const ModelOptions& o, const ActivationPlan& plan) {
+  return plan.share && (family_of(o) == Family::kGmlp || plan.share->mode != ExchangeMode::kAllToAll ||
+                        o.heads % plan.share->ranks != 0);
+}
+
 bool runs_flash(const ModelOptions& o, const ActivationPlan& plan, std::int64_t channels) {
   const bool transformer = family_of(o) == Family::kTransformer;
-  return plan.on_gpu && plan.compute == at::kBFloat16 && channels % 8 == 0 && channels <= 256 &&
-         !(transformer && (o.dropout > 0 || has_relative_positions(o)));
+  return plan.on_gpu && !gathers_keys(o, plan) && plan.compute == at::kBFloat16 && channels % 8 == 0 &&
+         channels <= 256 && !(transformer && (o.dropout > 0 || has_relative_positions(o)));
 }
 
 /// kernels/fused_block.cpp: sum, normed, expanded; gate, mixed.
@@ -73,6 +80,21 @@ std::int64_t gate_tensors(const ModelOptions& o) {
   return tensors;
 }
 
+/// Elements of W that a layer makes anew: of its distances, or masked; ranks that share sequences mask blocks
+/// as they multiply them.
+std::int64_t made_weights(const ModelOptions& o, const ActivationPlan& plan) {
+  const bool toeplitz = o.spatial == "toeplitz";
+  const std::int64_t row = o.spatial_heads * o.seq_len;
+  if (!plan.share) return toeplitz || o.causal ? row * o.seq_len : 0;
+  if (!toeplitz) return 0;
+  return row * (plan.share->mode == ExchangeMode::kAllToAll ? o.seq_len : plan.share->positions);
+}
+
+/// `bytes` of each position of the whole sequence, as bytes for each that the rank holds.
+std::int64_t gathered(std::int64_t bytes, const ModelOptions& o, const ActivationPlan& plan) {
+  return bytes * o.seq_len / plan.share->positions;
+}
+
 /// kernels/gmlp_block.cpp by ATen's operators.
 BlockBytes gmlp_block(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
   const std::int64_t gate = gate_channels(o) * type.compute;
@@ -82,9 +104,9 @@ BlockBytes gmlp_block(const ModelOptions& o, const ActivationPlan& plan, const T
                    .gate = (o.gate_norm ? type.statistics : 0) + gate_tensors(o) * gate,
                    .after = gate,
                    .gradients = o.d_model * type.stream + 2 * gate};
-  if (o.spatial == "toeplitz" || o.causal)
-    bytes.layer = o.spatial_heads * o.seq_len * o.seq_len * type.compute;
+  bytes.layer = made_weights(o, plan) * type.compute;
   if (head == 0) return bytes;
+  if (plan.share) bytes.gate += gathered(2 * head, o, plan);
   if (runs_flash(o, plan, o.tiny_attention)) {
     bytes.gate += head + type.wide;
   } else {
@@ -100,6 +122,7 @@ void add_attention(const ModelOptions& o, const ActivationPlan& plan, const Type
   const std::int64_t width = o.d_model * type.compute;
   const bool values_only = o.attention == "positions_only";
   bytes.gate += (values_only ? 1 : 3) * width + width;
+  if (gathers_keys(o, plan)) bytes.gate += gathered((values_only ? 1 : 2) * width, o, plan);
   if (runs_flash(o, plan, o.d_model / o.heads)) {
     bytes.gate += o.heads * type.wide + (o.positions == "rotary" ? 2 * width : 0);
     return;
@@ -107,7 +130,8 @@ void add_attention(const ModelOptions& o, const ActivationPlan& plan, const Type
   bytes.gradients =
       std::max(bytes.gradients, 2 * (o.d_model * type.stream + o.heads * o.seq_len * type.wide));
   if (values_only && o.dropout == 0) {  // one softmax for all sequences, repeated for the product
-    bytes.layer += o.heads * o.seq_len * o.seq_len * type.wide;
+    const std::int64_t rows = plan.share ? plan.share->positions : o.seq_len;  // or as many of all rows
+    bytes.layer += o.heads * rows * o.seq_len * type.wide;
     bytes.gate += o.heads * o.seq_len * type.compute;
   } else {
     bytes.gate += softmax_bytes(o, type, o.heads);
@@ -159,6 +183,24 @@ std::int64_t logits_bytes(std::int64_t tokens, std::int64_t vocabulary, const Ac
   return rows * vocabulary * ((plan.on_gpu ? 1 : 3) * type.wide + gradient);
 }
 
+/// What a block's backward holds of what it exchanges for each position that the rank has
+/// (kernels/sharded_mixing.cpp, ring_mixing.cpp, sharded_attention.cpp), in bytes.
+std::int64_t exchanged_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
+  if (!plan.share) return 0;
+  const std::int64_t width = (family_of(o) == Family::kGmlp ? gate_channels(o) : o.d_model) * type.compute;
+  const bool attends = family_of(o) == Family::kTransformer;
+  if (gathers_keys(o, plan) && attends) return gathered(3 * 2 * width, o, plan);
+  switch (plan.share->mode) {
+    case ExchangeMode::kAllToAll:  // the gradient of own channels, its and the gate's parts as they come
+      return (attends ? 3 * 3 : 5) * width;
+    case ExchangeMode::kRowShard:  // the gathered gate, its gradient, and that in parts
+      return gathered(3 * width, o, plan);
+    case ExchangeMode::kRing:  // a block that is summed, one that leaves and one that comes
+      return 3 * width;
+  }
+  return 0;
+}
+
 }  // namespace
 
 bool runs_fused(const ModelOptions& o, bool on_gpu) {
@@ -171,7 +213,7 @@ bool runs_fused(const ModelOptions& o, bool on_gpu) {
 ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,
                                   const ActivationPlan& plan) {
   const Types type(plan);
-  const std::int64_t tokens = plan.batch * options.seq_len;
+  const std::int64_t tokens = plan.batch * (plan.share ? plan.share->positions : options.seq_len);
   const std::int64_t stream = tokens * options.d_model;
   const std::int64_t head = vocabulary_size * options.d_model;
   const BlockBytes block = block_bytes(options, plan, type);
@@ -183,7 +225,8 @@ ActivationBytes count_activations(const ModelOptions& options, std::int64_t voca
       bytes.of_loss + stream * type.compute + logits_bytes(tokens, vocabulary_size, plan, type);
   const std::int64_t loss_backward = bytes.of_loss + (stream + head) * type.compute;
   // The embedding's gradient waits for its other half where the head shares its weights.
-  const std::int64_t block_backward = (options.tied ? head * type.compute : 0) + tokens * block.gradients +
+  const std::int64_t block_backward = (options.tied ? head * type.compute : 0) +
+                                      tokens * (block.gradients + exchanged_bytes(options, plan, type)) +
                                       block.kept(tokens, Recompute::kNone) - of_block;
   bytes.passing = std::max({loss_forward, loss_backward, block_backward});
   return bytes;

@@ -3,11 +3,20 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "trainer/kernels/recompute.h"
+#include "trainer/kernels/sequence_exchange.h"
 #include "trainer/model/options.h"
 
 namespace sluice::model {
+
+/// What a rank has of sequences that it shares.
+struct SequenceShare {
+  std::int64_t ranks = 1;
+  std::int64_t positions = 0;  ///< of each sequence, that it holds
+  kernels::ExchangeMode mode = kernels::ExchangeMode::kAllToAll;
+};
 
 /// How a micro-batch runs, as far as it decides which tensors are there.
 struct ActivationPlan {
@@ -15,6 +24,7 @@ struct ActivationPlan {
   bool on_gpu = false;
   at::ScalarType compute = at::kFloat;  ///< of products and activations
   kernels::Recompute recompute = kernels::Recompute::kNone;
+  std::optional<SequenceShare> share{};  ///< none: sequences are whole
 };
 
 /// Bytes of one training micro-batch's tensors, parameters and their gradients left aside.
@@ -23,7 +33,7 @@ struct ActivationBytes {
   std::int64_t of_loss =
       0;  ///< the loss's gradients by its input and the head, which forward computes with it
   /// The most that is there at once beside what is kept: the loss with a chunk of logits, or a block's
-  /// backward with what it computes again.
+  /// backward with what it computes again, and what it exchanges with ranks that share sequences.
   std::int64_t passing = 0;
 };
 

@@ -35,6 +35,8 @@ class Gmlp final : public LanguageModel {
                                            const kernels::SequenceExchange& exchange) const override {
     return loss_with(tokens_Bt, targets_Bt, {}, &exchange);
   }
+  [[nodiscard]] at::Tensor target_losses(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                         const kernels::SequenceExchange* exchange) const override;
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }

@@ -57,6 +57,11 @@ class LanguageModel {
     TORCH_CHECK(false, "this family of models cannot share a sequence among ranks");
   }
 
+  /// The terms of that sum, [B, T] in its type, zero for kIgnore; with `exchange` (or none) those of the
+  /// positions that this rank holds. No autograd. Throws as shared_loss_sum does.
+  [[nodiscard]] virtual at::Tensor target_losses(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                                 const kernels::SequenceExchange* exchange) const = 0;
+
   /// `before_use(last)` is called each time logits(), loss_sum() and training_loss_sum() are about to use
   /// parameters up to index `last` that they have not used before in that call: parameters may still be on
   /// their way until then.

@@ -1,5 +1,6 @@
 #include "trainer/model/mixer.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
@@ -85,6 +86,15 @@ at::Tensor Mixer::training_loss_sum(const at::Tensor& tokens_BT, const at::Tenso
   return loss_with(
       tokens_BT, targets_BT,
       {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite});
+}
+
+at::Tensor Mixer::target_losses(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                const kernels::SequenceExchange* exchange) const {
+  const at::NoGradGuard no_grad;
+  TORCH_CHECK(exchange == nullptr, "an MLP-Mixer cannot share a sequence among ranks");
+  return kernels::linear_cross_entropy_of_rows(encode(tokens_BT, {}), head_weight_, head_bias_,
+                                               targets_BT.reshape({-1}))
+      .view(targets_BT.sizes());
 }
 
 at::Tensor Mixer::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,

@@ -27,6 +27,8 @@ class Mixer final : public LanguageModel {
   [[nodiscard]] at::Tensor loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT) const override;
   [[nodiscard]] at::Tensor training_loss_sum(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
                                              const at::Tensor& samples_B) const override;
+  [[nodiscard]] at::Tensor target_losses(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                         const kernels::SequenceExchange* exchange) const override;
   void on_parameter_use(std::function<void(std::int64_t last)> before_use) override {
     before_use_ = std::move(before_use);
   }

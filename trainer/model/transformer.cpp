@@ -1,5 +1,6 @@
 #include "trainer/model/transformer.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
@@ -136,6 +137,14 @@ at::Tensor Transformer::training_loss_sum(const at::Tensor& tokens_BT, const at:
       tokens_BT, targets_BT,
       {.rate = options_.dropout, .seed = options_.seed, .samples_B = samples_B, .site = kEmbeddingSite},
       exchange_);
+}
+
+at::Tensor Transformer::target_losses(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,
+                                      const kernels::SequenceExchange* exchange) const {
+  const at::NoGradGuard no_grad;
+  return kernels::linear_cross_entropy_of_rows(final_norm(encode(tokens_BT, {}, exchange)), head_weight_,
+                                               head_bias_, targets_BT.reshape({-1}))
+      .view(targets_BT.sizes());
 }
 
 at::Tensor Transformer::loss_with(const at::Tensor& tokens_BT, const at::Tensor& targets_BT,

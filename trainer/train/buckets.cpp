@@ -24,15 +24,22 @@ std::int64_t measured_elements(const RunOptions& options, std::int64_t vocabular
 
 }  // namespace
 
-std::optional<std::int64_t> kept_bucket_elements(const std::optional<CheckpointInfo>& resumed_from,
-                                                 const DeviceGroup& group, parallel::Communicator& world) {
-  std::int64_t kept = 0;
+std::optional<std::int64_t> kept_choice(const std::string& name,
+                                        const std::optional<CheckpointInfo>& resumed_from,
+                                        const DeviceGroup& group, parallel::Communicator& world) {
+  constexpr std::int64_t kNone = -1;
+  std::int64_t kept = kNone;
   if (resumed_from && resumed_from->device == group.name() && resumed_from->world_size == world.size()) {
-    const auto found = resumed_from->choices.find(kBucketElements);
+    const auto found = resumed_from->choices.find(name);
     if (found != resumed_from->choices.end()) kept = found->second;
   }
   kept = std::stoll(world.broadcast(std::to_string(kept), 0));
-  return kept > 0 ? std::optional(kept) : std::nullopt;
+  return kept == kNone ? std::nullopt : std::optional(kept);
+}
+
+std::optional<std::int64_t> kept_bucket_elements(const std::optional<CheckpointInfo>& resumed_from,
+                                                 const DeviceGroup& group, parallel::Communicator& world) {
+  return kept_choice(kBucketElements, resumed_from, group, world);
 }
 
 parallel::BucketPlan choose_buckets(const RunOptions& options, std::int64_t vocabulary_size,

@@ -13,8 +13,13 @@ namespace sluice::train {
 /// The choice's name in a checkpoint.
 inline constexpr const char* kBucketElements = "bucket_elements";
 
-/// What `resumed_from`'s run had chosen (known to rank 0), where this one computes on the same device and as
-/// many ranks. Collective.
+/// What `resumed_from`'s run had chosen under `name` (known to rank 0), where this one computes on the same
+/// device and as many ranks. Collective.
+[[nodiscard]] std::optional<std::int64_t> kept_choice(const std::string& name,
+                                                      const std::optional<CheckpointInfo>& resumed_from,
+                                                      const DeviceGroup& group,
+                                                      parallel::Communicator& world);
+/// Of kBucketElements. Collective.
 [[nodiscard]] std::optional<std::int64_t> kept_bucket_elements(
     const std::optional<CheckpointInfo>& resumed_from, const DeviceGroup& group,
     parallel::Communicator& world);

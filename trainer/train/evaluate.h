@@ -26,12 +26,22 @@ struct EvaluationPlan {
       nullptr;  ///< with whom this rank shares its windows; none: it has them whole
 };
 
+/// Of the targets at one position of a window.
+struct PositionLoss {
+  double sum = 0;  ///< nats
+  std::int64_t targets = 0;
+
+  /// Nats per target; NaN without.
+  [[nodiscard]] double mean() const { return sum / static_cast<double>(targets); }
+};
+
 struct EvaluationResult {
   double loss = 0;      ///< nats per predicted token
   double loss_sum = 0;  ///< nats
   std::int64_t tokens =
       0;  ///< predicted; of a whole split all but its first, or those that the masking hides
   std::int64_t batches = 0;
+  std::vector<PositionLoss> positions{};  ///< of evaluate_positions: seq_len of them
 };
 
 /// The valid split of one corpus of a run.
@@ -58,5 +68,11 @@ struct Validation {
 /// nothing to predict.
 [[nodiscard]] EvaluationResult evaluate(const model::LanguageModel& model, dataio::SplitReader& reader,
                                         const EvaluationPlan& plan, parallel::Communicator& communicator);
+
+/// evaluate(), and the loss of each position of a window by itself; their sums are added over ranks, so that
+/// the last bits depend on how many there are. Position i of a causal model has seen i + 1 tokens.
+[[nodiscard]] EvaluationResult evaluate_positions(const model::LanguageModel& model,
+                                                  dataio::SplitReader& reader, const EvaluationPlan& plan,
+                                                  parallel::Communicator& communicator);
 
 }  // namespace sluice::train

@@ -65,7 +65,8 @@ kernels::ExchangeMode exchange_mode(const RunOptions& options) {
   if (mode == "ring") return kRing;
   TORCH_CHECK(mode == "auto", "parallel.sp_mode is ", mode,
               ", allowed are auto, alltoall, rowshard and ring");
-  if (options.model.kind == "transformer") return kRowShard;
+  if (options.model.kind == "transformer")
+    return options.model.heads % options.parallel.sp == 0 ? kAllToAll : kRowShard;
   return options.model.spatial_heads > 1 ? kRing : kAllToAll;
 }
 

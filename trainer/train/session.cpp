@@ -30,9 +30,9 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
-  sequence_ = std::make_unique<SequenceRanks>(options_, world_, device_.device());
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
+  share_sequences();
   make_replica();
   parallel::on_all_ranks(world_, [this] { build(); });
   share_initial_state();
@@ -329,27 +329,6 @@ bool Session::checkpoint_due(std::int64_t steps) const {
   if (last_checkpointed_ == steps) return false;
   return (every > 0 && steps % every == 0) || steps == options_.train.steps ||
          std::ranges::find(options_.checkpoint.at, steps) != options_.checkpoint.at.end();
-}
-
-void Session::evaluate_now() {
-  EvaluationPlan plan{.seq_len = options_.model.seq_len,
-                      .micro_batch = options_.train.micro_batch,
-                      .batches = options_.eval.batches,
-                      .device = device_.device(),
-                      .sequence = sequence_.get()};
-  if (mask_ids_) plan.masking = evaluation_masking(options_.train, *mask_ids_);
-  const std::vector<double> shares = shares_of(corpora_);
-  std::vector<CorpusValidation> results;
-  for (std::size_t i = 0; i < corpora_.size(); ++i) {
-    results.push_back({.corpus = corpora_[i].part.path,
-                       .share = shares[i],
-                       .result = evaluate(replica_->model(), *valid_readers_[i], plan, world_)});
-  }
-  last_evaluated_ = state_.step;
-  if (!is_rank_zero()) return;
-  const Validation validation = validation_of(std::move(results));
-  records_->valid(state_.step, state_.tokens, validation);
-  context_.sink->evaluated(state_.step, validation);
 }
 
 CheckpointInfo Session::describe() const {

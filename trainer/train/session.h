@@ -63,6 +63,7 @@ class Session {
  private:
   void open_on_rank_zero();
   void share_opening();
+  void share_sequences();
   void make_replica();
   void build();
   void share_initial_state();

@@ -8,7 +8,9 @@
 
 #include "tests/unit/cli/faults.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/inspect_fit.h"
 #include "trainer/cli/inspect_model.h"
+#include "trainer/cli/option_table.h"
 #include "trainer/cli/place.h"
 
 namespace sluice::cli {
@@ -216,6 +218,54 @@ TEST_F(InspectModel, EstimatesMemoryByTheFileAndTheFlagsOverIt) {
   EXPECT_EQ(other["memory_bytes"]["parameters"], 4 * 1024 + 2 * 2048);
   EXPECT_EQ(other["memory_bytes"]["gradients"], 4 * 2048);
   EXPECT_EQ(other["memory_bytes"]["optimizer"], 2 * 4 * 1024);
+}
+
+TEST_F(InspectModel, SaysWhichSequencesFitByHowManyRanksShareThem) {
+  train::RunOptions options =
+      parse_partial_options("", "defaults", {"--model.layers=1", "--model.d_model=64", "--model.d_ffn=128"});
+  constexpr std::int64_t kMemory = std::int64_t{200} << 20;
+  const FitTable table = fit_table(options, 300, 1, kMemory);
+  ASSERT_EQ(table.ways.size(), 7U) << "one rank; two, four and eight, with W whole and by rows";
+  EXPECT_EQ(table.ways[2].name(), "sp 2 ring");
+  EXPECT_EQ(table.rows.front().positions, 512);
+  for (std::size_t way = 0; way < table.ways.size(); ++way) {
+    const auto bytes = [&](std::int64_t positions) {
+      train::RunOptions at = options;
+      at.model.seq_len = positions;
+      at.parallel.sp = table.ways[way].sp;
+      if (at.parallel.sp > 1) at.parallel.sp_mode = table.ways[way].mode;
+      return rank_figures(at, 300, at.parallel.sp).memory.total();
+    };
+    EXPECT_EQ(table.rows[0].bytes[way], bytes(512));
+    EXPECT_LE(bytes(table.largest[way]), kMemory);
+    EXPECT_GT(bytes(table.largest[way] + 128), kMemory);
+  }
+  EXPECT_GT(table.largest[2], table.largest[1]) << "rows of W alone";
+  EXPECT_GT(table.largest[1], table.largest[0]) << "activations of some positions alone";
+  EXPECT_THAT(fit_text(table), HasSubstr("sp 8 ring"));
+  options.model.kind = "transformer";
+  EXPECT_EQ(fit_table(options, 300, 1, kMemory).ways.back().mode, "rowshard");
+}
+
+TEST_F(InspectModel, RefusesRanksThatCannotShare) {
+  const auto faults = [&](const std::vector<std::string>& words) {
+    return faults_of([&] {
+      std::vector<std::string> all{"inspect", "--model", file()};
+      all.insert(all.end(), words.begin(), words.end());
+      call(all);
+    });
+  };
+  EXPECT_THAT(faults({"--sp=2", "--ranks=3"}),
+              ElementsAre(HasSubstr("parallel.sp = 2: must divide the ranks")));
+  const auto fit =
+      nlohmann::json::parse(call({"inspect", "--model", file(), "--memory=1", "--json"}).out)["fit"];
+  EXPECT_EQ(fit["memory"], std::int64_t{1} << 30);
+  EXPECT_EQ(fit["ways"][2]["sp_mode"], "ring");
+  EXPECT_EQ(fit["ways"][2]["memory_by_n"][0]["n"], 512);
+  EXPECT_THAT(faults({"--memory=none"}), ElementsAre(HasSubstr("--memory")));
+  EXPECT_EQ(
+      nlohmann::json::parse(call({"inspect", "--model", file(), "--sp=2", "--json"}).out)["rank"]["ranks"],
+      2);
 }
 
 TEST_F(InspectModel, PrintsLinesThatAPersonReads) {

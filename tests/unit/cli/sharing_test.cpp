@@ -29,7 +29,13 @@ TEST(SharedSequences, WhatRanksCannotShareIsRefusedWithItsNumbers) {
               ElementsAre(HasSubstr("model.dropout is 0, not 0.1")));
   EXPECT_TRUE(parse_faults({"--parallel.sp=2", "--model.kind=transformer"}).empty());
   EXPECT_THAT(parse_faults({"--parallel.sp=2", "--parallel.sp_mode=ring", "--model.kind=transformer"}),
-              ElementsAre(HasSubstr("auto or rowshard for a transformer")));
+              ElementsAre(HasSubstr("auto, alltoall or rowshard for a transformer")));
+  EXPECT_TRUE(parse_faults({"--parallel.sp=2", "--parallel.sp_mode=alltoall", "--model.kind=transformer",
+                            "--model.heads=4"})
+                  .empty());
+  EXPECT_THAT(parse_faults({"--parallel.sp=3", "--parallel.sp_mode=alltoall", "--model.kind=transformer",
+                            "--model.heads=4"}),
+              ElementsAre(HasSubstr("which deals out heads, not 4")));
   EXPECT_THAT(parse_faults(
                   {"--parallel.sp=2", "--model.kind=mixer", "--model.causal=false", "--train.objective=mlm"}),
               ElementsAre(HasSubstr("gmlp or transformer, not mixer")));

@@ -108,6 +108,29 @@ TEST(Watchdog, SeesAWaitThatItsCallerNames) {
   EXPECT_THAT(report->missing, ElementsAre(1));
 }
 
+TEST(Watchdog, SeesAGroupThatWasSplitOffAndNamesItsRanksByTheirNumberInTheWorld) {
+  std::optional<HangReport> report;
+  Gate reported;
+  EXPECT_THROW(run_thread_ranks(4,
+                                [&](Communicator& ranks) {
+                                  const auto row = ranks.split(ranks.rank() / 2);
+                                  const auto pair = row->split(0);  // the same ranks once more
+                                  if (ranks.rank() == 3) return reported.pass();
+                                  if (ranks.rank() < 2) return ranks.barrier();
+                                  const Watchdog watchdog(ranks, {.limit = milliseconds(20)},
+                                                          [&](const HangReport& hang) {
+                                                            report = hang;
+                                                            reported.open();
+                                                          });
+                                  pair->barrier();
+                                }),
+               PeerError);
+  ASSERT_TRUE(report.has_value());
+  EXPECT_EQ(report->operation, "barrier among ranks 2, 3");
+  EXPECT_EQ(report->rank, 2);
+  EXPECT_THAT(report->missing, ElementsAre(3));
+}
+
 TEST(Communicator, ShowsTheOuterWaitAgainAfterAnInnerOne) {
   const auto alone = make_local_communicator();
   {

@@ -26,6 +26,10 @@ class EchoModel : public model::LanguageModel {
     lengths.insert(tokens_BT.size(1));
     return targets_BT.sum().to(at::kDouble);
   }
+  [[nodiscard]] at::Tensor target_losses(const at::Tensor& /*tokens_BT*/, const at::Tensor& targets_BT,
+                                         const kernels::SequenceExchange* /*exchange*/) const override {
+    return targets_BT.to(at::kDouble);
+  }
   void on_parameter_use(std::function<void(std::int64_t)> /*before_use*/) override {}
   [[nodiscard]] std::unique_ptr<model::DecodeCache> make_cache() const override { return nullptr; }
   [[nodiscard]] at::Tensor prefill(const at::Tensor& tokens_T, model::DecodeCache& /*cache*/) const override {

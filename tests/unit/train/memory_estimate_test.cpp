@@ -7,12 +7,16 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "parallel/mesh.h"
+#include "parallel/thread_communicator.h"
 #include "tests/support/small_model.h"
 #include "trainer/model/activations.h"
 #include "trainer/train/replica.h"
+#include "trainer/train/sequence_ranks.h"
 
 namespace sluice::train {
 namespace {
@@ -196,6 +200,126 @@ TEST(MemoryEstimate, OfParametersGradientsAndMomentsIsWhatIsAllocated) {
       EXPECT_EQ(estimate.parameters, bytes(replica.parameters()) + bytes(replica.rounded()));
       EXPECT_EQ(estimate.gradients, bytes(replica.gradients()));
       EXPECT_EQ(estimate.optimizer, bytes(optimizer.first_moment()) + bytes(optimizer.second_moment()));
+    }
+  }
+}
+
+SequencePlan shared_by(std::int64_t ranks, const ModelOptions& options, kernels::ExchangeMode mode) {
+  return {{options.seq_len, ranks, kernels::sequence_tile(options.seq_len, ranks)}, mode};
+}
+
+constexpr kernels::ExchangeMode kModes[] = {kernels::ExchangeMode::kAllToAll,
+                                            kernels::ExchangeMode::kRowShard, kernels::ExchangeMode::kRing};
+
+TEST(MemoryEstimate, OfRanksThatShareSequencesIsWhatIsAllocated) {
+  Placement rounding(at::kFloat);
+  rounding.compute = at::kBFloat16;
+  constexpr std::int64_t kRow = 2;
+  for (const kernels::ExchangeMode mode : kModes) {
+    for (const Sharding sharding : {Sharding::kNone, Sharding::kState}) {
+      parallel::run_thread_ranks(2 * kRow, [&](parallel::Communicator& world) {
+        const SequencePlan sequence = shared_by(kRow, gmlp(), mode);
+        const parallel::BucketPlan buckets{
+            .bucket_elements = 20000, .world = world.size(), .sequence_ranks = kRow};
+        const parallel::Mesh mesh(world, kRow);
+        const auto exchange = make_sequence_exchange(mesh.sequence(), sequence.rows, mode);
+        const Replica replica(gmlp(), kVocabulary, rounding, ReplicaUse::kTraining, buckets, Recompute::kNone,
+                              parameter_owner(sharding, rounding, world.rank()), exchange.get());
+        const optim::AdamW optimizer({}, replica.parameters(), {},
+                                     owned_ranges(replica.layout(), sharding, world.rank()));
+        const auto bytes = [](const at::Tensor& tensor) {
+          return static_cast<std::int64_t>(tensor.nbytes());
+        };
+        const MemoryEstimate estimate = estimate_memory(
+            gmlp(), kVocabulary,
+            {.placement = rounding, .sharding = sharding, .buckets = buckets, .sequence = sequence});
+        EXPECT_EQ(estimate.parameters, bytes(replica.parameters()) + bytes(replica.rounded()));
+        EXPECT_EQ(estimate.gradients, bytes(replica.gradients()));
+        EXPECT_EQ(estimate.optimizer, bytes(optimizer.first_moment()) + bytes(optimizer.second_moment()));
+      });
+    }
+  }
+}
+
+/// W of two layers is 2 x 512^2 of parameters, gradients and two moments, four bytes each: one half less of
+/// each for two ranks that hold its rows. What pads buckets is small beside it.
+TEST(MemoryEstimate, OfRowsOfWFallsAsTheRanksThatShareThem) {
+  ModelOptions o = gmlp();
+  o.layers = 2, o.d_model = 8, o.d_ffn = 16, o.seq_len = 512;
+  const auto estimate = [&](kernels::ExchangeMode mode, std::int64_t ranks) {
+    return estimate_memory(o, 5,
+                           {.placement = at::kFloat,
+                            .buckets = {.world = ranks, .sequence_ranks = ranks},
+                            .sequence = shared_by(ranks, o, mode)});
+  };
+  constexpr double kWeights = 2 * 512 * 512 * 4;
+  for (const std::int64_t ranks : {2, 4}) {
+    const MemoryEstimate whole = estimate(kernels::ExchangeMode::kAllToAll, ranks);
+    const MemoryEstimate rows = estimate(kernels::ExchangeMode::kRing, ranks);
+    const double saved = kWeights * static_cast<double>(ranks - 1) / static_cast<double>(ranks);
+    const double padding = 0.02 * kWeights;
+    EXPECT_NEAR(static_cast<double>(whole.parameters - rows.parameters), saved, padding);
+    EXPECT_NEAR(static_cast<double>(whole.gradients - rows.gradients), saved, padding);
+    EXPECT_NEAR(static_cast<double>(whole.optimizer - rows.optimizer), 2 * saved, 2 * padding);
+    EXPECT_EQ(whole.kept, rows.kept);
+    // The gathered gate, its gradient, and that in parts: 512 rows of 8 floats each; but three blocks of a
+    // ring.
+    const MemoryEstimate gathered = estimate(kernels::ExchangeMode::kRowShard, ranks);
+    EXPECT_EQ(gathered.passing - rows.passing, 3 * 8 * 4 * (512 - 512 / ranks));
+  }
+}
+
+/// What all ranks of a row keep after forward, together.
+std::int64_t kept_by_row(const ModelOptions& options, const SequencePlan& sequence, std::int64_t batch) {
+  const std::int64_t ranks = sequence.rows.ranks();
+  std::optional<CountingAllocator> memory;
+  std::int64_t kept = 0;
+  parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
+    const auto exchange = make_sequence_exchange(world, sequence.rows, sequence.mode);
+    Replica replica(options, kVocabulary, at::kDouble, ReplicaUse::kTraining, {.sequence_ranks = 1},
+                    Recompute::kNone, {}, exchange.get());
+    replica.initialise(1);
+    const std::int64_t held = sequence.rows.count(world.rank());
+    const at::Tensor tokens = sluice::testing::random_tokens({batch, held}, kVocabulary, 1);
+    const at::Tensor targets = sluice::testing::random_tokens({batch, held}, kVocabulary, 2);
+    world.barrier();
+    if (world.rank() == 0) memory.emplace();
+    world.barrier();
+    at::Tensor loss = replica.model().training_loss_sum(tokens, targets, {});
+    world.barrier();
+    if (world.rank() == 0) kept = memory->live();
+    world.barrier();
+    loss.reset();
+  });
+  return kept;
+}
+
+TEST(MemoryEstimate, OfSharedActivationsIsWhatTheCpuAllocates) {
+  std::vector<Case> all;
+  const auto add = [&](const std::string& name, const ModelOptions& base, const auto& change) {
+    all.push_back({name, base});
+    change(all.back().options);
+  };
+  add("gmlp", gmlp(), [](ModelOptions&) {});
+  add("causal", gmlp(), [](ModelOptions& o) { o.causal = true; });
+  add("toeplitz", gmlp(), [](ModelOptions& o) { o.spatial = "toeplitz"; });
+  add("amlp", gmlp(), [](ModelOptions& o) { o.tiny_attention = 32; });
+  add("transformer", transformer(), [](ModelOptions&) {});
+  constexpr std::int64_t kBatch = 8;
+  for (const Case& one : all) {
+    for (const kernels::ExchangeMode mode : kModes) {
+      const bool attends = one.options.kind == "transformer";
+      if (attends && mode == kernels::ExchangeMode::kRing) continue;
+      const SequencePlan sequence = shared_by(2, one.options, mode);
+      const ActivationBytes estimate = model::count_activations(
+          one.options, kVocabulary,
+          {.batch = kBatch,
+           .compute = at::kDouble,
+           .share = model::SequenceShare{.ranks = 2, .positions = one.options.seq_len / 2, .mode = mode}});
+      const std::int64_t kept = kept_by_row(one.options, sequence, kBatch);
+      EXPECT_NEAR(off_by(2 * (estimate.kept + estimate.of_loss), kept), 0, 0.02)
+          << one.name << " mode " << static_cast<int>(mode) << ": " << estimate.kept << " + "
+          << estimate.of_loss << " bytes of each of two estimated, " << kept << " measured";
     }
   }
 }

@@ -184,15 +184,19 @@ TEST_F(SequenceStepTest, Transformers) {
     for (const bool causal : {true, false}) {
       RunOptions options = options_of(37);
       options.model.kind = "transformer";
-      options.model.heads = 2;
+      options.model.heads = 4;
       options.model.positions = positions;
       options.model.causal = causal;
       if (positions == std::string("relative") && causal) options.model.attention = "positions_only";
       options.train.recompute = causal ? "block" : "none";
       const Trace want = train_on(1, options, at::kDouble);
-      for (const std::int64_t sp : {2, 3}) {
+      for (const std::int64_t sp : {2, 3, 4}) {
         options.parallel.sp = sp;
-        expect_equal(train_on(2 * sp, options, at::kDouble), want, 1e-11, positions);
+        for (const char* const mode : {"alltoall", "rowshard"}) {  // by heads where the ranks divide them
+          options.parallel.sp_mode = mode;
+          expect_equal(train_on(2 * sp, options, at::kDouble), want, 1e-11,
+                       positions + std::string(" ") + mode + " sp " + std::to_string(sp));
+        }
         options.parallel.sp = 1;
       }
     }
