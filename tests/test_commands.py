@@ -187,6 +187,27 @@ class Commands(unittest.TestCase):
             self.assertEqual(len(ranks), 2)
             self.assertAlmostEqual(sum(ranks) / 2, result["phases_s"][name], places=9)
 
+    def test_bench_step_says_what_exchanges_between_ranks_cost(self):
+        words = ["bench", "step", *SETTINGS, "--train.device=cpu", "--parallel.sp=2", "--parallel.sp_mode=ring", "--steps", 2, "--json"]
+        result = json.loads(self.ok(*words, ranks=2))
+        self.assertEqual((result["sp"], result["sp_mode"], result["null_exchange"]), (2, "ring", False))
+        exchange = result["exchange"]
+        self.assertAlmostEqual(exchange["efficiency"], exchange["null_step_s"] / result["step_s"]["median"], places=9)
+        self.assertAlmostEqual(exchange["exposed_share"], max(0, 1 - exchange["efficiency"]), places=9)
+        self.assertNotIn("exchange", json.loads(self.ok(*words, "--real-exchange", ranks=2)))
+        alone = json.loads(self.ok(*words, "--null-exchange", ranks=2))
+        self.assertTrue(alone["null_exchange"])
+        self.assertNotIn("exchange", alone)
+
+    def test_bench_exchange_measures_what_shared_sequences_send(self):
+        result = json.loads(self.ok("bench", "exchange", "--device", "cpu", "--sizes", "4K", "64K", "--batches", 2, "--json", ranks=2))
+        self.assertEqual([(row["collective"], row["bytes"]) for row in result["rows"]],
+                         [(name, size) for name in ("all_gather", "reduce_scatter", "all_to_all", "neighbour") for size in (4096, 65536)])
+        for row in result["rows"]:
+            share = 1 if row["collective"] == "neighbour" else 0.5
+            self.assertAlmostEqual(row["busbw_gb_s"], share * row["algbw_gb_s"], places=9)
+        self.assertIn("mpirun", self.refused("bench", "exchange"))
+
     def test_bench_step_says_what_the_device_gave_and_took(self):
         trace = Path(self.scratch.name) / "step.json"
         result = json.loads(self.ok("bench", "step", *SETTINGS, "--train.device=cpu", "--steps", 5, "--warmup", 1, "--profile", trace,

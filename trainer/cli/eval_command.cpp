@@ -147,7 +147,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   const bool by_position = arguments.has("--by-position");
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
   const std::string precision = arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
-  const train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
+  train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);

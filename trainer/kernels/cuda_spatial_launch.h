@@ -49,6 +49,7 @@ struct SpatialShape {
   std::int64_t own_rows = 0;
   SpatialStrips seen;
   std::int64_t seen_rows = 0;
+  int block_tiles = 0;  ///< most output tiles that a thread block computes one after another; 0: any number
   std::int64_t seen_outer = 0;  ///< sequences of tensors of seen rows: batch, or more if strips have an outer
 };
 

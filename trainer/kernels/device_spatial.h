@@ -47,6 +47,9 @@ struct SpatialPart {
   std::int64_t batch = 0;
   std::int64_t positions = 0;  ///< n, or those of a shorter call
   Mixing mixing = Mixing::kCausal;
+  /// Multiprocessors are given free after every few tiles, for what has to run beside the product: blocks
+  /// that stayed to the end would hold an exchange up, and be held up by one.
+  bool runs_beside = false;
 };
 /// All of W[:T, :T], for values [B, T, h].
 [[nodiscard]] SpatialPart whole_part(const at::Tensor& values_BTh, Mixing mixing);

@@ -70,6 +70,8 @@ launch::SpatialShape shape_of(const at::Tensor& own, const at::Tensor& seen, con
   shape.width = seen.size(2);
   shape.weight_stride = square.stride(0);
   shape.triangle = part.mixing == Mixing::kCausal ? launch::Triangle::kLower : launch::Triangle::kNone;
+  constexpr int kTilesBeside = 2;
+  shape.block_tiles = part.runs_beside ? kTilesBeside : 0;
   for (std::size_t i = 0; i < part.own.size(); ++i)
     add_strip(shape.own, part.own[i], 0, part.sums.empty() ? SpatialSum::kWhole : part.sums[i]);
   for (const SeenStrip& seen_strip : part.seen)
@@ -124,7 +126,8 @@ SpatialPart whole_part(const at::Tensor& values_BTh, Mixing mixing) {
           .seen = {{all, 0}},
           .batch = values_BTh.size(0),
           .positions = values_BTh.size(1),
-          .mixing = mixing};
+          .mixing = mixing,
+          .runs_beside = false};
 }
 
 at::Tensor spatial_diagonal(const at::Tensor& weight_tn, const SpatialPart& part) {

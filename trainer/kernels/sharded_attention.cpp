@@ -2,7 +2,6 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -125,7 +124,12 @@ at::Tensor sharded_attention(const at::Tensor& q_BHtk, const at::Tensor& k_BHtk,
 }
 
 at::Tensor held_positions(const SequenceExchange& exchange, at::Device device) {
-  return at::tensor(exchange.rows().held(exchange.rank())).to(device);
+  // Made on the device: a captured step copies nothing from the host.
+  std::vector<at::Tensor> strips;
+  for (const Strip& strip : exchange.rows().strips(exchange.rank()))
+    strips.push_back(
+        at::arange(strip.range.begin, strip.range.end, at::TensorOptions(at::kLong).device(device)));
+  return at::cat(strips);
 }
 
 }  // namespace sluice::kernels

@@ -20,7 +20,8 @@ struct SharedOperands {
             .seen = {},
             .batch = gate_Bth.size(0),
             .positions = exchange.rows().positions(),
-            .mixing = mixing};
+            .mixing = mixing,
+            .runs_beside = true};
   }
 };
 

@@ -108,7 +108,7 @@ int multiprocessors() {
 }
 
 template <Kind kKind, int kColumns>
-void run(const spatial::Maps& maps, const Problem& problem, cudaStream_t stream) {
+void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cudaStream_t stream) {
   if (problem.tiles == 0) return;
   constexpr auto kernel = spatial::spatial_product<kKind, kColumns>;
   constexpr int kShared = Tile<kColumns>::kShared;
@@ -118,7 +118,8 @@ void run(const spatial::Maps& maps, const Problem& problem, cudaStream_t stream)
     return true;
   }();
   static_cast<void>(ready);
-  const int blocks = std::min(problem.tiles, multiprocessors() * Tile<kColumns>::kBlocks);
+  int blocks = std::min(problem.tiles, multiprocessors() * Tile<kColumns>::kBlocks);
+  if (block_tiles > 0) blocks = std::max(blocks, tiles(problem.tiles, block_tiles));
   kernel<<<static_cast<unsigned>(blocks), spatial::kThreads, kShared, stream>>>(maps, problem);
   check_launch("spatial_product");
 }
@@ -153,7 +154,7 @@ void run_product(const Operands& a, const SpatialShape& shape, Problem problem, 
   maps.bypass = maps.right;
   if (a.bypass != nullptr)
     maps.bypass = make_map({a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows});
-  run<kKind, kColumns>(maps, problem, stream);
+  run<kKind, kColumns>(maps, problem, shape.block_tiles, stream);
 }
 
 template <Kind kKind>
@@ -250,7 +251,7 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
   maps.left = make_map(own_source(a.gradient, shape, kRows));
   maps.right = make_map(seen_source(a.input, shape, kColumns));
   maps.diagonal = maps.bypass = maps.left;
-  run<Kind::kWeight, kColumns>(maps, problem, stream);
+  run<Kind::kWeight, kColumns>(maps, problem, shape.block_tiles, stream);
   if (plan.splits == 1 || plan.tiles == 0) return;
   add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
   check_launch("add_parts");

@@ -13,9 +13,10 @@ std::unique_ptr<Replica> load_shared_replica(const CheckpointInfo& info, const P
   std::unique_ptr<Replica> replica;
   at::Tensor whole;
   parallel::on_all_ranks(exchange, [&] {
-    replica = std::make_unique<Replica>(info.model, info.vocabulary_size, placement, ReplicaUse::kInference,
-                                        parallel::BucketPlan{}, model::Recompute::kNone, std::nullopt,
-                                        sequence.exchange());
+    replica = std::make_unique<Replica>(
+        info.model, info.vocabulary_size, placement, ReplicaUse::kInference,
+        parallel::BucketPlan{.world = exchange.size(), .sequence_ranks = sequence.ranks()},
+        model::Recompute::kNone, std::nullopt, sequence.exchange());
     if (exchange.rank() != 0) return;
     whole = whole_buffer(replica->state_layout(), replica->parameters());
     load_checkpoint(info, replica->state_layout().logical(),

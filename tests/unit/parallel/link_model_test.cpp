@@ -60,9 +60,11 @@ TEST(CollectiveTiming, CountsBytesAsNcclTestsDo) {
   EXPECT_DOUBLE_EQ(bus_factor(Collective::kAllReduce, 8), 1.75);
   EXPECT_DOUBLE_EQ(bus_factor(Collective::kAllGather, 8), 0.875);
   EXPECT_DOUBLE_EQ(bus_factor(Collective::kReduceScatter, 4), 0.75);
+  EXPECT_DOUBLE_EQ(bus_factor(Collective::kAllToAll, 4), 0.75);
+  EXPECT_DOUBLE_EQ(bus_factor(Collective::kNeighbour, 4), 1.0);
   run_thread_ranks(2, [](Communicator& ranks) {
-    for (const auto collective :
-         {Collective::kAllReduce, Collective::kAllGather, Collective::kReduceScatter}) {
+    for (const auto collective : {Collective::kAllReduce, Collective::kAllGather, Collective::kReduceScatter,
+                                  Collective::kAllToAll, Collective::kNeighbour}) {
       const auto seconds = time_collective(ranks, at::kCPU, collective, 1000, 2);
       ASSERT_EQ(seconds.size(), 2U);
       EXPECT_GT(seconds[0], 0.0);

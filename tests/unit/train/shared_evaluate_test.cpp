@@ -54,8 +54,9 @@ class SharedEvaluateTest : public ::testing::Test {
     parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
       const dataio::Corpus corpus = dataio::Corpus::open(options.data.corpus);
       SequenceRanks sequence(options, world);
-      Replica replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kInference, {},
-                      model::Recompute::kNone, {}, sequence.exchange());
+      Replica replica(options.model, corpus.vocabulary_size(), at::kDouble, ReplicaUse::kInference,
+                      {.world = world.size(), .sequence_ranks = sequence.ranks()}, model::Recompute::kNone,
+                      {}, sequence.exchange());
       at::Tensor whole;
       if (world.rank() == 0) {
         whole = whole_buffer(replica.state_layout(), replica.parameters());
