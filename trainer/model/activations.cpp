@@ -106,7 +106,7 @@ BlockBytes gmlp_block(const ModelOptions& o, const ActivationPlan& plan, const T
                    .gradients = o.d_model * type.stream + 2 * gate};
   bytes.layer = made_weights(o, plan) * type.compute;
   if (head == 0) return bytes;
-  if (plan.share) bytes.gate += gathered(2 * head, o, plan);
+  if (plan.share) bytes.gate += gathered(2 * head, o, plan) - 3 * head;  // in place of what was projected
   if (runs_flash(o, plan, o.tiny_attention)) {
     bytes.gate += head + type.wide;
   } else {
@@ -122,7 +122,10 @@ void add_attention(const ModelOptions& o, const ActivationPlan& plan, const Type
   const std::int64_t width = o.d_model * type.compute;
   const bool values_only = o.attention == "positions_only";
   bytes.gate += (values_only ? 1 : 3) * width + width;
-  if (gathers_keys(o, plan)) bytes.gate += gathered((values_only ? 1 : 2) * width, o, plan);
+  if (gathers_keys(o, plan)) {  // in place of those of the rank
+    const std::int64_t keys_and_values = (values_only ? 1 : 2) * width;
+    bytes.gate += gathered(keys_and_values, o, plan) - keys_and_values;
+  }
   if (runs_flash(o, plan, o.d_model / o.heads)) {
     bytes.gate += o.heads * type.wide + (o.positions == "rotary" ? 2 * width : 0);
     return;
