@@ -40,7 +40,7 @@ __device__ inline int tile_of_round(int round) {
   return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
 }
 
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
   for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
     const int tile = tile_of_round(round);
@@ -62,7 +62,7 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
         }
       }
     }
-    if (kKind == Kind::kForward && is_gated(work)) {
+    if (kKind == Kind::kForward && is_gated<kParts>(work)) {
       for (int part = 0; part < kColumns / 128; ++part, ring.next()) {
         ring.begin_fill(4 * kBox);
         for (int half = 0; half < 2; ++half)
@@ -73,7 +73,7 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
   }
 }
 
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __device__ void consume(const Problem& p, Ring<kColumns> ring) {
   const int group = static_cast<int>(threadIdx.x) / 128;
   const int row_of_tile = group * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
@@ -103,9 +103,9 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring) {
     } else {
 #pragma unroll
       for (int part = 0; part < kColumns / 128; ++part) {
-        const bool waits = kKind == Kind::kForward && is_gated(work);
+        const bool waits = kKind == Kind::kForward && is_gated<kParts>(work);
         if (waits) ring.wait_full();
-        write_product<kKind, kColumns>(sum, part * 128, p, work, row_of_tile, ring.data());
+        write_product<kKind, kColumns, kParts>(sum, part * 128, p, work, row_of_tile, ring.data());
         if (waits) {
           __syncwarp();
           ring.release(ring.stage);
@@ -116,7 +116,7 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring) {
   }
 }
 
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __global__ void __launch_bounds__(kThreads, Tile<kColumns>::kBlocks)
     spatial_product(const __grid_constant__ Maps maps, const __grid_constant__ Problem p) {
   using Sizes = Tile<kColumns>;
@@ -134,9 +134,9 @@ __global__ void __launch_bounds__(kThreads, Tile<kColumns>::kBlocks)
   __syncthreads();
   const Ring<kColumns> ring{stages, full, empty};
   if (threadIdx.x < kConsumers)
-    consume<kKind, kColumns>(p, ring);
+    consume<kKind, kColumns, kParts>(p, ring);
   else if (threadIdx.x == kConsumers)
-    fill<kKind, kColumns>(maps, p, ring);
+    fill<kKind, kColumns, kParts>(maps, p, ring);
 }
 
 }  // namespace sluice::kernels::launch::spatial

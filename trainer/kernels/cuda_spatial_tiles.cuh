@@ -21,6 +21,10 @@ enum class Kind {
   kWeight,   ///< dW[i, j] = sum over batch and c of ds[i, c] v[j, c]
 };
 
+/// Whether a product's output rows have parts of their sums elsewhere. A product that has none keeps what
+/// writes it free of questions: registers are short there.
+enum class Parts { kNone, kSome };
+
 constexpr int kRows = static_cast<int>(kSpatialTile);
 constexpr int kStep = 64;             // of the reduced dimension, that a stage holds
 constexpr int kBox = 64 * kStep * 2;  // bytes of 64 x 64 elements

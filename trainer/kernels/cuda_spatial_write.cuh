@@ -53,13 +53,15 @@ __device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
 }
 
 /// Whether bias and gate follow a tile's sums.
-__device__ inline bool is_gated(const Work& work) {
-  return work.sum == Sum::kWhole || work.sum == Sum::kLast;
+template <Parts kParts>
+__device__ bool is_gated(const Work& work) {
+  return kParts == Parts::kNone || work.sum == Sum::kWhole || work.sum == Sum::kLast;
 }
 
 /// Where sums of a row that is added to stand, or null.
-template <Kind kKind>
+template <Kind kKind, Parts kParts>
 __device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, int row) {
+  if constexpr (kParts == Parts::kNone) return nullptr;
   if constexpr (kKind == Kind::kForward) {
     if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
     return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
@@ -70,7 +72,7 @@ __device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, in
 
 /// Writes 128 columns of the tile from `first_column` on, eight a thread at a time; kForward adds the bias
 /// first and gates by the bypass in `stage`, if is_gated().
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __device__ void write_product(const float (&sum)[kColumns / 2], int first_column, const Problem& p,
                               const Work& work, int row_of_tile, const char* stage) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -79,9 +81,9 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
     const int local_row = row_of_tile + lane / 4 + 8 * below;
     const int row = work.row + local_row;
     const bool inside = row < work.row_end;
-    const bool gates = kKind == Kind::kForward && is_gated(work);
+    const bool gates = kKind == Kind::kForward && is_gated<kParts>(work);
     const float shift = gates && inside ? __bfloat162float(p.bias[work.position + local_row]) : 0.0f;
-    const __nv_bfloat16* const added = inside ? added_row<kKind>(p, work, row) : nullptr;
+    const __nv_bfloat16* const added = inside ? added_row<kKind, kParts>(p, work, row) : nullptr;
     const std::int64_t of_all = static_cast<std::int64_t>(work.column_outer + work.batch) * p.out_rows + row;
 #pragma unroll
     for (int group = 0; group < 128 / 32; ++group) {

@@ -11,6 +11,7 @@ namespace sluice::kernels::launch {
 namespace {
 
 using spatial::Kind;
+using spatial::Parts;
 using spatial::Problem;
 using spatial::Tile;
 using spatial::Work;
@@ -107,10 +108,10 @@ int multiprocessors() {
   return count;
 }
 
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cudaStream_t stream) {
   if (problem.tiles == 0) return;
-  constexpr auto kernel = spatial::spatial_product<kKind, kColumns>;
+  constexpr auto kernel = spatial::spatial_product<kKind, kColumns, kParts>;
   constexpr int kShared = Tile<kColumns>::kShared;
   static const bool ready = [&] {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared),
@@ -127,6 +128,13 @@ void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cud
 /// Wide tiles multiply faster; of narrow ones two share a multiprocessor, and one writes while the other
 /// multiplies.
 int product_columns(const SpatialShape& shape) { return shape.positions <= 1024 ? 128 : 256; }
+
+Parts parts_of(Kind kind, const Problem& problem) {
+  if (kind == Kind::kInput) return problem.added == nullptr ? Parts::kNone : Parts::kSome;
+  for (int strip = 0; strip < problem.own.count; ++strip)
+    if (problem.own.of[strip].sum != Sum::kWhole) return Parts::kSome;
+  return Parts::kNone;
+}
 
 struct Operands {
   const void* weight;
@@ -154,7 +162,10 @@ void run_product(const Operands& a, const SpatialShape& shape, Problem problem, 
   maps.bypass = maps.right;
   if (a.bypass != nullptr)
     maps.bypass = make_map({a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows});
-  run<kKind, kColumns>(maps, problem, shape.block_tiles, stream);
+  if (parts_of(kKind, problem) == Parts::kNone)
+    run<kKind, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
+  else
+    run<kKind, kColumns, Parts::kSome>(maps, problem, shape.block_tiles, stream);
 }
 
 template <Kind kKind>
@@ -251,7 +262,7 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
   maps.left = make_map(own_source(a.gradient, shape, kRows));
   maps.right = make_map(seen_source(a.input, shape, kColumns));
   maps.diagonal = maps.bypass = maps.left;
-  run<Kind::kWeight, kColumns>(maps, problem, shape.block_tiles, stream);
+  run<Kind::kWeight, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
   if (plan.splits == 1 || plan.tiles == 0) return;
   add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
   check_launch("add_parts");
