@@ -281,8 +281,8 @@ TEST_F(InspectModel, NamesBadFlags) {
     return faults_of([&] { summary(more, settings); });
   };
   EXPECT_THAT(faults({"--batch=0"}), ElementsAre(HasSubstr("--batch = 0: must be a whole number, 1 ... ")));
-  EXPECT_THAT(faults({"--precision=fp8"}),
-              ElementsAre("--precision = fp8: must be fp32 or tf32 or bf16 or fp64"));
+  EXPECT_THAT(faults({"--precision=fp16"}),
+              ElementsAre("--precision = fp16: must be fp32 or tf32 or bf16 or fp8 or fp64"));
   EXPECT_THAT(faults({"--precision=bf16", "--device=cpu"}),
               ElementsAre(HasSubstr("bf16 needs a GPU; allowed on the CPU are fp32 and fp64")));
   EXPECT_THAT(
