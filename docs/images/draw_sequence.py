@@ -106,28 +106,27 @@ def mode(d, x, name, says):
         d.text(x + 14, 320 + 18 * line, words, "soft")
 
 
-def all_to_all(d, x):
-    mode(d, x, "alltoall", ["Each gets all positions of half the channels,", "multiplies all of W, gives the result back."])
+def gathered(d, x, columns_of, draw_triangle):
+    """One rank above the other: the rows held, what comes of v, and the part of W that multiplies it."""
     for rank, y in ((0, 378), (1, 508)):
         d.text(x + 14, y - 8, f"rank {rank}")
         rows(d, x + 14, y, 56, HELD[rank])
         d.arrow(x + 76, y + 44, x + 102, y + 44)
-        rows(d, x + 106, y, 56, ALL, columns=(rank,))
+        rows(d, x + 106, y, 56, ALL, columns=columns_of(rank))
         d.text(x + 174, y + 48, "x", "", "middle")
-        triangle(d, x + 186, y, 22, ALL, rank)
+        draw_triangle(rank, y)
+
+
+def all_to_all(d, x):
+    mode(d, x, "alltoall", ["Each gets all positions of half the channels,", "multiplies all of W, gives the result back."])
+    gathered(d, x, lambda rank: (rank,), lambda rank, y: triangle(d, x + 186, y, 22, ALL, rank))
     costs(d, x, ["sent: 2 &#183; (sp-1)/sp &#183; B t c forward, 3 backward", "multiplied: n&#178;/2 pairs by c/sp channels",
                  "W, its gradient's sum, its moments: whole"])
 
 
 def row_shard(d, x):
     mode(d, x, "rowshard", ["Each gets all rows of v, and multiplies", "the rows of W of its own positions."])
-    for rank, y in ((0, 378), (1, 508)):
-        d.text(x + 14, y - 8, f"rank {rank}")
-        rows(d, x + 14, y, 56, HELD[rank])
-        d.arrow(x + 76, y + 44, x + 102, y + 44)
-        rows(d, x + 106, y, 56, ALL)
-        d.text(x + 174, y + 48, "x", "", "middle")
-        triangle(d, x + 186, y, 22, HELD[rank])
+    gathered(d, x, lambda rank: (0, 1), lambda rank, y: triangle(d, x + 186, y, 22, HELD[rank]))
     costs(d, x, ["sent: (sp-1) &#183; B t c forward, 2 backward", "multiplied: n&#178;/2/sp pairs by c channels",
                  "W, its gradient, its moments: 1/sp of each"])
 
