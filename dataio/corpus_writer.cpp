@@ -14,7 +14,7 @@
 namespace sluice::dataio {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string shard_name(const std::string& split, std::int64_t index) {
   std::array<char, 32> number{};
@@ -74,8 +74,8 @@ class ShardCutter {
   std::vector<ShardSummary> shards_;
 };
 
-Json describe_split(const SplitDraft& split, const std::vector<ShardSummary>& shards) {
-  Json list = Json::array();
+OrderedJson describe_split(const SplitDraft& split, const std::vector<ShardSummary>& shards) {
+  OrderedJson list = OrderedJson::array();
   std::int64_t documents = 0;
   for (const ShardSummary& shard : shards) {
     documents += shard.documents;
@@ -124,7 +124,7 @@ void write_corpus(const std::filesystem::path& directory, const Tokenizer& token
   const std::int64_t vocabulary = tokenizer.vocabulary_size();
   const std::int64_t element_bytes = element_bytes_for(vocabulary);
   Fingerprint fingerprint(directory);
-  Json described;
+  OrderedJson described;
   for (const SplitDraft& split : splits) {
     ShardCutter cutter(directory, split, shard_tokens, vocabulary);
     fingerprint.begin_split(split.name, split.end - split.begin);
@@ -136,15 +136,15 @@ void write_corpus(const std::filesystem::path& directory, const Tokenizer& token
     });
     described[split.name] = describe_split(split, cutter.shards());
   }
-  const Json json{{"format", "sluice-corpus"},
-                  {"version", kFormatVersion},
-                  {"tokenizer",
-                   {{"kind", tokenizer.kind()},
-                    {"vocabulary_size", vocabulary},
-                    {"end_of_document", tokenizer.end_of_document()}}},
-                  {"dtype", element_bytes == 2 ? "uint16" : "uint32"},
-                  {"fingerprint", fingerprint.digits()},
-                  {"splits", std::move(described)}};
+  const OrderedJson json{{"format", "sluice-corpus"},
+                         {"version", kFormatVersion},
+                         {"tokenizer",
+                          {{"kind", tokenizer.kind()},
+                           {"vocabulary_size", vocabulary},
+                           {"end_of_document", tokenizer.end_of_document()}}},
+                         {"dtype", element_bytes == 2 ? "uint16" : "uint32"},
+                         {"fingerprint", fingerprint.digits()},
+                         {"splits", std::move(described)}};
   write_file(directory / "corpus.json", json.dump(2) + "\n");
 }
 

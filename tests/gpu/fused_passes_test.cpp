@@ -72,7 +72,7 @@ at::Tensor wide_of(const at::Tensor& half, std::int64_t before, std::int64_t aft
                          half.storage_offset() - before);
 }
 
-at::Tensor exact(const at::Tensor& value) {
+at::Tensor exact_leaf(const at::Tensor& value) {
   return value.detach().cpu().to(at::kDouble).contiguous().requires_grad_(true);
 }
 
@@ -135,16 +135,17 @@ TEST_F(FusedPassesTest, ResidualNormForward) {
       return std::vector<at::Tensor>{out.sum, out.y, out.statistics};
     };
     const auto check = [&](const std::vector<at::Tensor>& out) {
-      const at::Tensor sum = exact(out[0]).detach();
-      near("residual norm, y", out[1], at::layer_norm(sum, {s.width}, exact(weight), exact(bias), kEps),
-           t.compute);
+      const at::Tensor sum = exact_leaf(out[0]).detach();
+      near("residual norm, y", out[1],
+           at::layer_norm(sum, {s.width}, exact_leaf(weight), exact_leaf(bias), kEps), t.compute);
       const at::Tensor mean = sum.mean(1);
       const at::Tensor scale = sum.var(1, false).add(kEps).rsqrt();
       near("residual norm, statistics", out[2], at::stack({mean, scale}, 1), at::kFloat);
     };
     const auto with = run(branch, branch_bias);
     EXPECT_EQ(with[0].scalar_type(), t.residual);
-    near("residual sum", with[0], exact(x).add(exact(branch)).add(exact(branch_bias)), t.compute);
+    near("residual sum", with[0], exact_leaf(x).add(exact_leaf(branch)).add(exact_leaf(branch_bias)),
+         t.compute);
     check(with);
     expect_same_bits(with, run(branch, branch_bias), where_);
     const auto without = run({}, {});
@@ -161,8 +162,8 @@ TEST_F(FusedPassesTest, ResidualNormBackward) {
     const at::Tensor dy = drawn({s.rows, s.width}, 6, t.compute);
     const at::Tensor dsum = drawn({s.rows, s.width}, 7, t.residual);
     const at::Tensor statistics = residual_norm_forward(sum, {}, {}, weight, bias, kEps).statistics;
-    const std::vector<at::Tensor> leaves = {exact(sum), exact(weight), exact(bias)};
-    at::layer_norm(leaves[0], {s.width}, leaves[1], leaves[2], kEps).backward(exact(dy).detach());
+    const std::vector<at::Tensor> leaves = {exact_leaf(sum), exact_leaf(weight), exact_leaf(bias)};
+    at::layer_norm(leaves[0], {s.width}, leaves[1], leaves[2], kEps).backward(exact_leaf(dy).detach());
     const auto run = [&](bool first) {  // the first block's stream has no branch, the last one's no dsum
       const ResidualNormSums sums = {started(s.width, 8), started(s.width, 9),
                                      first ? at::Tensor() : started(s.width, 10)};
@@ -174,7 +175,7 @@ TEST_F(FusedPassesTest, ResidualNormBackward) {
       return all;
     };
     const auto first = run(true);
-    near("residual norm, dx", first[0], leaves[0].grad().add(exact(dsum)), t.compute);
+    near("residual norm, dx", first[0], leaves[0].grad().add(exact_leaf(dsum)), t.compute);
     near_sum("residual norm, dweight", first[1], 8, leaves[1].grad(), t.compute);
     near_sum("residual norm, dbias", first[2], 9, leaves[2].grad(), t.compute);
     const auto last = run(false);
@@ -187,8 +188,8 @@ TEST_F(FusedPassesTest, ResidualNormBackward) {
     const ResidualNormSums sums = {started(s.width, 8), started(s.width, 9), started(s.width, 10)};
     const ResidualGradient both = residual_norm_backward(dy, dsum, sum, weight, statistics, sums);
     expect_same_bits({both.x, sums.weight, sums.bias}, first, where_);
-    near_sum("residual norm, dbranch_bias", sums.branch_bias, 10, leaves[0].grad().add(exact(dsum)).sum(0),
-             t.compute);
+    near_sum("residual norm, dbranch_bias", sums.branch_bias, 10,
+             leaves[0].grad().add(exact_leaf(dsum)).sum(0), t.compute);
   });
 }
 
@@ -199,10 +200,10 @@ TEST_F(FusedPassesTest, GeluNorm) {
     const at::Tensor weight = drawn({s.width}, 4, t.compute, 0.1, 1);
     const at::Tensor bias = drawn({s.width}, 5, t.compute);
     const at::Tensor dy = half_of(drawn({s.rows, s.width}, 6, t.compute), 0, 16);
-    const std::vector<at::Tensor> leaves = {exact(input), exact(weight), exact(bias)};
+    const std::vector<at::Tensor> leaves = {exact_leaf(input), exact_leaf(weight), exact_leaf(bias)};
     const at::Tensor value = at::gelu(leaves[0]);
     const at::Tensor y = at::layer_norm(value, {s.width}, leaves[1], leaves[2], kEps);
-    y.backward(exact(dy).detach());
+    y.backward(exact_leaf(dy).detach());
     const auto run = [&] {
       const GeluNorm out = gelu_norm_forward(input, weight, bias, kEps);
       const GeluNormSums sums = {started(s.width, 8), started(s.width, 9), started(s.width, 10)};
@@ -235,11 +236,11 @@ TEST_F(FusedPassesTest, Gate) {
     const at::Tensor bias = drawn({s.positions}, 3, t.compute);
     const at::Tensor dz = half_of(drawn({s.rows, s.width}, 4, t.compute), 16, 0);
     for (const at::Tensor& used : {bias, at::Tensor()}) {
-      const std::vector<at::Tensor> leaves = {exact(input), exact(mixed), exact(bias)};
+      const std::vector<at::Tensor> leaves = {exact_leaf(input), exact_leaf(mixed), exact_leaf(bias)};
       const std::int64_t batch = s.rows / s.positions;
       const at::Tensor shift = leaves[2].repeat({batch}).unsqueeze(1).mul(used.defined() ? 1.0 : 0.0);
       const at::Tensor z = at::gelu(leaves[0]).mul(leaves[1].add(shift));
-      z.backward(exact(dz).detach());
+      z.backward(exact_leaf(dz).detach());
       const auto run = [&] {
         const GateSums sums = {started(s.positions, 8), started(s.width, 9)};
         const at::Tensor dinput = half_of(at::zeros({s.rows, s.width}, input.options()), 0, s.width);
@@ -269,7 +270,7 @@ TEST_F(FusedPassesTest, GeluAtExtremes) {
                                        at::TensorOptions().dtype(at::kDouble));
     const at::Tensor input = at::cat({line, ends}).to(type).to(gpu()).view({32, 256});
     const at::Tensor one = at::ones_like(input);
-    const at::Tensor leaf = exact(input);
+    const at::Tensor leaf = exact_leaf(input);
     const at::Tensor value = at::gelu(leaf);
     value.sum().backward();
     const GateSums sums = {started(32, 1), started(256, 2)};

@@ -14,6 +14,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
 #include "tests/support/gpu.h"
 #include "trainer/kernels/cross_entropy.h"
@@ -34,14 +35,6 @@ at::Tensor random_flat(std::int64_t size, std::uint64_t seed, float scale = 1) {
   std::normal_distribution<float> normal(0, scale);
   for (std::int64_t i = 0; i < size; ++i) out.mutable_data_ptr<float>()[i] = normal(engine);
   return out;
-}
-
-/// Equal bit for bit, NaN included.
-bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor x = a.to(at::kCPU).contiguous();
-  const at::Tensor y = b.to(at::kCPU).contiguous();
-  return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-         std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
 }
 
 template <typename Struct>

@@ -17,11 +17,11 @@ using parallel::Communicator;
 using parallel::ReduceOp;
 using parallel::Work;
 
-constexpr std::int64_t kChunks[] = {0, 1, 2, 33, 512, 1025, 40961};
+constexpr std::int64_t kChunkSizes[] = {0, 1, 2, 33, 512, 1025, 40961};
 
 template <typename T>
 void reduce_scatters_type(Communicator& ranks, at::ScalarType type) {
-  for (const std::int64_t chunk : kChunks) {
+  for (const std::int64_t chunk : kChunkSizes) {
     const at::Tensor scattered = at::empty({chunk * ranks.size()}, type);
     const at::Tensor reduced = at::empty({chunk * ranks.size()}, type);
     fill<T>(scattered, ranks.rank());
@@ -68,7 +68,7 @@ bool has_stamp(const at::Tensor& tensor, std::int64_t ranks, std::int64_t chunk,
 
 void all_gather_fills_every_chunk(Communicator& ranks) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kByte, at::kLong}) {
-    for (const std::int64_t chunk : kChunks) {
+    for (const std::int64_t chunk : kChunkSizes) {
       const at::Tensor tensor = at::zeros({ranks.size() * chunk}, type);
       stamp_chunk(tensor, ranks.size(), ranks.rank(), ranks.rank(), 7);
       ranks.all_gather_async(tensor).wait();
@@ -80,7 +80,7 @@ void all_gather_fills_every_chunk(Communicator& ranks) {
 
 void all_to_all_transposes_chunks(Communicator& ranks) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kByte, at::kLong}) {
-    for (const std::int64_t chunk : kChunks) {
+    for (const std::int64_t chunk : kChunkSizes) {
       const at::Tensor send = at::zeros({ranks.size() * chunk}, type);
       const at::Tensor receive = at::zeros({ranks.size() * chunk}, type);
       for (std::int64_t to = 0; to < ranks.size(); ++to)

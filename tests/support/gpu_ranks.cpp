@@ -45,7 +45,7 @@ GpuWorld& made_world() {
 }
 
 /// Taken down before MPI is.
-class GpuRanks : public testing::Environment {
+class GpuRanks : public ::testing::Environment {
  public:
   void SetUp() override {
     if (why_no_gpu().empty()) let_ranks_share_gpus();
@@ -53,7 +53,7 @@ class GpuRanks : public testing::Environment {
   void TearDown() override { world().reset(); }
 };
 
-const auto* const environment = testing::AddGlobalTestEnvironment(new GpuRanks);
+const auto* const environment = ::testing::AddGlobalTestEnvironment(new GpuRanks);
 
 }  // namespace
 

@@ -13,6 +13,10 @@
 
 namespace sluice::testing {
 
+/// Of models that only need to be small.
+inline constexpr std::int64_t kSmallVocabulary = 11;
+inline constexpr std::int64_t kSmallPositions = 9;
+
 /// A model with its parameters and gradients in two flat buffers, as the trainer lays them out.
 struct SmallModel {
   model::ModelOptions options;

@@ -68,7 +68,7 @@ void Arguments::read_words(const std::vector<std::string>& words, std::vector<st
       positional_.push_back(word.values.front());
     } else if (word.kind == WordKind::kUnknown) {
       faults.push_back(name + ": unknown flag" + suggestion(name, flags_));
-    } else if (word.kind == WordKind::kFault) {
+    } else if (word.kind == WordKind::kMalformed) {
       values_.push_back({name, {""}});  // given, if wrongly: not missing as well
       faults.push_back(name + ": " + word.fault);
     } else if (find_value(name) != nullptr) {

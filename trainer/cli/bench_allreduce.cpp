@@ -26,7 +26,7 @@ const std::vector<Collective> kOfSequences = {Collective::kAllGather, Collective
                                               Collective::kAllToAll, Collective::kNeighbour};
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 34;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchAllreduceFlags = {
     {.name = "--device", .value_name = "NAME", .help = "auto, cpu or cuda", .default_value = "auto"},
     {.name = "--sizes",
      .value_name = "BYTES",
@@ -79,7 +79,7 @@ nlohmann::ordered_json measure(parallel::Communicator& ranks, at::Device device,
   return rows;
 }
 
-void print_lines(const nlohmann::ordered_json& v) {
+void print_bench_allreduce(const nlohmann::ordered_json& v) {
   fmt::print("{} ranks, {}, {}\n{:<16}{:>12}{:>12}{:>14}{:>14}\n", v["ranks"].get<std::int64_t>(),
              v["communicator"].get<std::string>(), v["device"].get<std::string>(), "collective", "bytes",
              "us", "algbw GB/s", "busbw GB/s");
@@ -98,8 +98,9 @@ struct Benchmark {
   const std::vector<Collective>& collectives;
 };
 
-int run(const Benchmark& benchmark, const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_bench_allreduce(const Benchmark& benchmark, const std::vector<std::string>& words,
+                        parallel::Communicator& world) {
+  const Arguments arguments(kBenchAllreduceFlags, words);
   const std::string name = arguments.choice("--device", {"auto", "cpu", "cuda"});
   const std::int64_t batches = arguments.integer("--batches", 1, 100'000);
   for (const std::string& text : arguments.list("--sizes")) (void)parse_bytes(text);
@@ -127,7 +128,7 @@ int run(const Benchmark& benchmark, const std::vector<std::string>& words, paral
     out["rows"] = rows;
   });
   if (world.rank() != 0) return kDone;
-  print_result(arguments, out, [&] { print_lines(out); });
+  print_result(arguments, out, [&] { print_bench_allreduce(out); });
   return kDone;
 }
 
@@ -141,9 +142,9 @@ BenchPart bench_allreduce() {
           "  mpirun -n N sluice bench allreduce [--device auto|cpu|cuda] [--sizes BYTES...] [--json]\n\n"
           "Bandwidths as nccl-tests define them: algbw is bytes of the tensor by time, busbw is algbw times\n"
           "2 (n - 1) / n for all_reduce and (n - 1) / n for the others. Medians over batches.\n\n" +
-          flag_help(kFlags),
+          flag_help(kBenchAllreduceFlags),
       .run = [](const std::vector<std::string>& words, parallel::Communicator& world) {
-        return run({"allreduce", kOfGradients}, words, world);
+        return run_bench_allreduce({"allreduce", kOfGradients}, words, world);
       }};
 }
 
@@ -154,9 +155,9 @@ BenchPart bench_exchange() {
               "  mpirun -n N sluice bench exchange [--device auto|cpu|cuda] [--sizes BYTES...] [--json]\n\n"
               "As sluice bench allreduce; a neighbour's tensor goes to the rank after it, busbw is algbw "
               "there.\n\n" +
-              flag_help(kFlags),
+              flag_help(kBenchAllreduceFlags),
           .run = [](const std::vector<std::string>& words, parallel::Communicator& world) {
-            return run({"exchange", kOfSequences}, words, world);
+            return run_bench_allreduce({"exchange", kOfSequences}, words, world);
           }};
 }
 

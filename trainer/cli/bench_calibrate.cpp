@@ -36,7 +36,7 @@ using study::plan::Exchange;
 using study::plan::Hop;
 using study::plan::Link;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchCalibrateFlags = {
     {.name = "--out", .value_name = "FILE", .help = "the cluster file to write", .required = true},
     {.name = "--steps", .value_name = "N", .help = "steps of each of the three runs", .default_value = "20"},
     {.name = "--vocabulary", .value_name = "V", .help = "ids of the random tokens", .default_value = "257"},
@@ -235,9 +235,9 @@ nlohmann::ordered_json result_json(const std::string& out, const Calibration& me
           {"twice_s", {{"measured", measured.twice.step_s}, {"predicted", predicted(measured.twice)}}}};
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const BenchWords both = split_words(kFlags, words);
-  const Arguments arguments(kFlags, both.own);
+int run_bench_calibrate(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const BenchWords both = split_words(kBenchCalibrateFlags, words);
+  const Arguments arguments(kBenchCalibrateFlags, both.own);
   train::RunOptions options = bench_options(both.settings);
   if (options.parallel.sp > 1)
     throw train::InputError(
@@ -280,8 +280,8 @@ BenchPart bench_calibrate() {
               "size on each\nlevel of links, and real steps of [model] with one and two micro-batches of "
               "train.micro_batch sequences, and\ntwo of half. All ranks measure at once. What becomes of it: "
               "docs/plan.md.\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kBenchCalibrateFlags),
+          .run = run_bench_calibrate};
 }
 
 }  // namespace sluice::cli

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchCheckpointFlags = {
     {.name = "--repeats", .value_name = "N", .help = "checkpoints that are written", .default_value = "5"},
     {.name = "--dir",
      .value_name = "DIR",
@@ -58,7 +58,7 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::Ch
           {"load_s", train::quantile(benchmark.load_s, 0.5)}};
 }
 
-void print_lines(const nlohmann::ordered_json& v) {
+void print_bench_checkpoint(const nlohmann::ordered_json& v) {
   const auto number = [&](const char* key) { return v[key].get<double>(); };
   fmt::print("{} parameters, {} rank(s) on {}, parallel.zero={}: {:.3f} GB a checkpoint, median of {}\n",
              v["parameters"].get<std::int64_t>(), v["ranks"].get<std::int64_t>(),
@@ -72,9 +72,9 @@ void print_lines(const nlohmann::ordered_json& v) {
   fmt::print("set-up        {:.3f} s, for the host memory of a copy\n", number("setup_s"));
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const BenchWords both = split_words(kFlags, words);
-  const Arguments arguments(kFlags, both.own);
+int run_bench_checkpoint(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const BenchWords both = split_words(kBenchCheckpointFlags, words);
+  const Arguments arguments(kBenchCheckpointFlags, both.own);
   const train::RunOptions options = bench_options(both.settings);
   const std::int64_t repeats = arguments.integer("--repeats", 1, 1000);
   const std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
@@ -92,7 +92,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   });
   if (world.rank() != 0) return kDone;
   const auto values = summary(options, *benchmark, world.size());
-  print_result(arguments, values, [&] { print_lines(values); });
+  print_result(arguments, values, [&] { print_bench_checkpoint(values); });
   return kDone;
 }
 
@@ -108,8 +108,8 @@ BenchPart bench_checkpoint() {
               "memory, all\nthat training waits for; write is digests and files, on a thread. verify reads "
               "every digest again, load\nputs the state where the ranks hold it; both read what the system "
               "may still hold in memory.\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kBenchCheckpointFlags),
+          .run = run_bench_checkpoint};
 }
 
 }  // namespace sluice::cli

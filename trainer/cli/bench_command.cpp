@@ -27,7 +27,7 @@ std::vector<std::string> spelled_out(std::vector<std::string> words) {
   return words;
 }
 
-int run(const std::vector<std::string>& given, parallel::Communicator& world) {
+int run_bench(const std::vector<std::string>& given, parallel::Communicator& world) {
   const std::vector<std::string> words = spelled_out(given);
   std::string names;
   for (const auto& part : parts()) {
@@ -76,7 +76,7 @@ Command bench_command() {
           "measure a training step, the loader, generation, collectives, checkpoints, kernels, what a device "
           "reaches, or all that sluice plan needs",
       .help = help(),
-      .run = run,
+      .run = run_bench,
       .ranks = Ranks::kMany};
 }
 

@@ -17,7 +17,7 @@
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchGenerateFlags = {
     {.name = "--checkpoint",
      .value_name = "DIR",
      .help = "a model to measure; else one of the [model] settings, untrained"},
@@ -43,14 +43,14 @@ std::unique_ptr<train::Replica> make_replica(const Arguments& arguments, const t
   return replica;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
+int run_bench_generate(const std::vector<std::string>& words, parallel::Communicator& world) {
   if (world.size() > 1) {
     throw train::InputError(
         fmt::format("sluice bench generate: runs as one process, and was started as {}: leave mpirun away",
                     world.size()));
   }
-  const BenchWords both = split_words(kFlags, words);
-  const Arguments arguments(kFlags, both.own);
+  const BenchWords both = split_words(kBenchGenerateFlags, words);
+  const Arguments arguments(kBenchGenerateFlags, both.own);
   const train::RunOptions options = bench_options(both.settings);
   const std::int64_t threads = train::set_compute_threads(options.train.threads, world);
   const auto replica = make_replica(arguments, options, world);
@@ -83,8 +83,8 @@ BenchPart bench_generate() {
   return {.name = "generate",
           .summary = "generation: incremental decode beside a full forward for each token",
           .help = "  sluice bench generate [--checkpoint DIR|RUN] [--model.key=value ...] [--json]\n\n" +
-                  flag_help(kFlags),
-          .run = run};
+                  flag_help(kBenchGenerateFlags),
+          .run = run_bench_generate};
 }
 
 }  // namespace sluice::cli

@@ -13,7 +13,7 @@
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {json_flag()};
+const std::vector<Flag> kBenchKernelsFlags = {json_flag()};
 
 train::BlockShape shape_of(const train::RunOptions& options) {
   return {.batch = options.train.micro_batch,
@@ -45,9 +45,9 @@ void check(const train::RunOptions& options, const parallel::Communicator& world
   if (!faults.empty()) throw train::InputError(faults);
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const BenchWords both = split_words(kFlags, words);
-  const Arguments arguments(kFlags, both.own);
+int run_bench_kernels(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const BenchWords both = split_words(kBenchKernelsFlags, words);
+  const Arguments arguments(kBenchKernelsFlags, both.own);
   const train::RunOptions options = bench_options(both.settings);
   const train::DeviceGroup group(options.train.device, world);
   check(options, world, group.device());
@@ -72,8 +72,8 @@ BenchPart bench_kernels() {
           "kernel is the longer of two times: its bytes, each read or written once, at the rate of a large "
           "copy, and\n"
           "its FLOPs at that of the fastest large product, both measured in the same run. Medians.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kBenchKernelsFlags),
+      .run = run_bench_kernels};
 }
 
 }  // namespace sluice::cli

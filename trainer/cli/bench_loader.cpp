@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::int64_t kMost = 1'000'000'000;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchLoaderFlags = {
     {.name = "--corpus",
      .value_name = "DIR",
      .help = "a directory that sluice prepare wrote",
@@ -71,7 +71,7 @@ dataio::LoaderRate measure(const Arguments& arguments, const dataio::Corpus& cor
   return dataio::measure_loader(reader, order, slicing, options, seconds);
 }
 
-void print_lines(const nlohmann::ordered_json& ranks) {
+void print_bench_loader(const nlohmann::ordered_json& ranks) {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     const auto& one = ranks[rank];
     fmt::print("rank {:<5} {:.2f} million tokens/s, the consumer waited {:.1f} % of the time\n", rank,
@@ -79,8 +79,8 @@ void print_lines(const nlohmann::ordered_json& ranks) {
   }
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_bench_loader(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kBenchLoaderFlags, words);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);
   nlohmann::json own;
   end_job_on_fault(world, [&] {
@@ -91,7 +91,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   if (world.rank() != 0) return kDone;
   nlohmann::ordered_json out = {{"bench", "loader"}, {"ranks", nlohmann::json::array()}};
   for (const std::string& text : all) out["ranks"].push_back(nlohmann::ordered_json::parse(text));
-  print_result(arguments, out, [&] { print_lines(out["ranks"]); });
+  print_result(arguments, out, [&] { print_bench_loader(out["ranks"]); });
   return kDone;
 }
 
@@ -103,8 +103,8 @@ BenchPart bench_loader() {
           .help =
               "  sluice bench loader --corpus DIR [--seq-len N] [--micro-batch B] [--seconds S] [--json]\n\n"
               "The consumer reads each token once. Alone or under mpirun.\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kBenchLoaderFlags),
+          .run = run_bench_loader};
 }
 
 }  // namespace sluice::cli

@@ -18,7 +18,7 @@ namespace {
 
 constexpr double kBudgetS = 0.4;  ///< of a shape: all of them stay below ten seconds
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchPeakFlags = {
     {.name = "--device", .value_name = "NAME", .help = "auto, cpu or cuda", .default_value = "auto"},
     {.name = "--threads",
      .value_name = "N",
@@ -68,7 +68,7 @@ nlohmann::ordered_json measure_all(const c10::Device& device) {
   return values;
 }
 
-void print_lines(const nlohmann::ordered_json& values, const c10::Device& device) {
+void print_bench_peak(const nlohmann::ordered_json& values, const c10::Device& device) {
   fmt::print("{}\n", values["device"].get<std::string>());
   for (const Kind& kind : kinds(device)) {
     const auto& gemm = values[kind.name];
@@ -85,14 +85,14 @@ void print_lines(const nlohmann::ordered_json& values, const c10::Device& device
   fmt::print("copy  {:8.1f} GB/s read and written\n", values["copy_gb_per_s"].get<double>());
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_bench_peak(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kBenchPeakFlags, words);
   if (world.size() > 1)
     throw train::InputError("sluice bench peak measures one device: start it without mpirun");
   const c10::Device device = chosen_device(arguments, world);
   (void)train::set_compute_threads(arguments.integer("--threads", 0, 1024), world);
   const auto values = measure_all(device);
-  print_result(arguments, values, [&] { print_lines(values, device); });
+  print_result(arguments, values, [&] { print_bench_peak(values, device); });
   return kDone;
 }
 
@@ -105,8 +105,8 @@ BenchPart bench_peak() {
               "  sluice bench peak [--device auto|cpu|cuda] [--json]\n\n"
               "The fastest of a few large products of random matrices, the median of its repetitions:\n"
               "the denominator of MFU and HFU. The data sheet's dense peak beside it where it is known.\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kBenchPeakFlags),
+          .run = run_bench_peak};
 }
 
 }  // namespace sluice::cli

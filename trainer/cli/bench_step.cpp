@@ -25,7 +25,7 @@
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kBenchStepFlags = {
     {.name = "--steps", .value_name = "N", .help = "steps that are measured", .default_value = "20"},
     {.name = "--warmup", .value_name = "N", .help = "steps before them", .default_value = "3"},
     {.name = "--vocabulary",
@@ -212,7 +212,7 @@ nlohmann::ordered_json predicted(const train::RunOptions& options, std::int64_t 
   return out;
 }
 
-void print_lines(const nlohmann::ordered_json& v) {
+void print_bench_step(const nlohmann::ordered_json& v) {
   const auto ms = [](const nlohmann::ordered_json& value) { return 1e3 * value.get<double>(); };
   const auto& step = v["step_s"];
   fmt::print("{} parameters, {} tokens a step, {} rank(s) of {} thread(s), {}\n",
@@ -232,9 +232,9 @@ void print_lines(const nlohmann::ordered_json& v) {
   print_device(v);
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const BenchWords both = split_words(kFlags, words);
-  const Arguments arguments(kFlags, both.own);
+int run_bench_step(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const BenchWords both = split_words(kBenchStepFlags, words);
+  const Arguments arguments(kBenchStepFlags, both.own);
   train::RunOptions options = bench_options(both.settings);
   const bool null_alone = arguments.has("--null-exchange");
   train::BenchmarkPlan plan{.warm_up = arguments.integer("--warmup", 0, 1'000'000),
@@ -285,7 +285,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     if (!predictions.empty()) values["exchange"]["predicted"] = predicted(options, world.size(), predictions);
   }
   if (world.rank() != 0) return kDone;
-  print_result(arguments, values, [&] { print_lines(values); });
+  print_result(arguments, values, [&] { print_bench_step(values); });
   return kDone;
 }
 
@@ -305,8 +305,8 @@ BenchPart bench_step() {
               "a local copy.\n"
               "MFU counts the model's FLOPs, HFU those executed, both of the measured peak (sluice bench "
               "peak).\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kBenchStepFlags),
+          .run = run_bench_step};
 }
 
 }  // namespace sluice::cli

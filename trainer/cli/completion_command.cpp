@@ -10,7 +10,7 @@
 namespace sluice::cli {
 namespace {
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
+int run_completion(const std::vector<std::string>& words, parallel::Communicator&) {
   const Arguments arguments({}, words, "SHELL");
   const std::string& shell = arguments.positional().front();
   if (shell != "bash")
@@ -27,7 +27,7 @@ Command completion_command() {
           .help =
               "  source <(sluice completion bash)\n\nAn installed tree has it in "
               "share/bash-completion/completions/sluice.\n",
-          .run = run};
+          .run = run_completion};
 }
 
 }  // namespace sluice::cli

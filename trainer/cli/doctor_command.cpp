@@ -31,7 +31,7 @@ using doctor::Findings;
 using doctor::RankProbe;
 using doctor::Severity;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kDoctorFlags = {
     {.name = "--dir",
      .value_name = "DIR",
      .help = "where corpora and runs are to lie; default: the current directory",
@@ -124,7 +124,7 @@ constexpr const char* kNames[] = {"good", "warning", "fault"};
 
 const char* name_of(Severity severity) { return kNames[static_cast<int>(severity)]; }
 
-void print_lines(const Findings& findings, const std::vector<train::NodeRanks>& nodes) {
+void print_doctor(const Findings& findings, const std::vector<train::NodeRanks>& nodes) {
   fmt::print("{}\n", train::describe_nodes(nodes));
   for (const Finding& finding : findings) {
     fmt::print("{:<8} {}: {}\n", name_of(finding.severity), finding.what, finding.value);
@@ -149,8 +149,8 @@ nlohmann::ordered_json to_json(const Findings& findings, const std::vector<train
   return out;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_doctor(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kDoctorFlags, words);
   const std::vector<fs::path> directories = directories_of(arguments);
   const std::string device = arguments.choice("--device", {"auto", "cpu", "cuda"});
   const doctor::Launch launch = doctor::read_launch(doctor::started_environment());
@@ -178,7 +178,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
       world.rank() == 0 && (findings.front().severity != Severity::kFault || launch.rank == 0);
   if (speaks) {
     const auto values = to_json(findings, nodes);
-    print_result(arguments, values, [&] { print_lines(findings, nodes); });
+    print_result(arguments, values, [&] { print_doctor(findings, nodes); });
   }
   return wrong ? kFault : kDone;
 }
@@ -211,8 +211,8 @@ Command doctor_command() {
           "median\n"
           "products       ranks whose matrix products have under 0.8 of the median rate\n\n"
           "Exit code 1 where there is a fault. Each finding that is not good comes with its fix.\n\n" +
-          flag_help(kFlags),
-      .run = run,
+          flag_help(kDoctorFlags),
+      .run = run_doctor,
       .ranks = Ranks::kMany};
 }
 

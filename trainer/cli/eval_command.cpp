@@ -65,7 +65,7 @@ std::vector<Flag> flags() {
     all.insert(all.end() - 1, more.begin(), more.end());
   return all;
 }
-const std::vector<Flag> kFlags = flags();
+const std::vector<Flag> kEvalFlags = flags();
 
 /// Nats of a whole split as bits for each of its bytes or characters.
 double bits_per(double nats, std::int64_t units) { return nats / std::log(2.0) / static_cast<double>(units); }
@@ -100,7 +100,7 @@ nlohmann::ordered_json spans_json(const std::vector<PositionSpan>& spans) {
   return out;
 }
 
-void print_lines(const nlohmann::ordered_json& values) {
+void print_eval(const nlohmann::ordered_json& values) {
   const auto line = [&](const char* key, const char* name, const char* unit) {
     if (!values.contains(key)) return;
     const auto& value = values[key];
@@ -141,8 +141,8 @@ std::optional<train::Masking> masking_of(const train::CheckpointInfo& checkpoint
   return train::evaluation_masking(trained.train, *ids);
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_eval(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kEvalFlags, words);
   const bool range = asks_for_range(arguments, world);
   const bool by_position = arguments.has("--by-position");
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
@@ -160,6 +160,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
   std::unique_ptr<dataio::SplitReader> reader;
   std::optional<train::Masking> masking;
   const auto placement = train::placement_for(precision, group.device());
+  train::check_products(placement);
   const auto use =
       arguments.has("--gradients") ? train::ReplicaUse::kTraining : train::ReplicaUse::kInference;
   parallel::on_all_ranks(world, [&] {
@@ -193,7 +194,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator& world) {
     values["positions"] = spans_json(spans);
   }
   print_result(arguments, values, [&] {
-    print_lines(values);
+    print_eval(values);
     if (by_position) fmt::print("{}", position_table(spans));
   });
   return kDone;
@@ -231,8 +232,8 @@ Command eval_command() {
           "--precision fp64), with tokens, targets and mean loss: docs/formats.md. "
           "tests/parity/check_export.py computes\n"
           "the same in plain PyTorch from sluice export --to sluice.\n\n" +
-          flag_help(kFlags),
-      .run = run,
+          flag_help(kEvalFlags),
+      .run = run_eval,
       .ranks = Ranks::kMany};
 }
 

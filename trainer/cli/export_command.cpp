@@ -15,7 +15,7 @@
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kExportFlags = {
     {.name = "--checkpoint",
      .value_name = "DIR",
      .help = "a checkpoint, or a run: its newest good one",
@@ -39,8 +39,8 @@ void write(const std::filesystem::path& out, const std::vector<train::NamedTenso
   }
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_export(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kExportFlags, words);
   const std::string to = arguments.choice("--to", train::layout_names());
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto replica = train::load_replica(checkpoint, train::weights_type(checkpoint));
@@ -61,8 +61,8 @@ Command export_command() {
                               "Settings of the model that the layout cannot express are named and refused. "
                               "The file's metadata say the layout and\n"
                               "the model's settings. `sluice import` reads it back, bit for bit.\n\n{}",
-                              fmt::join(train::layout_names(), ", "), flag_help(kFlags)),
-          .run = run};
+                              fmt::join(train::layout_names(), ", "), flag_help(kExportFlags)),
+          .run = run_export};
 }
 
 }  // namespace sluice::cli

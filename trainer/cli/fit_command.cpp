@@ -21,7 +21,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kFitFlags = {
     {.name = "--out",
      .value_name = "DIR",
      .help = "also write fit.html, fit.md and, in the folder fit, all curves, laws and residuals as CSV"},
@@ -137,8 +137,8 @@ void save(const study::Analysis& analysis, const std::filesystem::path& director
                       study::csv_text(study::residual_table(analysis)));
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const Arguments arguments(kFlags, words, "POINTS.csv");
+int run_fit(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kFitFlags, words, "POINTS.csv");
   if (const auto why = study::why_no_fits(); !why.empty()) throw train::InputError("fit: " + why);
   study::AnalysisOptions options;
   options.resamples = arguments.integer("--resamples", 0, 1'000'000);
@@ -169,8 +169,8 @@ Command fit_command() {
           "L(N, D), loss along the frontier of FLOPs, parabolas at equal FLOPs, and families beside each "
           "other;\n"
           "what the rows cannot carry is refused with the reason.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kFitFlags),
+      .run = run_fit};
 }
 
 }  // namespace sluice::cli

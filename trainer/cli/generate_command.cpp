@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kGenerateFlags = {
     {.name = "--checkpoint",
      .value_name = "DIR",
      .help = "a checkpoint, or a run: its newest good one",
@@ -75,8 +75,8 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator& world) {
-  const Arguments arguments(kFlags, words);
+int run_generate(const std::vector<std::string>& words, parallel::Communicator& world) {
+  const Arguments arguments(kGenerateFlags, words);
   const auto sampling = sampling_options(arguments);
   const std::int64_t count = arguments.integer("--tokens", 0, kMost);
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
@@ -110,8 +110,8 @@ Command generate_command() {
               "Up to n tokens (model.seq_len) each new one costs one row of each spatial matrix; past n the "
               "window\n"
               "slides, see --slide.\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kGenerateFlags),
+          .run = run_generate};
 }
 
 }  // namespace sluice::cli

@@ -21,7 +21,7 @@ namespace {
 constexpr std::int64_t kMostIds = std::numeric_limits<std::int32_t>::max();
 constexpr const char* kExternalPrefix = "external:";
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kImportFlags = {
     {.name = "--from",
      .value_name = "LAYOUT",
      .help = "whose names and shapes the file has",
@@ -83,8 +83,8 @@ std::unique_ptr<dataio::Tokenizer> tokenizer_of(const Arguments& arguments,
       static_cast<std::int32_t>(end));
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const Arguments arguments(kFlags, words, "FILE");
+int run_import(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kImportFlags, words, "FILE");
   const std::string from = arguments.choice("--from", train::layout_names());
   check_flags(arguments);
   const std::string& path = arguments.positional().front();
@@ -129,8 +129,8 @@ Command import_command() {
           "of another\n"
           "shape. The checkpoint has no optimizer's state: eval, generate and export take it, and "
           "train.init_from for a start.\n\n{}",
-          fmt::join(train::layout_names(), ", "), flag_help(kFlags)),
-      .run = run};
+          fmt::join(train::layout_names(), ", "), flag_help(kImportFlags)),
+      .run = run_import};
 }
 
 }  // namespace sluice::cli

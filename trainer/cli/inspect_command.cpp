@@ -40,7 +40,7 @@ std::vector<Flag> all_flags() {
   return flags;
 }
 
-const std::vector<Flag> kFlags = all_flags();
+const std::vector<Flag> kInspectFlags = all_flags();
 
 Json corpus_summary(const fs::path& path) {
   const auto corpus = dataio::describe_corpus(path);
@@ -280,8 +280,8 @@ int inspect_model(const Arguments& arguments) {
   return kDone;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const Arguments arguments(kFlags, words, "[PATH]");
+int run_inspect(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kInspectFlags, words, "[PATH]");
   if (arguments.has("--model")) return inspect_model(arguments);
   if (arguments.positional().empty()) throw train::InputError("PATH: must be given, or --model FILE");
   const fs::path path = arguments.positional().front();
@@ -317,8 +317,8 @@ Command inspect_command() {
           "keeps for backward, and what passes is the most that comes and goes beside them. Workspaces, "
           "fragmentation and the\n"
           "CUDA context come on top.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kInspectFlags),
+      .run = run_inspect};
 }
 
 }  // namespace sluice::cli

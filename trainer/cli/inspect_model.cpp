@@ -79,20 +79,13 @@ ParameterCounts count_parameters(const std::vector<ModelPart>& parts) {
   return counts;
 }
 
-/// Of a device that need not be there.
-train::Placement described_placement(const train::TrainOptions& options) {
-  train::Placement placement = train::placement_for(options.precision, device_of(options));
-  if (options.residual_dtype == "bf16") placement.residual = at::kBFloat16;
-  return placement;
-}
-
 train::MemoryEstimate rank_memory(const train::RunOptions& options, std::int64_t vocabulary_size,
                                   std::int64_t ranks) {
   constexpr std::int64_t kBucketElements =
       1'000'000;  // as CPU ranks have; others pad by a little less or more
   return train::estimate_memory(
       options.model, vocabulary_size,
-      {.placement = described_placement(options.train),
+      {.placement = train::placement_for(options.train, device_of(options.train)),
        .batch = options.train.micro_batch,
        .recompute = train::recompute_of(options.train),
        .sharding = train::sharding_of(options),
@@ -108,7 +101,7 @@ RankFigures rank_figures(const train::RunOptions& options, std::int64_t vocabula
   }
   check_sharing(options, ranks);
   const at::Device device = device_of(options.train);
-  const train::Placement placement = described_placement(options.train);
+  const train::Placement placement = train::placement_for(options.train, device);
   return {.device = device.is_cpu() ? "cpu" : "cuda",
           .predicted_positions = train::sample_form(options).targets,
           .flops = train::workload_of(options, vocabulary_size, ranks, device, placement.compute).flops,

@@ -132,7 +132,7 @@ class Collector {
                                     word.values.front()));
       return false;
     }
-    if (word.kind == WordKind::kFault) {
+    if (word.kind == WordKind::kMalformed) {
       const auto* row = find_row(word.name);
       bad_.push_back(word.name);
       faults_.push_back(fmt::format("{}: {}{} (command line)", word.name, word.fault,

@@ -22,7 +22,7 @@
 namespace sluice::cli {
 namespace {
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kPlanFlags = {
     {.name = "--cluster",
      .value_name = "FILE",
      .help = "the cluster's file: of sluice bench calibrate, or like it",
@@ -99,13 +99,13 @@ bool is_wrong_flag(const std::string& word) {
   return name.starts_with("--") && name != "--config" && name.find('.') == std::string::npos;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
+int run_plan(const std::vector<std::string>& words, parallel::Communicator&) {
   if (words.empty() || words.front().starts_with("--"))
     throw train::InputError("MODEL.ini: must come first, a settings file with [model]");
   const std::string& file = words.front();
-  BenchWords both = split_words(kFlags, {words.begin() + 1, words.end()});
+  BenchWords both = split_words(kPlanFlags, {words.begin() + 1, words.end()});
   std::ranges::copy_if(both.settings, std::back_inserter(both.own), is_wrong_flag);  // told with the nearest
-  const Arguments arguments(kFlags, both.own);
+  const Arguments arguments(kPlanFlags, both.own);
   const auto cluster = read_cluster(arguments.text("--cluster"));
   const auto options = plan_options(file, both.settings, cluster);
   check_same_device(options, cluster);
@@ -144,8 +144,8 @@ Command plan_command() {
           "What is predicted from what: docs/plan.md. Rates and links come from the cluster's file, which\n"
           "`sluice bench calibrate` writes; what is said of more ranks than it measured is extrapolated.\n"
           "Exit code 1: on some number of ranks nothing fits.\n\n" +
-          flag_help(kFlags) + "\nKeys of the cluster's file\n" + cluster_keys_help(),
-      .run = run};
+          flag_help(kPlanFlags) + "\nKeys of the cluster's file\n" + cluster_keys_help(),
+      .run = run_plan};
 }
 
 }  // namespace sluice::cli

@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kMostShardTokens = std::int64_t{1} << 40;
 constexpr std::int64_t kMostJobs = 4096;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kPrepareFlags = {
     {.name = "--input",
      .value_name = "FILE|DIR",
      .help = "text to read; directories are taken recursively in sorted order",
@@ -141,8 +141,8 @@ dataio::TokenImport import_of(const Arguments& arguments) {
   return import;
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const Arguments arguments(kFlags, words);
+int run_prepare(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kPrepareFlags, words);
   auto faults = faults_of(arguments);
   if (!faults.empty()) throw train::InputError(std::move(faults));
   dataio::PrepareResult result;
@@ -171,8 +171,8 @@ Command prepare_command() {
               "  sluice prepare --tokens llmc|raw|npy|megatron FILE... [--valid FILE...] [--dtype TYPE] "
               "--vocab-size V [--eos ID]\n"
               "                 [--tokenizer external:NAME] --out DIR [...]\n\n" +
-              flag_help(kFlags),
-          .run = run};
+              flag_help(kPrepareFlags),
+          .run = run_prepare};
 }
 
 }  // namespace sluice::cli

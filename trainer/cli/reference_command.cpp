@@ -6,7 +6,7 @@
 namespace sluice::cli {
 namespace {
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
+int run_reference(const std::vector<std::string>& words, parallel::Communicator&) {
   const Arguments arguments({}, words);
   std::fputs(reference_markdown().c_str(), stdout);
   return kDone;
@@ -15,7 +15,7 @@ int run(const std::vector<std::string>& words, parallel::Communicator&) {
 }  // namespace
 
 Command reference_command() {
-  return {"reference", "print docs/reference.md", "  sluice reference > docs/reference.md\n", run};
+  return {"reference", "print docs/reference.md", "  sluice reference > docs/reference.md\n", run_reference};
 }
 
 }  // namespace sluice::cli

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kReportFlags = {
     {.name = "--out",
      .value_name = "FILE.html",
      .help = "the page to write; default report.html in the run or study, of several in this directory"},
@@ -41,8 +41,8 @@ study::Page page_of(const std::vector<fs::path>& places, const Arguments& argume
   return study::run_page(places.front(), overlays);
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
-  const Arguments arguments(kFlags, words, "RUN|STUDY...");
+int run_report(const std::vector<std::string>& words, parallel::Communicator&) {
+  const Arguments arguments(kReportFlags, words, "RUN|STUDY...");
   const std::vector<fs::path> places(arguments.positional().begin(), arguments.positional().end());
   fs::path file = places.size() > 1 ? fs::path("report.html") : places.front() / "report.html";
   if (arguments.has("--out")) file = arguments.text("--out");
@@ -68,8 +68,8 @@ Command report_command() {
           "Of several: their curves over one another. One HTML file, the same as Markdown (FILE.md), and "
           "all\n"
           "data as CSV with each chart as SVG in the folder FILE. The charts are drawn by gnuplot.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kReportFlags),
+      .run = run_report};
 }
 
 }  // namespace sluice::cli

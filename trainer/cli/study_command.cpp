@@ -22,7 +22,7 @@ using study::Status;
 
 const std::vector<std::string> kActions{"run", "plan", "status", "collect", "submit"};
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kStudyFlags = {
     {.name = "--jobs", .value_name = "N", .help = "run: runs side by side; default study.jobs"},
     {.name = "--only", .value_name = "ID", .help = "run, submit: these runs alone", .many = true},
     {.name = "--retry", .help = "run, submit: try failed runs again, from their checkpoints"},
@@ -147,9 +147,9 @@ int act(const Words& words, const Arguments& arguments, const StudyPlace& place)
   return kDone;
 }
 
-int run(const std::vector<std::string>& all, parallel::Communicator&) {
+int run_study(const std::vector<std::string>& all, parallel::Communicator&) {
   const auto words = split(all);
-  const Arguments arguments(kFlags, words.flags);
+  const Arguments arguments(kStudyFlags, words.flags);
   return act(words, arguments, StudyPlace(words.file));
 }
 
@@ -170,8 +170,8 @@ Command study_command() {
           "jobs. plan prints the runs, status what has become of them, collect writes the tables alone. The "
           "file:\n"
           "docs/studies.md.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kStudyFlags),
+      .run = run_study};
 }
 
 }  // namespace sluice::cli

@@ -24,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kSubmitFlags = {
     {.name = "--cluster",
      .value_name = "SITE.ini",
      .help = "the site's file (docs/clusters.md)",
@@ -57,7 +57,7 @@ Words split(const std::vector<std::string>& words) {
   for (const auto& word : words) {
     if (word.starts_with("--")) {
       const auto name = word.substr(0, word.find('='));
-      const bool own = std::ranges::any_of(kFlags, [&](const Flag& flag) { return flag.name == name; });
+      const bool own = std::ranges::any_of(kSubmitFlags, [&](const Flag& flag) { return flag.name == name; });
       side = own ? &out.own : &out.settings;
     }
     side->push_back(word);
@@ -199,9 +199,9 @@ void warn_of_corpora(const Plan& plan) {
   }
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
+int run_submit(const std::vector<std::string>& words, parallel::Communicator&) {
   const auto parts = split(words);
-  const Arguments arguments(kFlags, parts.own);
+  const Arguments arguments(kSubmitFlags, parts.own);
   const auto plan = make_plan(arguments, parts.settings);
   const auto script = plan.job.run / "submit.sbatch";
   const auto elements = plan.job.array ? static_cast<std::int64_t>(plan.elements.size()) : 0;
@@ -235,8 +235,8 @@ Command submit_command() {
           "time\n"
           "limit and goes on in another one. What the cluster wants stands in SITE.ini: "
           "docs/clusters.md.\n\n" +
-          flag_help(kFlags),
-      .run = run};
+          flag_help(kSubmitFlags),
+      .run = run_submit};
 }
 
 }  // namespace sluice::cli

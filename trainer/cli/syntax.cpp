@@ -57,7 +57,7 @@ void parse_group(const po::options_description& description, const std::vector<s
       }
     }
   } catch (const po::error& error) {
-    out.push_back({WordKind::kFault, flag_name(group.front()), {}, fault_of(error)});
+    out.push_back({WordKind::kMalformed, flag_name(group.front()), {}, fault_of(error)});
   }
 }
 

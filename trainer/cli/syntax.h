@@ -16,13 +16,13 @@ struct KnownWord {
   Takes takes = Takes::kOne;
 };
 
-enum class WordKind { kKnown, kUnknown, kPositional, kFault };
+enum class WordKind { kKnown, kUnknown, kPositional, kMalformed };
 
 struct ParsedWord {
   WordKind kind = WordKind::kKnown;
   std::string name;                 ///< without dashes; empty for positional words
   std::vector<std::string> values;  ///< kPositional: the one word
-  std::string fault;                ///< kFault: "needs a value", ...
+  std::string fault;                ///< kMalformed: "needs a value", ...
 };
 
 /// A command line: "--name=value", "--name value", "--name a b c" where many are taken. No abbreviations, no

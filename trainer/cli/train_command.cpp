@@ -23,7 +23,7 @@ namespace sluice::cli {
 
 namespace {
 
-const std::vector<Flag> kFlags = {
+const std::vector<Flag> kTrainFlags = {
     {.name = "--profile",
      .value_name = "FILE",
      .help = "a trace of steps 11 to 13 on rank 0, for Perfetto or TensorBoard"}};
@@ -75,8 +75,8 @@ bool launched_apart(const parallel::Communicator& world) {
 
 int run_train(const std::vector<std::string>& arguments, parallel::Communicator& world) {
   if (launched_apart(world)) return kBadInput;
-  const BenchWords words = split_words(kFlags, arguments);
-  const Arguments own(kFlags, words.own);
+  const BenchWords words = split_words(kTrainFlags, arguments);
+  const Arguments own(kTrainFlags, words.own);
   const train::RunOptions options = agreed_options(words.settings, world);
   const train::StopSignals signals;
   const parallel::Watchdog watchdog(
@@ -103,7 +103,7 @@ Command train_command() {
   return {.name = "train",
           .summary = "trains a model on a corpus, alone or under mpirun; resumes a run that is there",
           .help = "sluice train --config FILE... [--section.key=value ...] [--profile FILE]\n\n" +
-                  flag_help(kFlags) + "\n" + option_help(),
+                  flag_help(kTrainFlags) + "\n" + option_help(),
           .run = run_train,
           .ranks = Ranks::kMany};
 }

@@ -44,7 +44,7 @@ std::vector<std::string> faults_of(const std::filesystem::path& path) {
   return {};
 }
 
-int run(const std::vector<std::string>& words, parallel::Communicator&) {
+int run_verify(const std::vector<std::string>& words, parallel::Communicator&) {
   const Arguments arguments({}, words, "PATH");
   const std::filesystem::path path = arguments.positional().front();
   const auto faults = faults_of(path);
@@ -66,7 +66,7 @@ Command verify_command() {
               "  sluice verify PATH\n\n"
               "Lists all that is wrong, a line each, and exits 1 if anything is. Of a run every checkpoint "
               "is checked.\n",
-          .run = run};
+          .run = run_verify};
 }
 
 }  // namespace sluice::cli

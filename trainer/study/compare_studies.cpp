@@ -36,11 +36,10 @@ Names names_of(const StudyFiles& a, const StudyFiles& b) {
 /// The curves of one study, each in the colour of its place.
 void add_curves(const std::vector<SpeedCell>& cells, const std::string& name, const std::string& mode,
                 Mark line, Mark point, Chart& chart) {
-  constexpr int kColours = 5;
   int place = 0;
   for (const auto& curve : speed_curves(cells)) {
     if (curve.mode != mode) continue;
-    Series series{.label = "", .colour = place++ % kColours + 1, .mark = line};
+    Series series{.label = "", .colour = place++ % kSeriesColours + 1, .mark = line};
     for (const auto& one : curve.points) {
       series.x.push_back(one.cell.ranks);
       series.y.push_back(one.cell.tokens_per_s);

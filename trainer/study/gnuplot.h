@@ -21,6 +21,11 @@ enum class Mark {
 
 enum class Axis { kLinear, kLog10, kLog2 };
 
+/// Colours that tell series of one chart apart; the sixth is for what stands beside them.
+inline constexpr int kSeriesColours = 5;
+/// The palest tint that a line is still seen in.
+inline constexpr int kPalestTint = 3;
+
 /// One data series. `colour` 1 ... 6: the page's style sheet says which (light and dark). `tint` 0 ... 4: 0
 /// is the colour itself, the others are paler and paler (members of one family). y_low and y_high as the mark
 /// needs them, of y's length or empty; a band needs no y.

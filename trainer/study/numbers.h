@@ -25,6 +25,9 @@ namespace sluice::study {
 /// "1 run", "3 runs".
 [[nodiscard]] std::string plural(std::size_t count, const std::string& noun);
 
+/// A part of a sum that may be missing: zero where it is not finite.
+[[nodiscard]] double or_zero(double value);
+
 /// The upper median of the finite values; NaN where there is none.
 [[nodiscard]] double median_of(std::vector<double> values);
 

@@ -19,8 +19,6 @@ struct Cause {
   double (*seconds)(const SpeedCell&);
 };
 
-double or_zero(double value) { return std::isfinite(value) ? value : 0.0; }
-
 // From the bottom of a bar to its top.
 constexpr std::array<Cause, 4> kCauses = {
     {{"compute", 1, [](const SpeedCell& cell) { return cell.compute_s(); }},

@@ -15,9 +15,6 @@
 namespace sluice::study {
 namespace {
 
-constexpr int kColours = 5;
-constexpr int kPalest = 3;
-
 /// A colour for each family, and within it the larger the model the fuller the colour.
 class Palette {
  public:
@@ -25,11 +22,11 @@ class Palette {
     for (const auto& run : runs) sizes_[run.family].insert(run.params);
   }
   [[nodiscard]] int colour(const std::string& family) const {
-    return static_cast<int>(std::distance(sizes_.begin(), sizes_.find(family))) % kColours + 1;
+    return static_cast<int>(std::distance(sizes_.begin(), sizes_.find(family))) % kSeriesColours + 1;
   }
   [[nodiscard]] int tint(const StudyEntry& run) const {
     const auto& sizes = sizes_.at(run.family);
-    return std::min(static_cast<int>(std::distance(sizes.find(run.params), sizes.end())) - 1, kPalest);
+    return std::min(static_cast<int>(std::distance(sizes.find(run.params), sizes.end())) - 1, kPalestTint);
   }
 
  private:

@@ -13,8 +13,6 @@
 namespace sluice::study {
 namespace {
 
-constexpr int kColours = 5;
-
 struct Mean {
   double sum = 0.0;
   double count = 0.0;
@@ -49,7 +47,7 @@ Figure family_figure(const std::vector<RateCurve>& curves, const std::string& fa
     points.mark = curve.interior ? Mark::kPoints : Mark::kRings;
     chart.series.push_back(std::move(line));
     chart.series.push_back(std::move(points));
-    colour = colour % kColours + 1;
+    colour = colour % kSeriesColours + 1;
     least = std::min(least, *std::ranges::min_element(curve.loss));
     most = std::max(most, *std::ranges::max_element(curve.loss));
   }

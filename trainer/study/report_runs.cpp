@@ -15,9 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kColours = 5;
-constexpr int kPalest = 3;
-
 /// The directories of all runs; faults are gathered.
 std::vector<fs::path> run_directories(const std::vector<fs::path>& directories) {
   std::vector<fs::path> runs;
@@ -87,8 +84,8 @@ std::vector<RunCurve> curves_of(const std::vector<NamedRun>& runs) {
   for (std::size_t r = 0; r < runs.size(); ++r) {
     RunCurve curve = run_curve(runs[r].files.metrics, runs[r].name);
     const int place = static_cast<int>(r);
-    curve.colour = place % kColours + 1;
-    curve.tint = std::min(place / kColours, kPalest);
+    curve.colour = place % kSeriesColours + 1;
+    curve.tint = std::min(place / kSeriesColours, kPalestTint);
     curves.push_back(std::move(curve));
   }
   return curves;

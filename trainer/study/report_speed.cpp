@@ -12,7 +12,6 @@
 namespace sluice::study {
 namespace {
 
-constexpr int kSeriesColours = 5;
 constexpr int kGrey = 6;
 
 using Value = std::function<double(const SpeedPoint&)>;

@@ -10,15 +10,14 @@
 #include "trainer/study/curves.h"
 #include "trainer/train/errors.h"
 
+#include "trainer/study/numbers.h"
+
 namespace sluice::study {
 namespace {
 
 constexpr std::int64_t kPoints = 240;  // of one run in a chart of many
-constexpr int kColours = 5;
 
 using Member = std::vector<double> RunCurve::*;
-
-double or_zero(double value) { return std::isfinite(value) ? value : 0.0; }
 
 /// The unit is the run's own, told on some lines.
 double flops_per_token(const std::vector<TrainRecord>& records) {
@@ -124,7 +123,7 @@ std::vector<Series> overlay_series(const std::vector<Overlay>& overlays, double 
   std::vector<Series> series;
   for (const auto& overlay : overlays) {
     Series one{.label = overlay.label,
-               .colour = colours_used++ % kColours + 1,
+               .colour = colours_used++ % kSeriesColours + 1,
                .mark = Mark::kDashed,
                .y = overlay.loss};
     for (const double tokens : overlay.tokens) one.x.push_back(tokens / divisor);

@@ -8,10 +8,10 @@
 
 #include "trainer/train/errors.h"
 
+#include "trainer/study/numbers.h"
+
 namespace sluice::study {
 namespace {
-
-double or_zero(double value) { return std::isfinite(value) ? value : 0.0; }
 
 /// What tells curves apart, in the order in which a label names it.
 using Traits = std::array<std::string, 8>;

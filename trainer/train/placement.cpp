@@ -36,13 +36,16 @@ Placement placement_for(const std::string& precision, at::Device device) {
 
 Placement placement_for(const TrainOptions& options, at::Device device) {
   Placement placement = placement_for(options.precision, device);
-  if (placement.products == kernels::ChannelProducts::kFp8 && !kernels::has_fp8_products(device)) {
+  if (options.residual_dtype == "bf16") placement.residual = at::kBFloat16;
+  return placement;
+}
+
+void check_products(const Placement& placement) {
+  if (placement.products == kernels::ChannelProducts::kFp8 && !kernels::has_fp8_products(placement.device)) {
     throw InputError(
         "train.precision: fp8 needs a GPU of compute capability 8.9 or more; allowed here are fp32, tf32 and "
         "bf16");
   }
-  if (options.residual_dtype == "bf16") placement.residual = at::kBFloat16;
-  return placement;
 }
 
 }  // namespace sluice::train

@@ -29,11 +29,13 @@ struct Placement {
 /// train.precision on `device`; also sets LibTorch's process-wide switches of product precision. fp32: full
 /// products. tf32: operands of products rounded to 10 bits (CUDA). bf16: compute in bfloat16 with fp32 sums,
 /// split ones included (CUDA). fp8: as bf16, but a gMLP's channel products forward and for their input's
-/// gradient in fp8 (CUDA, compute capability 8.9 and up). fp64 (CPU). Throws InputError for a precision that
-/// the device does not have.
+/// gradient in fp8 (CUDA, compute capability 8.9 and up). fp64 (CPU). The device need not be there. Throws
+/// InputError for a precision that its kind does not have.
 [[nodiscard]] Placement placement_for(const std::string& precision, at::Device device);
-/// The same for train.precision and train.residual_dtype, on a device that is there: fp8 is refused where it
-/// has none.
+/// The same for train.precision and train.residual_dtype.
 [[nodiscard]] Placement placement_for(const TrainOptions& options, at::Device device);
+/// Throws InputError where the device, which must be there, has no fp8 and the placement's products are of
+/// it.
+void check_products(const Placement& placement);
 
 }  // namespace sluice::train

@@ -49,7 +49,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
 
 void Session::open_on_rank_zero() {
   check_ranks(options_, world_);
-  static_cast<void>(placement_for(options_.train, device_.device()));  // refused before files are made
+  check_products(placement_for(options_.train, device_.device()));  // refused before files are made
   corpora_ = open_corpora(options_);
   tokenizer_ = dataio::load_tokenizer(corpora_.front().files.directory());
   OpenedRun run = open_run(options_, context_.texts, corpora_, context_.compare);

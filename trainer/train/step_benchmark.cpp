@@ -113,6 +113,7 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   check_data(options, split, world);
   const dataio::Slicing slicing = slicing_of(options, world);
   Placement placement = placement_for(options.train, group.device());
+  check_products(placement);
   placement.exchange = &world;
   dataio::Loader loader(
       std::make_shared<dataio::SplitReader>(split, vocabulary_size, dataio::ReaderOptions{}),

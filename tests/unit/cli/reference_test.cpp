@@ -18,7 +18,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 
-const std::filesystem::path kRoot = SLUICE_SOURCE_DIR;
+const std::filesystem::path kSource = SLUICE_SOURCE_DIR;
 
 std::string content(const std::filesystem::path& file) {
   std::ostringstream text;
@@ -32,7 +32,7 @@ std::vector<std::string> dispatch_faults(const std::vector<std::string>& words,
 }
 
 TEST(Reference, TheCommittedPageIsWhatTheProgramPrints) {
-  EXPECT_TRUE(content(kRoot / "docs/reference.md") == reference_markdown())
+  EXPECT_TRUE(content(kSource / "docs/reference.md") == reference_markdown())
       << "docs/reference.md is out of date: build/release/sluice reference > docs/reference.md";
 }
 
@@ -83,13 +83,13 @@ TEST(Version, NamesTheProgramAndEveryLibrary) {
 
 TEST(Configs, EveryCommittedSettingsFileIsValid) {
   std::int64_t files = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot / "configs")) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kSource / "configs")) {
     const auto folder = entry.path().parent_path().filename();
     const bool of_a_run = folder != "clusters" && folder != "studies" && folder != "rates";
     if (entry.path().extension() != ".ini" || !of_a_run) continue;
     ++files;
     std::vector<std::string> words{"--config", entry.path().string(), "--run.dir=r", "--data.corpus=c"};
-    if (entry.path().lexically_relative(kRoot / "configs").begin()->string() == "models")
+    if (entry.path().lexically_relative(kSource / "configs").begin()->string() == "models")
       words.push_back("--train.steps=1000");
     EXPECT_THAT(faults_of([&] { (void)parse_run_options(words); }), ElementsAre()) << entry.path();
   }
@@ -98,7 +98,7 @@ TEST(Configs, EveryCommittedSettingsFileIsValid) {
 
 TEST(Configs, EveryCommittedStudyIsValid) {
   const auto here = std::filesystem::current_path();
-  std::filesystem::current_path(kRoot);  // the settings files that they name
+  std::filesystem::current_path(kSource);  // the settings files that they name
   std::int64_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator("configs/studies")) {
     if (entry.path().extension() != ".ini") continue;

@@ -14,7 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
-std::string fault_of(const std::filesystem::path& directory) {
+std::string fault_of_corpus(const std::filesystem::path& directory) {
   try {
     (void)Corpus::open(directory);
     return "";
@@ -30,7 +30,7 @@ std::string fault_after(const std::function<void(Json&)>& change) {
   auto json = read_json(dir.path() / "corpus.json");
   change(json);
   write_json(dir.path() / "corpus.json", json);
-  return fault_of(dir.path());
+  return fault_of_corpus(dir.path());
 }
 
 TEST(Corpus, OpensWithItsSplitsAndShards) {
@@ -124,11 +124,11 @@ TEST(CorpusFaults, OfCorpusJson) {
 
 TEST(CorpusFaults, OfFiles) {
   const Scratch dir;
-  EXPECT_THAT(fault_of(dir.path()), HasSubstr("corpus.json: cannot be opened: No such file"));
+  EXPECT_THAT(fault_of_corpus(dir.path()), HasSubstr("corpus.json: cannot be opened: No such file"));
   write_corpus(dir.path(), {{"train", {1000, 500}}}, 257);
   const auto json = dir.path() / "corpus.json";
   std::filesystem::resize_file(json, std::filesystem::file_size(json) / 2);
-  EXPECT_THAT(fault_of(dir.path()), HasSubstr("corpus.json: is no valid JSON"));
+  EXPECT_THAT(fault_of_corpus(dir.path()), HasSubstr("corpus.json: is no valid JSON"));
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ std::vector<char> bytes_of(const std::filesystem::path& file) {
 }
 
 /// What opening `file` complains of; empty if it opens.
-std::string fault_of(const std::filesystem::path& file) {
+std::string fault_of_shard(const std::filesystem::path& file) {
   try {
     (void)open_shard(file);
     return "";
@@ -154,7 +154,7 @@ TEST(ShardWriter, WithoutCloseNothingOpens) {
     ShardWriter writer(file, 1000, 300);
     writer.append(tokens_from(0, 1000, 300));
   }
-  EXPECT_THAT(fault_of(file), HasSubstr("writing was not finished"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("writing was not finished"));
 }
 
 TEST(ShardWriter, NoRoomIsFoundBeforeAnythingIsWritten) {
@@ -175,7 +175,7 @@ TEST(ShardWriter, NoRoomIsFoundBeforeAnythingIsWritten) {
   std::signal(SIGXFSZ, handler);
   EXPECT_THAT(fault, HasSubstr("a.h5"));
   EXPECT_THAT(fault, HasSubstr("File too large"));
-  EXPECT_NE(fault_of(dir.path() / "a.h5"), "");
+  EXPECT_NE(fault_of_shard(dir.path() / "a.h5"), "");
 }
 
 TEST(ShardFaults, EachIsNamed) {
@@ -186,33 +186,33 @@ TEST(ShardFaults, EachIsNamed) {
     write_shard(file, 0, 5000, 300);
   };
 
-  EXPECT_THAT(fault_of(dir.path() / "none.h5"), HasSubstr("No such file"));
-  EXPECT_NE(fault_of(dir.path()), "");
+  EXPECT_THAT(fault_of_shard(dir.path() / "none.h5"), HasSubstr("No such file"));
+  EXPECT_NE(fault_of_shard(dir.path()), "");
 
   std::ofstream(file) << "this is a text file of some length";
-  EXPECT_THAT(fault_of(file), HasSubstr("wrong magic"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("wrong magic"));
   std::ofstream(file).close();
-  EXPECT_THAT(fault_of(file), HasSubstr("truncated"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("truncated"));
 
   for (const std::uintmax_t size : {9U, 100U, 3000U, 10'000U}) {
     fresh();
     ASSERT_LT(size, std::filesystem::file_size(file));
     std::filesystem::resize_file(file, size);
-    EXPECT_NE(fault_of(file), "") << size;
+    EXPECT_NE(fault_of_shard(file), "") << size;
   }
   fresh();
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
-  EXPECT_THAT(fault_of(file), HasSubstr("truncated"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("truncated"));
 
   fresh();
   change(file, [](hid_t id) { write_attribute(id, "version", kFormatVersion + 1); });
-  EXPECT_THAT(fault_of(file), HasSubstr("format version 2, this program reads 1 to 1"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("format version 2, this program reads 1 to 1"));
   fresh();
   change(file, [](hid_t id) { H5Adelete(id, "version"); });
-  EXPECT_THAT(fault_of(file), HasSubstr("version"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("version"));
   fresh();
   change(file, [](hid_t id) { write_attribute(id, "vocabulary_size", 0); });
-  EXPECT_THAT(fault_of(file), HasSubstr("vocabulary_size"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("vocabulary_size"));
 }
 
 TEST(ShardFaults, StorageThatPreadCannotServeIsRefused) {
@@ -222,7 +222,7 @@ TEST(ShardFaults, StorageThatPreadCannotServeIsRefused) {
     std::filesystem::remove(file);
     write_shard(file, 0, 5000, 300);
     change(file, [&](hid_t id) { replace_dataset(id, "tokens", type, count, chunk); });
-    return fault_of(file);
+    return fault_of_shard(file);
   };
   EXPECT_THAT(with_tokens(H5T_STD_U16BE, 5000, 0), HasSubstr("16-bit unsigned integer, big endian"));
   EXPECT_THAT(with_tokens(H5T_STD_I16LE, 5000, 0), HasSubstr("16-bit signed integer"));
@@ -233,7 +233,7 @@ TEST(ShardFaults, StorageThatPreadCannotServeIsRefused) {
   std::filesystem::remove(file);
   write_shard(file, 0, 5000, 300);
   change(file, [](hid_t id) { replace_dataset(id, "digests", H5T_STD_U64LE, 2, 0); });
-  EXPECT_THAT(fault_of(file), HasSubstr("2 digests"));
+  EXPECT_THAT(fault_of_shard(file), HasSubstr("2 digests"));
 }
 
 }  // namespace

@@ -15,11 +15,11 @@
 namespace sluice::testing {
 namespace {
 
-constexpr std::int64_t kVocabulary = 11, kPositions = 9, kSamples = 6;
+constexpr std::int64_t kSamples = 6;
 
 model::ModelOptions drawing(double dropout, double stochastic_depth) {
   model::ModelOptions options;
-  options.layers = 3, options.d_model = 12, options.d_ffn = 20, options.seq_len = kPositions;
+  options.layers = 3, options.d_model = 12, options.d_ffn = 20, options.seq_len = kSmallPositions;
   options.tiny_attention = 4;
   options.dropout = dropout, options.stochastic_depth = stochastic_depth;
   return options;
@@ -37,9 +37,9 @@ struct Step {
 /// All samples, in micro-batches of those sizes.
 Step step(const model::ModelOptions& options, const std::vector<std::int64_t>& sizes,
           model::Recompute recompute = model::Recompute::kNone) {
-  const SmallModel small = make_small_model(options, kVocabulary, at::kDouble, 5, recompute);
-  const at::Tensor tokens = random_tokens({kSamples, kPositions}, kVocabulary, 1);
-  const at::Tensor targets = random_tokens({kSamples, kPositions}, kVocabulary, 2);
+  const SmallModel small = make_small_model(options, kSmallVocabulary, at::kDouble, 5, recompute);
+  const at::Tensor tokens = random_tokens({kSamples, kSmallPositions}, kSmallVocabulary, 1);
+  const at::Tensor targets = random_tokens({kSamples, kSmallPositions}, kSmallVocabulary, 2);
   Step result{.loss = 0, .gradients = small.gradients};
   std::int64_t first = 0;
   for (const std::int64_t size : sizes) {
@@ -68,18 +68,18 @@ TEST(GmlpDraws, AreTheSameInAnyMicroBatchesAndWhenComputedAgain) {
 }
 
 TEST(GmlpDraws, AreOfTrainingAlone) {
-  const SmallModel with = make_small_model(drawing(0.4, 0.4), kVocabulary, at::kDouble, 5);
-  const SmallModel without = make_small_model(drawing(0, 0), kVocabulary, at::kDouble, 5);
-  const at::Tensor tokens = random_tokens({2, kPositions}, kVocabulary, 1);
-  const at::Tensor targets = random_tokens({2, kPositions}, kVocabulary, 2);
+  const SmallModel with = make_small_model(drawing(0.4, 0.4), kSmallVocabulary, at::kDouble, 5);
+  const SmallModel without = make_small_model(drawing(0, 0), kSmallVocabulary, at::kDouble, 5);
+  const at::Tensor tokens = random_tokens({2, kSmallPositions}, kSmallVocabulary, 1);
+  const at::Tensor targets = random_tokens({2, kSmallPositions}, kSmallVocabulary, 2);
   EXPECT_TRUE(at::equal(with.model->loss_sum(tokens, targets), without.model->loss_sum(tokens, targets)));
   EXPECT_TRUE(at::equal(with.model->logits(tokens), without.model->logits(tokens)));
 }
 
 TEST(GmlpDraws, GradientIsThatOfTheLossAsDrawn) {
-  const SmallModel small = make_small_model(drawing(0.3, 0.5), kVocabulary, at::kDouble, 5);
-  const at::Tensor tokens = random_tokens({4, kPositions}, kVocabulary, 1);
-  const at::Tensor targets = random_tokens({4, kPositions}, kVocabulary, 2);
+  const SmallModel small = make_small_model(drawing(0.3, 0.5), kSmallVocabulary, at::kDouble, 5);
+  const at::Tensor tokens = random_tokens({4, kSmallPositions}, kSmallVocabulary, 1);
+  const at::Tensor targets = random_tokens({4, kSmallPositions}, kSmallVocabulary, 2);
   const at::Tensor samples = samples_from(0, 4);
   small.model->training_loss_sum(tokens, targets, samples).backward();
   constexpr double kStep = 1e-6;
@@ -103,16 +103,16 @@ TEST(GmlpDraws, SkippedSamplesPassTheBlockByAndTheOthersMakeUpForThem) {
   constexpr std::int64_t kMany = 400;
   constexpr double kRate = 0.25;
   for (const at::ScalarType dtype : {at::kDouble, at::kBFloat16}) {
-    const SmallModel small = make_small_model(drawing(0, 0), kVocabulary, dtype, 5);
+    const SmallModel small = make_small_model(drawing(0, 0), kSmallVocabulary, dtype, 5);
     kernels::GmlpBlock block;
     block.norm_weight = small.leaves[1].detach(), block.norm_bias = small.leaves[2].detach();
     block.expand_weight = small.leaves[3].detach(), block.expand_bias = small.leaves[4].detach();
     block.gate_norm_weight = small.leaves[7].detach(), block.gate_norm_bias = small.leaves[8].detach();
     block.spatial_weight = small.leaves[9].detach(), block.spatial_bias = small.leaves[10].detach();
     block.contract_weight = small.leaves[13].detach(), block.contract_bias = small.leaves[14].detach();
-    const at::Tensor x = at::arange(kMany * kPositions * 12, at::kDouble)
+    const at::Tensor x = at::arange(kMany * kSmallPositions * 12, at::kDouble)
                              .sin()
-                             .view({kMany, kPositions, 12})
+                             .view({kMany, kSmallPositions, 12})
                              .to(kernels::residual_type(dtype));
     const at::Tensor branch = kernels::gmlp_block(x, block).sub(x).to(at::kDouble);
     block.skip_rate = kRate;

@@ -21,7 +21,7 @@
 namespace sluice::testing {
 namespace {
 
-constexpr std::int64_t kVocabulary = 7;
+constexpr std::int64_t kFewIds = 7;
 
 class Variant : public ::testing::TestWithParam<NamedOptions> {
  protected:
@@ -30,15 +30,15 @@ class Variant : public ::testing::TestWithParam<NamedOptions> {
     options.causal = causal;
     return options;
   }
-  at::Tensor tokens_ = random_tokens({3, 8}, kVocabulary, 11);
-  at::Tensor targets_ = random_tokens({3, 8}, kVocabulary, 12);
+  at::Tensor tokens_ = random_tokens({3, 8}, kFewIds, 11);
+  at::Tensor targets_ = random_tokens({3, 8}, kFewIds, 12);
 };
 
 /// Central differences along one direction for each parameter.
 TEST_P(Variant, GradientsAreSlopesOfTheLoss) {
   constexpr double kStep = 1e-6;
   for (const bool causal : {true, false}) {
-    const SmallModel small = make_small_model(options(causal), kVocabulary, at::kDouble, 5);
+    const SmallModel small = make_small_model(options(causal), kFewIds, at::kDouble, 5);
     small.model->loss_sum(tokens_, targets_).backward();
     for (std::size_t i = 0; i < small.leaves.size(); ++i) {
       const at::Tensor value = small.leaves[i].detach();
@@ -58,11 +58,11 @@ TEST_P(Variant, GradientsAreSlopesOfTheLoss) {
 
 TEST_P(Variant, OfEveryPrecisionComputesTheSame) {
   for (const bool causal : {true, false}) {
-    const SmallModel wide = make_small_model(options(causal), kVocabulary, at::kDouble, 5);
+    const SmallModel wide = make_small_model(options(causal), kFewIds, at::kDouble, 5);
     wide.model->loss_sum(tokens_, targets_).backward();
     for (const auto& [dtype, bound, slope_bound] :
          {std::tuple{at::kFloat, 1e-5, 1e-4}, std::tuple{at::kBFloat16, 0.06, 0.15}}) {
-      const SmallModel narrow = make_small_model(options(causal), kVocabulary, dtype, 5);
+      const SmallModel narrow = make_small_model(options(causal), kFewIds, dtype, 5);
       EXPECT_LT(relative_error(narrow.model->logits(tokens_), wide.model->logits(tokens_)), bound);
       narrow.model->loss_sum(tokens_, targets_).backward();
       EXPECT_LT(relative_error(narrow.gradients, wide.gradients), slope_bound) << c10::toString(dtype);
@@ -72,7 +72,7 @@ TEST_P(Variant, OfEveryPrecisionComputesTheSame) {
 
 TEST_P(Variant, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
   const auto trained = [&](at::ScalarType dtype, model::Recompute recompute) {
-    const SmallModel small = make_small_model(options(true), kVocabulary, dtype, 5, recompute);
+    const SmallModel small = make_small_model(options(true), kFewIds, dtype, 5, recompute);
     std::vector<int> calls(small.leaves.size());
     for (std::size_t i = 0; i < small.leaves.size(); ++i)
       kernels::on_gradient_ready(small.leaves[i], [&calls, i] { ++calls[i]; });
@@ -88,9 +88,9 @@ TEST_P(Variant, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
 }
 
 TEST_P(Variant, OnlyACausalOneIsBlindToLaterTokens) {
-  const at::Tensor changed = at::cat({tokens_.narrow(1, 0, 5), random_tokens({3, 3}, kVocabulary, 13)}, 1);
+  const at::Tensor changed = at::cat({tokens_.narrow(1, 0, 5), random_tokens({3, 3}, kFewIds, 13)}, 1);
   for (const bool causal : {true, false}) {
-    const SmallModel small = make_small_model(options(causal), kVocabulary, at::kFloat, 5);
+    const SmallModel small = make_small_model(options(causal), kFewIds, at::kFloat, 5);
     const at::Tensor before = small.model->logits(tokens_).narrow(1, 0, 5);
     EXPECT_EQ(at::equal(before, small.model->logits(changed).narrow(1, 0, 5)), causal);
   }
@@ -144,9 +144,9 @@ TEST(Toeplitz, EqualsItsDenseExpansion) {
       model::ModelOptions options;
       options.layers = 1, options.d_model = 4, options.d_ffn = 8, options.seq_len = kPositions;
       options.causal = causal, options.spatial_heads = heads, options.spatial = "toeplitz";
-      const SmallModel few = make_small_model(options, kVocabulary, at::kDouble, 3);
+      const SmallModel few = make_small_model(options, kFewIds, at::kDouble, 3);
       options.spatial = "free";
-      const SmallModel dense = make_small_model(options, kVocabulary, at::kDouble, 4);
+      const SmallModel dense = make_small_model(options, kFewIds, at::kDouble, 4);
       const c10::NoGradGuard no_grad;
       at::Tensor weight_grad, dense_grad;
       for (std::size_t i = 0; i < few.leaves.size(); ++i) {
@@ -165,8 +165,8 @@ TEST(Toeplitz, EqualsItsDenseExpansion) {
       }
       for (const std::int64_t length : {kPositions, kPositions - 2}) {
         const c10::AutoGradMode records(true);
-        const at::Tensor tokens = random_tokens({2, length}, kVocabulary, 8);
-        const at::Tensor targets = random_tokens({2, length}, kVocabulary, 9);
+        const at::Tensor tokens = random_tokens({2, length}, kFewIds, 8);
+        const at::Tensor targets = random_tokens({2, length}, kFewIds, 9);
         EXPECT_LT(relative_error(few.model->logits(tokens), dense.model->logits(tokens)), 1e-12);
         few.model->loss_sum(tokens, targets).backward();
         dense.model->loss_sum(tokens, targets).backward();

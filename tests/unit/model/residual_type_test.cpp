@@ -12,27 +12,25 @@
 namespace sluice::testing {
 namespace {
 
-constexpr std::int64_t kVocabulary = 11, kPositions = 12;
-
-std::vector<model::ModelOptions> families() {
+std::vector<model::ModelOptions> all_kinds() {
   std::vector<model::ModelOptions> all(3);
   all[1].kind = "transformer", all[1].heads = 2, all[1].positions = "sinusoidal";
   all[2].kind = "mixer", all[2].causal = false, all[2].d_spatial = 6;
   for (model::ModelOptions& one : all)
-    one.layers = 3, one.d_model = 16, one.d_ffn = 32, one.seq_len = kPositions;
+    one.layers = 3, one.d_model = 16, one.d_ffn = 32, one.seq_len = kSmallPositions;
   return all;
 }
 
-struct Step {
+struct Outcome {
   at::Tensor loss;
   at::Tensor gradients;
 };
 
-Step step_of(const model::ModelOptions& options, at::ScalarType dtype, const model::Computing& computing) {
-  const SmallModel small = make_small_model(options, kVocabulary, dtype, 5);
-  const auto model = model::make_model(options, kVocabulary, small.leaves, computing);
-  const at::Tensor loss = model->loss_sum(random_tokens({3, kPositions}, kVocabulary, 1),
-                                          random_tokens({3, kPositions}, kVocabulary, 2));
+Outcome step_of(const model::ModelOptions& options, at::ScalarType dtype, const model::Computing& computing) {
+  const SmallModel small = make_small_model(options, kSmallVocabulary, dtype, 5);
+  const auto model = model::make_model(options, kSmallVocabulary, small.leaves, computing);
+  const at::Tensor loss = model->loss_sum(random_tokens({3, kSmallPositions}, kSmallVocabulary, 1),
+                                          random_tokens({3, kSmallPositions}, kSmallVocabulary, 2));
   loss.backward();
   return {loss.detach(), small.gradients.clone()};
 }
@@ -40,10 +38,10 @@ Step step_of(const model::ModelOptions& options, at::ScalarType dtype, const mod
 TEST(ResidualType, Bfloat16IsNearFloat64AndNotFloat32) {
   model::Computing narrow;
   narrow.residual = at::kBFloat16;
-  for (const model::ModelOptions& options : families()) {
-    const Step exact = step_of(options, at::kDouble, {});
-    const Step wide = step_of(options, at::kBFloat16, {});
-    const Step got = step_of(options, at::kBFloat16, narrow);
+  for (const model::ModelOptions& options : all_kinds()) {
+    const Outcome exact = step_of(options, at::kDouble, {});
+    const Outcome wide = step_of(options, at::kBFloat16, {});
+    const Outcome got = step_of(options, at::kBFloat16, narrow);
     EXPECT_EQ(got.loss.scalar_type(), at::kFloat) << options.kind;
     EXPECT_LT(relative_error(got.loss, exact.loss), 0.02) << options.kind;
     EXPECT_LT(relative_error(got.gradients, exact.gradients), 0.1) << options.kind;
@@ -54,7 +52,7 @@ TEST(ResidualType, Bfloat16IsNearFloat64AndNotFloat32) {
 TEST(ResidualType, IsTheParametersOwnIfTheyAreNotBfloat16) {
   model::Computing narrow;
   narrow.residual = at::kBFloat16;
-  for (const model::ModelOptions& options : families())
+  for (const model::ModelOptions& options : all_kinds())
     EXPECT_EQ(step_of(options, at::kFloat, narrow).loss.item<double>(),
               step_of(options, at::kFloat, {}).loss.item<double>())
         << options.kind;

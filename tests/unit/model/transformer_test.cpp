@@ -15,16 +15,13 @@
 namespace sluice::testing {
 namespace {
 
-constexpr std::int64_t kVocabulary = 11;
-constexpr std::int64_t kPositions = 9;
-
 model::ModelOptions gpt2_like() {
   model::ModelOptions options;
   options.kind = "transformer";
   options.layers = 2;
   options.d_model = 12;
   options.d_ffn = 20;
-  options.seq_len = kPositions;
+  options.seq_len = kSmallPositions;
   options.heads = 3;
   options.positions = "learned";
   options.gelu = "tanh";
@@ -88,14 +85,15 @@ struct Trained {
 
 /// Two micro-batches, gradients adding up.
 Trained train(const model::ModelOptions& options, at::ScalarType dtype, model::Recompute recompute) {
-  const SmallModel small = make_small_model(options, kVocabulary, dtype, 5, recompute);
+  const SmallModel small = make_small_model(options, kSmallVocabulary, dtype, 5, recompute);
   Trained trained{
       .loss = 0, .gradients = small.gradients, .callbacks = std::vector<int>(small.leaves.size())};
   for (std::size_t i = 0; i < small.leaves.size(); ++i)
     kernels::on_gradient_ready(small.leaves[i], [&trained, i] { ++trained.callbacks[i]; });
   for (const std::uint64_t micro : {1, 2}) {
-    const at::Tensor loss = small.model->loss_sum(random_tokens({3, kPositions}, kVocabulary, micro),
-                                                  random_tokens({3, kPositions}, kVocabulary, micro + 10));
+    const at::Tensor loss =
+        small.model->loss_sum(random_tokens({3, kSmallPositions}, kSmallVocabulary, micro),
+                              random_tokens({3, kSmallPositions}, kSmallVocabulary, micro + 10));
     loss.backward();
     trained.loss += loss.item<double>();
   }
@@ -118,10 +116,10 @@ TEST(Transformer, RecomputeChangesNoBitAndTellsOfEveryGradientOnce) {
 
 TEST(Transformer, BFloat16IsNearFloat64) {
   for (const model::ModelOptions& options : families()) {
-    const SmallModel narrow = make_small_model(options, kVocabulary, at::kBFloat16, 5);
-    const SmallModel wide = make_small_model(options, kVocabulary, at::kDouble, 5);
-    const at::Tensor tokens = random_tokens({3, kPositions}, kVocabulary, 1);
-    const at::Tensor targets = random_tokens({3, kPositions}, kVocabulary, 2);
+    const SmallModel narrow = make_small_model(options, kSmallVocabulary, at::kBFloat16, 5);
+    const SmallModel wide = make_small_model(options, kSmallVocabulary, at::kDouble, 5);
+    const at::Tensor tokens = random_tokens({3, kSmallPositions}, kSmallVocabulary, 1);
+    const at::Tensor targets = random_tokens({3, kSmallPositions}, kSmallVocabulary, 2);
     const at::Tensor loss = narrow.model->loss_sum(tokens, targets);
     ASSERT_EQ(loss.scalar_type(), at::kFloat);
     EXPECT_LT(relative_error(loss, wide.model->loss_sum(tokens, targets)), 0.02) << name_of(options);
@@ -132,10 +130,10 @@ TEST(Transformer, BFloat16IsNearFloat64) {
 
 TEST(Transformer, TrainsOnMicroBatchesAsOnTheWholeBatch) {
   for (const model::ModelOptions& options : families()) {
-    const at::Tensor tokens = random_tokens({5, kPositions}, kVocabulary, 3);
-    const at::Tensor targets = random_tokens({5, kPositions}, kVocabulary, 4);
-    const SmallModel whole = make_small_model(options, kVocabulary, at::kDouble, 5);
-    const SmallModel split = make_small_model(options, kVocabulary, at::kDouble, 5);
+    const at::Tensor tokens = random_tokens({5, kSmallPositions}, kSmallVocabulary, 3);
+    const at::Tensor targets = random_tokens({5, kSmallPositions}, kSmallVocabulary, 4);
+    const SmallModel whole = make_small_model(options, kSmallVocabulary, at::kDouble, 5);
+    const SmallModel split = make_small_model(options, kSmallVocabulary, at::kDouble, 5);
     whole.model->loss_sum(tokens, targets).backward();
     split.model->loss_sum(tokens.narrow(0, 0, 2), targets.narrow(0, 0, 2)).backward();
     split.model->loss_sum(tokens.narrow(0, 2, 3), targets.narrow(0, 2, 3)).backward();
@@ -145,10 +143,10 @@ TEST(Transformer, TrainsOnMicroBatchesAsOnTheWholeBatch) {
 
 TEST(Transformer, AnnouncesParametersInTheirOrderBeforeItUsesThem) {
   for (const model::ModelOptions& options : families()) {
-    const SmallModel small = make_small_model(options, kVocabulary, at::kFloat, 5);
+    const SmallModel small = make_small_model(options, kSmallVocabulary, at::kFloat, 5);
     std::vector<std::int64_t> announced;
     small.model->on_parameter_use([&](std::int64_t last) { announced.push_back(last); });
-    (void)small.model->logits(random_tokens({1, kPositions}, kVocabulary, 1));
+    (void)small.model->logits(random_tokens({1, kSmallPositions}, kSmallVocabulary, 1));
     std::vector<std::int64_t> expected;  // the last index of each part
     for (std::size_t i = 0; i + 1 < small.specs.size(); ++i) {
       const auto part = [&](std::size_t index) {
@@ -165,12 +163,12 @@ TEST(Transformer, AnnouncesParametersInTheirOrderBeforeItUsesThem) {
 
 RC_GTEST_PROP(Transformer, LaterTokensNeverChangeEarlierLogits, (std::uint64_t seed)) {
   const model::ModelOptions options = *rc::gen::elementOf(decoders());
-  const auto length = *rc::gen::inRange<std::int64_t>(2, kPositions + 1);
+  const auto length = *rc::gen::inRange<std::int64_t>(2, kSmallPositions + 1);
   const auto changed = *rc::gen::inRange<std::int64_t>(1, length);
-  const SmallModel small = make_small_model(options, kVocabulary, at::kFloat, seed);
-  const at::Tensor tokens = random_tokens({2, length}, kVocabulary, seed + 1);
-  const at::Tensor other =
-      at::cat({tokens.narrow(1, 0, changed), random_tokens({2, length - changed}, kVocabulary, seed + 2)}, 1);
+  const SmallModel small = make_small_model(options, kSmallVocabulary, at::kFloat, seed);
+  const at::Tensor tokens = random_tokens({2, length}, kSmallVocabulary, seed + 1);
+  const at::Tensor other = at::cat(
+      {tokens.narrow(1, 0, changed), random_tokens({2, length - changed}, kSmallVocabulary, seed + 2)}, 1);
   const at::Tensor before = small.model->logits(tokens).narrow(1, 0, changed);
   const at::Tensor after = small.model->logits(other).narrow(1, 0, changed);
   RC_ASSERT(at::equal(before, after));
@@ -184,8 +182,8 @@ TEST(Transformer, PositionsMatterJustWhereTheyAreEncoded) {
     model::ModelOptions options = gpt2_like();
     options.positions = positions;
     options.layers = 1;  // a second one would see which tokens the first one's positions saw
-    const SmallModel small = make_small_model(options, kVocabulary, at::kDouble, 5);
-    const at::Tensor tokens = random_tokens({1, 4}, kVocabulary, 7);
+    const SmallModel small = make_small_model(options, kSmallVocabulary, at::kDouble, 5);
+    const at::Tensor tokens = random_tokens({1, 4}, kSmallVocabulary, 7);
     const at::Tensor other = at::cat({tokens.narrow(1, 0, 3).flip({1}), tokens.narrow(1, 3, 1)}, 1);
     ASSERT_FALSE(at::equal(tokens, other));
     const double change = relative_error(small.model->logits(other)[0][3], small.model->logits(tokens)[0][3]);
@@ -198,32 +196,36 @@ TEST(Transformer, PositionsMatterJustWhereTheyAreEncoded) {
 }
 
 TEST(Transformer, RefusesWhatItCannotRun) {
-  const SmallModel small = make_small_model(gpt2_like(), kVocabulary, at::kFloat, 5);
-  EXPECT_THROW((void)small.model->logits(random_tokens({1, kPositions + 1}, kVocabulary, 1)), c10::Error);
-  EXPECT_THROW((void)small.model->loss_sum(random_tokens({1, 4}, kVocabulary, 1),
-                                           random_tokens({1, 5}, kVocabulary, 1)),
+  const SmallModel small = make_small_model(gpt2_like(), kSmallVocabulary, at::kFloat, 5);
+  EXPECT_THROW((void)small.model->logits(random_tokens({1, kSmallPositions + 1}, kSmallVocabulary, 1)),
+               c10::Error);
+  EXPECT_THROW((void)small.model->loss_sum(random_tokens({1, 4}, kSmallVocabulary, 1),
+                                           random_tokens({1, 5}, kSmallVocabulary, 1)),
                c10::Error);
   std::vector<at::Tensor> too_few(small.leaves.begin(), small.leaves.end() - 1);
-  EXPECT_THROW((void)model::make_model(small.options, kVocabulary, too_few), c10::Error);
-  EXPECT_THROW((void)model::make_model(small.options, kVocabulary, small.leaves, model::Recompute::kGate),
-               c10::Error);
+  EXPECT_THROW((void)model::make_model(small.options, kSmallVocabulary, too_few), c10::Error);
+  EXPECT_THROW(
+      (void)model::make_model(small.options, kSmallVocabulary, small.leaves, model::Recompute::kGate),
+      c10::Error);
   model::ModelOptions uneven = gpt2_like();
   uneven.heads = 5;
-  EXPECT_THROW((void)model::parameter_specs(uneven, kVocabulary), c10::Error);
+  EXPECT_THROW((void)model::parameter_specs(uneven, kSmallVocabulary), c10::Error);
   model::ModelOptions blind = positions_only();
   blind.positions = "learned";
-  EXPECT_THROW((void)model::parameter_specs(blind, kVocabulary), c10::Error);
+  EXPECT_THROW((void)model::parameter_specs(blind, kSmallVocabulary), c10::Error);
 }
 
 TEST(Mixer, RefusesToBeCausalToDecodeAndToReadMoreThanItsPositions) {
   model::ModelOptions causal = mixer();
   causal.causal = true;
-  EXPECT_THROW((void)model::parameter_specs(causal, kVocabulary), c10::Error);
-  const SmallModel small = make_small_model(mixer(), kVocabulary, at::kFloat, 5);
+  EXPECT_THROW((void)model::parameter_specs(causal, kSmallVocabulary), c10::Error);
+  const SmallModel small = make_small_model(mixer(), kSmallVocabulary, at::kFloat, 5);
   EXPECT_THROW((void)small.model->make_cache(), c10::Error);
-  EXPECT_THROW((void)small.model->logits(random_tokens({1, kPositions + 1}, kVocabulary, 1)), c10::Error);
-  EXPECT_THROW((void)model::make_model(small.options, kVocabulary, small.leaves, model::Recompute::kGate),
+  EXPECT_THROW((void)small.model->logits(random_tokens({1, kSmallPositions + 1}, kSmallVocabulary, 1)),
                c10::Error);
+  EXPECT_THROW(
+      (void)model::make_model(small.options, kSmallVocabulary, small.leaves, model::Recompute::kGate),
+      c10::Error);
 }
 
 /// Prefills `prompt` tokens, decodes the others one by one; the largest relative error of any row of logits.
@@ -241,10 +243,10 @@ double worst_error(const SmallModel& small, const at::Tensor& tokens_T, std::int
 RC_GTEST_PROP(TransformerDecode, EqualsFullForward, (std::uint64_t seed)) {
   model::ModelOptions options = *rc::gen::elementOf(decoders());
   options.layers = 3;
-  const auto length = *rc::gen::inRange<std::int64_t>(1, kPositions + 1);
+  const auto length = *rc::gen::inRange<std::int64_t>(1, kSmallPositions + 1);
   const auto prompt = *rc::gen::inRange<std::int64_t>(1, length + 1);
-  const at::Tensor tokens = random_tokens({length}, kVocabulary, seed);
-  const SmallModel wide = make_small_model(options, kVocabulary, at::kDouble, seed);
+  const at::Tensor tokens = random_tokens({length}, kSmallVocabulary, seed);
+  const SmallModel wide = make_small_model(options, kSmallVocabulary, at::kDouble, seed);
   const auto cache = wide.model->make_cache();
   RC_ASSERT(worst_error(wide, tokens, prompt, *cache) < 1e-10);
   RC_ASSERT(cache->length() == length);
@@ -252,23 +254,25 @@ RC_GTEST_PROP(TransformerDecode, EqualsFullForward, (std::uint64_t seed)) {
 }
 
 TEST(TransformerDecode, RefusesFullCachesThoseOfOthersAndModelsThatSeeTheFuture) {
-  const SmallModel small = make_small_model(gpt2_like(), kVocabulary, at::kFloat, 1);
+  const SmallModel small = make_small_model(gpt2_like(), kSmallVocabulary, at::kFloat, 1);
   const auto cache = small.model->make_cache();
-  EXPECT_THROW((void)small.model->prefill(random_tokens({0}, kVocabulary, 2), *cache), c10::Error);
-  const at::Tensor logits = small.model->prefill(random_tokens({kPositions}, kVocabulary, 2), *cache);
+  EXPECT_THROW((void)small.model->prefill(random_tokens({0}, kSmallVocabulary, 2), *cache), c10::Error);
+  const at::Tensor logits =
+      small.model->prefill(random_tokens({kSmallPositions}, kSmallVocabulary, 2), *cache);
   EXPECT_FALSE(logits.requires_grad());
   EXPECT_THROW((void)small.model->decode(1, *cache), c10::Error);
 
   model::ModelOptions gmlp;
-  gmlp.layers = 2, gmlp.d_model = 12, gmlp.d_ffn = 20, gmlp.seq_len = kPositions;
-  const SmallModel other = make_small_model(gmlp, kVocabulary, at::kFloat, 1);
-  EXPECT_THROW((void)small.model->prefill(random_tokens({2}, kVocabulary, 2), *other.model->make_cache()),
-               c10::Error);
+  gmlp.layers = 2, gmlp.d_model = 12, gmlp.d_ffn = 20, gmlp.seq_len = kSmallPositions;
+  const SmallModel other = make_small_model(gmlp, kSmallVocabulary, at::kFloat, 1);
+  EXPECT_THROW(
+      (void)small.model->prefill(random_tokens({2}, kSmallVocabulary, 2), *other.model->make_cache()),
+      c10::Error);
 
   model::ModelOptions options = gpt2_like();
   options.causal = false;
-  const SmallModel full = make_small_model(options, kVocabulary, at::kFloat, 1);
-  EXPECT_THROW((void)full.model->prefill(random_tokens({2}, kVocabulary, 2), *full.model->make_cache()),
+  const SmallModel full = make_small_model(options, kSmallVocabulary, at::kFloat, 1);
+  EXPECT_THROW((void)full.model->prefill(random_tokens({2}, kSmallVocabulary, 2), *full.model->make_cache()),
                c10::Error);
 }
 

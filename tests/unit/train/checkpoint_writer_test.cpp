@@ -19,12 +19,12 @@ namespace {
 
 using testing::HasSubstr;
 
-const parallel::ArenaLayout& layout() {
+const parallel::ArenaLayout& written_layout() {
   static const parallel::ArenaLayout kLayout({{"weight", {50, 30}}, {"bias", {30}}}, {.world = 2});
   return kLayout;
 }
 
-CheckpointInfo info(std::int64_t step) {
+CheckpointInfo written_info(std::int64_t step) {
   CheckpointInfo result;
   result.state = {.step = step, .tokens = step * 7, .next_sample = step * 4};
   return result;
@@ -45,7 +45,7 @@ CheckpointWriter::Copy values(double base) {
 }
 
 bool holds(const at::Tensor& flat, std::int64_t entry, double value) {
-  return layout().view(flat, entry).eq(value).all().item<bool>();
+  return written_layout().view(flat, entry).eq(value).all().item<bool>();
 }
 
 /// A tokenizer whose files() waits until it may: what follows it is not written before.
@@ -71,17 +71,17 @@ class CheckpointWriterTest : public testing::Test {
  protected:
   [[nodiscard]] CheckpointWriter make(const dataio::Tokenizer& tokenizer,
                                       CheckpointOptions retention = {}) const {
-    return {run(), layout(), at::kDouble, at::kCPU, tokenizer, retention};
+    return {run(), written_layout(), at::kDouble, at::kCPU, tokenizer, retention};
   }
   [[nodiscard]] const fs::path& run() const { return directory_.path(); }
   void expect_stored(std::int64_t step, double base) const {
     const fs::path directory = run() / "checkpoints" / ("step-00000" + std::to_string(step));
     EXPECT_THAT(verify_checkpoint(directory), testing::IsEmpty());
     std::vector<std::string> warnings;
-    const auto allocate = [] { return layout().allocate(at::kDouble, at::kCPU); };
+    const auto allocate = [] { return written_layout().allocate(at::kDouble, at::kCPU); };
     const StateBuffers found{
         .parameters = allocate(), .first_moment = allocate(), .second_moment = allocate()};
-    load_checkpoint(*find_checkpoint(directory, warnings), layout(), found);
+    load_checkpoint(*find_checkpoint(directory, warnings), written_layout(), found);
     for (std::int64_t entry = 0; entry < 2; ++entry) {
       EXPECT_TRUE(holds(found.parameters, entry, base));
       EXPECT_TRUE(holds(found.first_moment, entry, base + 0.25));
@@ -96,7 +96,7 @@ class CheckpointWriterTest : public testing::Test {
 TEST_F(CheckpointWriterTest, WritesBesideItsCallerAndTellsWhenItIsDone) {
   SlowTokenizer tokenizer;
   CheckpointWriter writer = make(tokenizer);
-  writer.snapshot(info(1), values(1));
+  writer.snapshot(written_info(1), values(1));
   EXPECT_THAT(writer.take_written(), testing::IsEmpty()) << "and the caller is here already";
   EXPECT_FALSE(fs::exists(run() / "checkpoints" / "latest"));
   tokenizer.let_go();
@@ -118,7 +118,7 @@ TEST_F(CheckpointWriterTest, TheNextOneWaitsAndOverwritesNothing) {
   const auto tokenizer = dataio::make_byte_tokenizer();
   CheckpointWriter writer = make(*tokenizer, {.every = 1, .keep = 5, .at = {}});
   for (std::int64_t step = 1; step <= 5; ++step)
-    writer.snapshot(info(step), values(static_cast<double>(step)));
+    writer.snapshot(written_info(step), values(static_cast<double>(step)));
   writer.finish();
   const auto written = writer.take_written();
   ASSERT_EQ(written.size(), 5U);
@@ -133,7 +133,7 @@ TEST_F(CheckpointWriterTest, NothingIsWrittenBeforeTheCopyIsWhole) {
   CheckpointWriter writer = make(*tokenizer);
   std::promise<void> gate;
   StateBuffers filled;
-  writer.snapshot(info(2), [&](const StateBuffers& host) {
+  writer.snapshot(written_info(2), [&](const StateBuffers& host) {
     filled = host;
     return [&, may = gate.get_future().share()] {
       may.wait();
@@ -151,7 +151,7 @@ TEST_F(CheckpointWriterTest, NothingIsWrittenBeforeTheCopyIsWhole) {
 TEST_F(CheckpointWriterTest, AFaultOfTheCopyIsThrownToo) {
   const auto tokenizer = dataio::make_byte_tokenizer();
   CheckpointWriter writer = make(*tokenizer);
-  writer.snapshot(info(1), [](const StateBuffers& /*host*/) {
+  writer.snapshot(written_info(1), [](const StateBuffers& /*host*/) {
     return [] { throw std::runtime_error("the device is gone"); };
   });
   EXPECT_THROW(writer.finish(), std::runtime_error);
@@ -162,7 +162,7 @@ TEST_F(CheckpointWriterTest, ItsEndWaitsForWhatItBegan) {
   const auto tokenizer = dataio::make_byte_tokenizer();
   {
     CheckpointWriter writer = make(*tokenizer);
-    writer.snapshot(info(3), values(3));
+    writer.snapshot(written_info(3), values(3));
   }
   expect_stored(3, 3);
 }
@@ -171,9 +171,9 @@ TEST_F(CheckpointWriterTest, AFaultOfTheThreadIsThrownToItsCaller) {
   const auto tokenizer = dataio::make_byte_tokenizer();
   std::ofstream(run() / "checkpoints") << "a file where a directory has to be";
   CheckpointWriter writer = make(*tokenizer);
-  writer.snapshot(info(1), values(1));
+  writer.snapshot(written_info(1), values(1));
   bool copied = false;
-  EXPECT_THROW(writer.snapshot(info(2),
+  EXPECT_THROW(writer.snapshot(written_info(2),
                                [&](const StateBuffers& /*host*/) {
                                  copied = true;
                                  return std::function<void()>();
@@ -183,7 +183,7 @@ TEST_F(CheckpointWriterTest, AFaultOfTheThreadIsThrownToItsCaller) {
   writer.finish();
   EXPECT_THAT(writer.take_written(), testing::IsEmpty()) << "thrown once, never counted as written";
 
-  writer.snapshot(info(3), values(3));
+  writer.snapshot(written_info(3), values(3));
   EXPECT_THROW(writer.finish(), std::exception);
 }
 

@@ -25,7 +25,7 @@ using model::ActivationBytes;
 using model::ModelOptions;
 using model::Recompute;
 
-constexpr std::int64_t kVocabulary = 300;
+constexpr std::int64_t kManyIds = 300;
 
 /// LibTorch's CPU allocator while it lives, and how much of it is in use. One at a time.
 class CountingAllocator : public c10::Allocator {
@@ -81,13 +81,13 @@ class CountingAllocator : public c10::Allocator {
 };
 
 /// Wide enough that what is left out (statistics of other types, biases) weighs little.
-ModelOptions gmlp() {
+ModelOptions gated() {
   ModelOptions o;
   o.layers = 6, o.d_model = 64, o.d_ffn = 384, o.seq_len = 48, o.causal = false;
   return o;
 }
 ModelOptions transformer() {
-  ModelOptions o = gmlp();
+  ModelOptions o = gated();
   o.kind = "transformer", o.heads = 4, o.positions = "learned";
   return o;
 }
@@ -103,18 +103,18 @@ std::vector<Case> cases() {
     all.push_back({name, base});
     change(all.back().options);
   };
-  add("gmlp", gmlp(), [](ModelOptions&) {});
-  add("causal, untied", gmlp(), [](ModelOptions& o) { o.causal = true, o.tied = false; });
-  add("toeplitz", gmlp(), [](ModelOptions& o) { o.spatial = "toeplitz"; });
-  add("heads", gmlp(), [](ModelOptions& o) { o.spatial_heads = 4, o.causal = true; });
+  add("gmlp", gated(), [](ModelOptions&) {});
+  add("causal, untied", gated(), [](ModelOptions& o) { o.causal = true, o.tied = false; });
+  add("toeplitz", gated(), [](ModelOptions& o) { o.spatial = "toeplitz"; });
+  add("heads", gated(), [](ModelOptions& o) { o.spatial_heads = 4, o.causal = true; });
   for (const std::string gate : {"multiplicative", "additive", "linear"}) {
-    add(gate, gmlp(), [&](ModelOptions& o) { o.gate = gate, o.spatial = "toeplitz"; });
-    add(gate + ", gelu", gmlp(), [&](ModelOptions& o) { o.gate = gate, o.gate_activation = "gelu"; });
-    add(gate + ", tanh", gmlp(), [&](ModelOptions& o) { o.gate = gate, o.gate_activation = "tanh"; });
+    add(gate, gated(), [&](ModelOptions& o) { o.gate = gate, o.spatial = "toeplitz"; });
+    add(gate + ", gelu", gated(), [&](ModelOptions& o) { o.gate = gate, o.gate_activation = "gelu"; });
+    add(gate + ", tanh", gated(), [&](ModelOptions& o) { o.gate = gate, o.gate_activation = "tanh"; });
   }
-  add("no gate norm", gmlp(), [](ModelOptions& o) { o.gate_norm = false; });
-  add("amlp", gmlp(), [](ModelOptions& o) { o.tiny_attention = 32; });
-  add("amlp, causal", gmlp(), [](ModelOptions& o) { o.tiny_attention = 32, o.causal = true; });
+  add("no gate norm", gated(), [](ModelOptions& o) { o.gate_norm = false; });
+  add("amlp", gated(), [](ModelOptions& o) { o.tiny_attention = 32; });
+  add("amlp, causal", gated(), [](ModelOptions& o) { o.tiny_attention = 32, o.causal = true; });
   add("transformer", transformer(), [](ModelOptions&) {});
   add("rotary", transformer(), [](ModelOptions& o) { o.positions = "rotary"; });
   add("relative", transformer(), [](ModelOptions& o) { o.positions = "relative"; });
@@ -122,7 +122,7 @@ std::vector<Case> cases() {
   add("positions_only", transformer(),
       [](ModelOptions& o) { o.positions = "relative", o.attention = "positions_only"; });
   add("swiglu", transformer(), [](ModelOptions& o) { o.mlp = "swiglu"; });
-  add("mixer", gmlp(), [](ModelOptions& o) { o.kind = "mixer", o.d_spatial = 96; });
+  add("mixer", gated(), [](ModelOptions& o) { o.kind = "mixer", o.d_spatial = 96; });
   return all;
 }
 
@@ -134,10 +134,10 @@ struct Measured {
 /// Of one micro-batch of a replica on the CPU, beside what was there before it.
 Measured measure(const ModelOptions& options, const Placement& placement, std::int64_t batch,
                  Recompute recompute) {
-  Replica replica(options, kVocabulary, placement, ReplicaUse::kTraining, {}, recompute);
+  Replica replica(options, kManyIds, placement, ReplicaUse::kTraining, {}, recompute);
   replica.initialise(1);
-  const at::Tensor tokens = sluice::testing::random_tokens({batch, options.seq_len}, kVocabulary, 1);
-  const at::Tensor targets = sluice::testing::random_tokens({batch, options.seq_len}, kVocabulary, 2);
+  const at::Tensor tokens = sluice::testing::random_tokens({batch, options.seq_len}, kManyIds, 1);
+  const at::Tensor targets = sluice::testing::random_tokens({batch, options.seq_len}, kManyIds, 2);
   const CountingAllocator memory;
   Measured measured;
   {
@@ -159,7 +159,7 @@ double off_by(std::int64_t estimate, std::int64_t measured) {
 void expect_as_measured(const Case& one, const Placement& placement, Recompute recompute) {
   constexpr std::int64_t kBatch = 8;
   const ActivationBytes estimate = model::count_activations(
-      one.options, kVocabulary,
+      one.options, kManyIds,
       {.batch = kBatch, .on_gpu = false, .compute = placement.compute, .recompute = recompute});
   const Measured measured = measure(one.options, placement, kBatch, recompute);
   EXPECT_NEAR(off_by(estimate.kept + estimate.of_loss, measured.after_forward), 0, 0.002)
@@ -184,19 +184,18 @@ TEST(MemoryEstimate, OfActivationsIsWhatTheCpuAllocates) {
 TEST(MemoryEstimate, OfParametersGradientsAndMomentsIsWhatIsAllocated) {
   Placement rounding(at::kFloat);
   rounding.compute = at::kBFloat16;
-  const ModelOptions options = gmlp();
+  const ModelOptions options = gated();
   for (const Placement& placement : {Placement(at::kFloat), Placement(at::kDouble), rounding}) {
     for (const Sharding sharding : {Sharding::kNone, Sharding::kState}) {
       const parallel::BucketPlan buckets{.bucket_elements = 20000, .world = 3};
-      const Replica replica(options, kVocabulary, placement, ReplicaUse::kTraining, buckets, Recompute::kNone,
+      const Replica replica(options, kManyIds, placement, ReplicaUse::kTraining, buckets, Recompute::kNone,
                             parameter_owner(sharding, placement, 0));
       const optim::AdamW optimizer({}, replica.parameters(), {}, owned_ranges(replica.layout(), sharding, 0));
       const auto bytes = [](const at::Tensor& tensor) {
         return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0;
       };
-      const MemoryEstimate estimate =
-          estimate_memory(options, kVocabulary,
-                          {.placement = placement, .batch = 1, .sharding = sharding, .buckets = buckets});
+      const MemoryEstimate estimate = estimate_memory(
+          options, kManyIds, {.placement = placement, .batch = 1, .sharding = sharding, .buckets = buckets});
       EXPECT_EQ(estimate.parameters, bytes(replica.parameters()) + bytes(replica.rounded()));
       EXPECT_EQ(estimate.gradients, bytes(replica.gradients()));
       EXPECT_EQ(estimate.optimizer, bytes(optimizer.first_moment()) + bytes(optimizer.second_moment()));
@@ -218,12 +217,12 @@ TEST(MemoryEstimate, OfRanksThatShareSequencesIsWhatIsAllocated) {
   for (const kernels::ExchangeMode mode : kModes) {
     for (const Sharding sharding : {Sharding::kNone, Sharding::kState}) {
       parallel::run_thread_ranks(2 * kRow, [&](parallel::Communicator& world) {
-        const SequencePlan sequence = shared_by(kRow, gmlp(), mode);
+        const SequencePlan sequence = shared_by(kRow, gated(), mode);
         const parallel::BucketPlan buckets{
             .bucket_elements = 20000, .world = world.size(), .sequence_ranks = kRow};
         const parallel::Mesh mesh(world, kRow);
         const auto exchange = make_sequence_exchange(mesh.sequence(), sequence.rows, mode);
-        const Replica replica(gmlp(), kVocabulary, rounding, ReplicaUse::kTraining, buckets, Recompute::kNone,
+        const Replica replica(gated(), kManyIds, rounding, ReplicaUse::kTraining, buckets, Recompute::kNone,
                               parameter_owner(sharding, rounding, world.rank()), exchange.get());
         const optim::AdamW optimizer({}, replica.parameters(), {},
                                      owned_ranges(replica.layout(), sharding, world.rank()));
@@ -231,7 +230,7 @@ TEST(MemoryEstimate, OfRanksThatShareSequencesIsWhatIsAllocated) {
           return static_cast<std::int64_t>(tensor.nbytes());
         };
         const MemoryEstimate estimate = estimate_memory(
-            gmlp(), kVocabulary,
+            gated(), kManyIds,
             {.placement = rounding, .sharding = sharding, .buckets = buckets, .sequence = sequence});
         EXPECT_EQ(estimate.parameters, bytes(replica.parameters()) + bytes(replica.rounded()));
         EXPECT_EQ(estimate.gradients, bytes(replica.gradients()));
@@ -244,7 +243,7 @@ TEST(MemoryEstimate, OfRanksThatShareSequencesIsWhatIsAllocated) {
 /// W of two layers is 2 x 512^2 of parameters, gradients and two moments, four bytes each: one half less of
 /// each for two ranks that hold its rows. What pads buckets is small beside it.
 TEST(MemoryEstimate, OfRowsOfWFallsAsTheRanksThatShareThem) {
-  ModelOptions o = gmlp();
+  ModelOptions o = gated();
   o.layers = 2, o.d_model = 8, o.d_ffn = 16, o.seq_len = 512;
   const auto estimate = [&](kernels::ExchangeMode mode, std::int64_t ranks) {
     return estimate_memory(o, 5,
@@ -276,12 +275,12 @@ std::int64_t kept_by_row(const ModelOptions& options, const SequencePlan& sequen
   std::int64_t kept = 0;
   parallel::run_thread_ranks(ranks, [&](parallel::Communicator& world) {
     const auto exchange = make_sequence_exchange(world, sequence.rows, sequence.mode);
-    Replica replica(options, kVocabulary, at::kDouble, ReplicaUse::kTraining, {.sequence_ranks = 1},
+    Replica replica(options, kManyIds, at::kDouble, ReplicaUse::kTraining, {.sequence_ranks = 1},
                     Recompute::kNone, {}, exchange.get());
     replica.initialise(1);
     const std::int64_t held = sequence.rows.count(world.rank());
-    const at::Tensor tokens = sluice::testing::random_tokens({batch, held}, kVocabulary, 1);
-    const at::Tensor targets = sluice::testing::random_tokens({batch, held}, kVocabulary, 2);
+    const at::Tensor tokens = sluice::testing::random_tokens({batch, held}, kManyIds, 1);
+    const at::Tensor targets = sluice::testing::random_tokens({batch, held}, kManyIds, 2);
     world.barrier();
     if (world.rank() == 0) memory.emplace();
     world.barrier();
@@ -300,10 +299,10 @@ TEST(MemoryEstimate, OfSharedActivationsIsWhatTheCpuAllocates) {
     all.push_back({name, base});
     change(all.back().options);
   };
-  add("gmlp", gmlp(), [](ModelOptions&) {});
-  add("causal", gmlp(), [](ModelOptions& o) { o.causal = true; });
-  add("toeplitz", gmlp(), [](ModelOptions& o) { o.spatial = "toeplitz"; });
-  add("amlp", gmlp(), [](ModelOptions& o) { o.tiny_attention = 32; });
+  add("gmlp", gated(), [](ModelOptions&) {});
+  add("causal", gated(), [](ModelOptions& o) { o.causal = true; });
+  add("toeplitz", gated(), [](ModelOptions& o) { o.spatial = "toeplitz"; });
+  add("amlp", gated(), [](ModelOptions& o) { o.tiny_attention = 32; });
   add("transformer", transformer(), [](ModelOptions&) {});
   constexpr std::int64_t kBatch = 8;
   for (const Case& one : all) {
@@ -312,7 +311,7 @@ TEST(MemoryEstimate, OfSharedActivationsIsWhatTheCpuAllocates) {
       if (attends && mode == kernels::ExchangeMode::kRing) continue;
       const SequencePlan sequence = shared_by(2, one.options, mode);
       const ActivationBytes estimate = model::count_activations(
-          one.options, kVocabulary,
+          one.options, kManyIds,
           {.batch = kBatch,
            .compute = at::kDouble,
            .share = model::SequenceShare{.ranks = 2, .positions = one.options.seq_len / 2, .mode = mode}});

@@ -12,18 +12,15 @@
 namespace sluice::study {
 namespace {
 
-constexpr int kColours = 5;
 constexpr std::size_t kMostSizes = 8;
 constexpr int kCurvePoints = 80;
 constexpr double kBeyond = 4.0;  // how far a law is drawn beyond its data, as a factor
 constexpr const char* kLossLabel = "loss (nats per token)";
 
-std::string family_name(const std::string& family) { return family.empty() ? "all" : family; }
-
 /// By the sorted names: the colours of the other charts of a report.
 int colour_of(const std::vector<std::string>& families, const std::string& family) {
   std::set<std::string> sorted(families.begin(), families.end());
-  return static_cast<int>(std::distance(sorted.begin(), sorted.find(family))) % kColours + 1;
+  return static_cast<int>(std::distance(sorted.begin(), sorted.find(family))) % kSeriesColours + 1;
 }
 
 std::string x_label(Form form, Count count) {
@@ -150,7 +147,7 @@ Series others(const Analysis& analysis, const Fit& fit, int colour) {
 
 /// Colours and tints for sizes by rising N: the larger the fuller.
 Series shaded(const std::string& label, std::size_t index, std::size_t count, Mark mark) {
-  Series out = series(label, static_cast<int>((count - 1 - index) / 4) % kColours + 1, mark);
+  Series out = series(label, static_cast<int>((count - 1 - index) / 4) % kSeriesColours + 1, mark);
   out.tint = static_cast<int>((count - 1 - index) % 4);
   return out;
 }

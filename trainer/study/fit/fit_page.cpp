@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::array<Form, 4> kForms = {Form::kParams, Form::kTokens, Form::kParamsTokens, Form::kCompute};
 
-std::string family_name(const std::string& family) { return family.empty() ? "all" : family; }
-
 std::string label_of(const Fit& fit) {
   std::string label = family_name(fit.family) + ", " + fit.formula();
   if (fit.count != Count::kAll) label += fmt::format(", {}", name_of(fit.count));

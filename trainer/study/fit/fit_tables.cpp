@@ -11,8 +11,6 @@
 namespace sluice::study {
 namespace {
 
-std::string family_name(const std::string& family) { return family.empty() ? "all" : family; }
-
 bool counts_params(Form form) { return form == Form::kParams || form == Form::kParamsTokens; }
 
 /// "all", "without embeddings", ...

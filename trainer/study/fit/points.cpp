@@ -75,6 +75,8 @@ void check_columns(const Table& table, std::vector<std::string>& faults) {
 
 }  // namespace
 
+std::string family_name(const std::string& family) { return family.empty() ? "all" : family; }
+
 const char* name_of(Count count) {
   switch (count) {
     case Count::kAll:

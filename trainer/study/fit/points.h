@@ -14,6 +14,8 @@ namespace sluice::study {
 enum class Count { kAll, kNoEmbedding, kNoSpatial };
 /// "N", "N without embeddings", "N without spatial weights".
 [[nodiscard]] const char* name_of(Count count);
+/// As tables and charts say it: "all" where the points are of no family.
+[[nodiscard]] std::string family_name(const std::string& family);
 
 /// One trained model: a row of points.csv (docs/fits.md). NaN and "" stand for what the file does not say.
 struct Point {
