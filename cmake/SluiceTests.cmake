@@ -21,6 +21,8 @@ function(_sluice_test_program name sources libraries)
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE test_tools ${libraries} sluice_warnings)
   sluice_unity(${name})
+  # A main's names clash with what it serves.
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   sluice_cold(${name})
 endfunction()
 
@@ -41,9 +43,8 @@ endfunction()
 
 function(add_mpi_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
-  set(main ${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp)
-  _sluice_test_program(${name} "${ARG_SOURCES};${main}" "${ARG_LIBRARIES};MPI::MPI_C")
-  set_source_files_properties(${main} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  _sluice_test_program(${name} "${ARG_SOURCES};${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp"
+                       "${ARG_LIBRARIES};MPI::MPI_C")
   foreach(ranks ${ARG_RANKS})
     add_test(NAME ${name}_${ranks} COMMAND ${SLUICE_MPIEXEC} -n ${ranks} $<TARGET_FILE:${name}>)
     _sluice_test_properties(${name}_${ranks} 120 "${ARG_TIMEOUT}" mpi ${ARG_LABELS})
@@ -64,7 +65,6 @@ function(add_gpu_mpi_test name)
   set(support ${PROJECT_SOURCE_DIR}/tests/support)
   _sluice_test_program(${name} "${ARG_SOURCES};${support}/mpi_main.cpp;${support}/gpu_ranks.cpp;${support}/share_gpus.cpp"
                        "${ARG_LIBRARIES};MPI::MPI_C;parallel")
-  set_source_files_properties(${support}/mpi_main.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   foreach(ranks ${ARG_RANKS})
     add_test(NAME ${name}_${ranks} COMMAND ${SLUICE_MPIEXEC} -n ${ranks} $<TARGET_FILE:${name}>)
     _sluice_test_properties(${name}_${ranks} 300 "${ARG_TIMEOUT}" gpu mpi ${ARG_LABELS})

@@ -8,9 +8,8 @@
 
 #include "trainer/study/csv.h"
 #include "trainer/study/curves.h"
-#include "trainer/train/errors.h"
-
 #include "trainer/study/numbers.h"
+#include "trainer/train/errors.h"
 
 namespace sluice::study {
 namespace {

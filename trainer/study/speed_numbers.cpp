@@ -6,9 +6,8 @@
 #include <array>
 #include <cmath>
 
-#include "trainer/train/errors.h"
-
 #include "trainer/study/numbers.h"
+#include "trainer/train/errors.h"
 
 namespace sluice::study {
 namespace {
