@@ -110,7 +110,8 @@ nlohmann::ordered_json summary(const train::RunOptions& options, const train::St
             {"p10", train::quantile(steps, 0.1)},
             {"p90", train::quantile(steps, 0.9)},
             {"min", train::quantile(steps, 0.0)},
-            {"max", train::quantile(steps, 1.0)}}},
+            {"max", train::quantile(steps, 1.0)},
+            {"all", steps}}},
           {"step_cpu_s", cpu},
           {"phases_s", phases},
           {"phases_by_rank_s", phases_by_rank}};
