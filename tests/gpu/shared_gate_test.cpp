@@ -90,25 +90,27 @@ Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange
   // u as a half of wider rows, as a block has it.
   const at::Tensor bypass = at::cat({rows(whole.bypass, 1), rows(whole.gate, 1)}, 2).narrow(2, 0, c.width);
   Shared out;
-  const SpatialGate forward =
-      share_gate(gate, weight, c.mixing, exchange)->mix(bypass, whole.bias.to(gpu_of_rank()), Keep::kMixed);
+  const SpatialGate forward = share_gate(gate, weight, c.mixing, exchange, GatePass::kForward)
+                                  ->mix(bypass, whole.bias.to(gpu_of_rank()), Keep::kMixed);
   out.mixed = forward.mixed_BTh;
   out.gated = forward.gated_BTh;
   out.dweight = at::ones(weight.sizes(), weight.options().dtype(at::kFloat));
   int done = 0;
-  out.dgate = share_gate(gate, weight, c.mixing, exchange)
+  out.dgate = share_gate(gate, weight, c.mixing, exchange, GatePass::kBackward)
                   ->back(out.dweight, rows(whole.dmixed, 1), forward.diagonal, [&done] { ++done; });
   EXPECT_EQ(done, 1);
   return out;
 }
 
-class SharedGateTest : public ::testing::Test {
+/// With messages by NCCL's kernels, and by copy engines where these GPUs reach one another.
+class SharedGateTest : public ::testing::TestWithParam<parallel::CopyEngines> {
  protected:
   void SetUp() override {
     SLUICE_NEEDS_GPU();
     static_cast<void>(tests::gpu_world());
     parallel::enter_device(gpu_of_rank());
-    ranks_ = parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank());
+    ranks_ =
+        parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank(), {.copy_engines = GetParam()});
   }
   void TearDown() override { ranks_.reset(); }
 
@@ -124,7 +126,7 @@ class SharedGateTest : public ::testing::Test {
   std::unique_ptr<parallel::Communicator> ranks_;
 };
 
-TEST_F(SharedGateTest, IsNearFloat64) {
+TEST_P(SharedGateTest, IsNearFloat64) {
   constexpr double kBound = 1.2e-2;  // sums of two parts are rounded once more than one of all
   for (const Case& c : kCases) {
     const Whole whole(c);
@@ -155,7 +157,7 @@ TEST_F(SharedGateTest, IsNearFloat64) {
   }
 }
 
-TEST_F(SharedGateTest, HasTheSameBitsEachTime) {
+TEST_P(SharedGateTest, HasTheSameBitsEachTime) {
   for (const Case& c : kCases) {
     const Whole whole(c);
     for (const ExchangeMode mode : kModes) {
@@ -171,6 +173,13 @@ TEST_F(SharedGateTest, HasTheSameBitsEachTime) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Messages, SharedGateTest,
+                         ::testing::Values(parallel::CopyEngines::kUnused,
+                                           parallel::CopyEngines::kWhereTheyCan),
+                         [](const auto& each) {
+                           return each.param == parallel::CopyEngines::kUnused ? "Kernels" : "CopyEngines";
+                         });
 
 }  // namespace
 }  // namespace sluice::kernels

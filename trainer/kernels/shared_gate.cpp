@@ -103,14 +103,14 @@ bool has_kernels(const SharedOperands& o) {
 }  // namespace
 
 std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight, Mixing mixing,
-                                       const SequenceExchange& exchange) {
+                                       const SequenceExchange& exchange, GatePass pass) {
   const SharedOperands operands{gate_Bth, weight, mixing, exchange};
   if (!has_kernels(operands)) return std::make_unique<PlainGate>(operands);
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll:
       return std::make_unique<DealtGate>(operands);
     case ExchangeMode::kRowShard:
-      return gather_gate(operands);
+      return gather_gate(operands, pass);
     case ExchangeMode::kRing:
       return pass_gate(operands);
   }
