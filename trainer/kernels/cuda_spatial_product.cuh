@@ -45,7 +45,7 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
   for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
     const int tile = tile_of_round(round);
     if (tile >= p.tiles) continue;
-    const Work work = work_of<kKind, kColumns>(p, tile);
+    const Work work = work_of<kKind, kColumns, kParts>(p, tile);
     if constexpr (kKind == Kind::kWeight) {
       for (int step = 0; step < work.steps; ++step, ring.next()) {
         ring.begin_fill(Tile<kColumns>::kStage);
@@ -53,12 +53,12 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
       }
     } else {
       const SpatialStrips& inputs = kKind == Kind::kInput ? p.own : p.seen;
-      for (int strip = 0; strip < inputs.count; ++strip) {
-        const Reach all = reach<kKind>(p, work, inputs.of[strip]);
+      for (int strip = 0; strip < strip_count<kParts>(inputs); ++strip) {
+        const SpatialStrip from = strip_at<kParts>(inputs, strip);
+        const Reach all = reach<kKind>(p, work, from);
         for (int at = all.first; at < all.end; at += kStep, ring.next()) {
           ring.begin_fill(Tile<kColumns>::kStage);
-          load_positions<kKind, kColumns>(maps, p, work, inputs.of[strip], at, ring.data(),
-                                          ring.full + ring.stage);
+          load_positions<kKind, kColumns>(maps, p, work, from, at, ring.data(), ring.full + ring.stage);
         }
       }
     }
@@ -80,7 +80,7 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring) {
   for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
     const int tile = tile_of_round(round);
     if (tile >= p.tiles) continue;
-    const Work work = work_of<kKind, kColumns>(p, tile);
+    const Work work = work_of<kKind, kColumns, kParts>(p, tile);
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0;

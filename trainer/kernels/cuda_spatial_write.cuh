@@ -55,13 +55,13 @@ __device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
 /// Whether bias and gate follow a tile's sums.
 template <Parts kParts>
 __device__ bool is_gated(const Work& work) {
-  return kParts == Parts::kNone || work.sum == Sum::kWhole || work.sum == Sum::kLast;
+  return kParts != Parts::kSums || work.sum == Sum::kWhole || work.sum == Sum::kLast;
 }
 
 /// Where sums of a row that is added to stand, or null.
 template <Kind kKind, Parts kParts>
 __device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, int row) {
-  if constexpr (kParts == Parts::kNone) return nullptr;
+  if constexpr (kParts != Parts::kSums) return nullptr;
   if constexpr (kKind == Kind::kForward) {
     if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
     return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
