@@ -29,7 +29,7 @@ install(TARGETS sluice RUNTIME DESTINATION bin)
 install(DIRECTORY configs docs DESTINATION .)
 install(FILES README.md CHANGELOG.md DESTINATION .)
 install(DIRECTORY launch/ DESTINATION launch USE_SOURCE_PERMISSIONS
-        FILES_MATCHING PATTERN "mpirun.sh" PATTERN "*.sbatch" PATTERN "job.sh" PATTERN "README.md")
+        FILES_MATCHING PATTERN "mpirun.sh" PATTERN "remote_shell.sh" PATTERN "*.sbatch" PATTERN "job.sh" PATTERN "README.md")
 configure_file(${PROJECT_SOURCE_DIR}/cmake/modulefile.in ${PROJECT_BINARY_DIR}/modulefile @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/modulefile DESTINATION share/modulefiles/sluice RENAME ${PROJECT_VERSION})
 

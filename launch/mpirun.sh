@@ -18,7 +18,8 @@ Returns mpirun's code. OMP_NUM_THREADS, where not set, becomes cores / N on one 
 tree's sluice was built with, Open MPI's or MPICH's, or PATH's where that is gone; MPIRUN names another.
 Ranks on other hosts get PATH, LD_LIBRARY_PATH and every SLUICE_, NCCL_, OMP_, MKL_, HDF5_, CUDA_ and UCX_ variable of
 this environment (Open MPI; MPICH hands all of it on). A host that falls silent ends the job after about 25 s:
-OMPI_MCA_oob_tcp_keepalive_time, _intvl and _probes set other times.
+OMPI_MCA_oob_tcp_keepalive_time, _intvl and _probes set other times. Hosts are reached by ssh, or what
+OMPI_MCA_plm_rsh_agent says, which launch/remote_shell.sh runs to name a host that was lost.
 TEXT
 }
 
@@ -122,6 +123,25 @@ find_beside_mpirun() {
   case $folder in / | /usr | /usr/local | .) options+=(--noprefix) ;; /*) options+=(--prefix "$folder") ;; esac
 }
 
+# Other hosts are reached through remote_shell.sh, which runs what is set for that, the first of the list that is here. Batch
+# systems whose remote shell Open MPI finds by itself, Open MPI 5 (another name, untested) and paths that its list cannot hold
+# are left alone; `--mca plm_rsh_agent` goes first.
+name_lost_hosts() {
+  local shells shell
+  local wrapper=$tree/launch/remote_shell.sh
+  if [[ "$version" != *" 4."* || "$wrapper" == *[[:space:]:]* || ! -x "$wrapper" ]]; then return; fi
+  shells=$("$(dirname "$(command -v "$mpirun")")/ompi_info" --parsable --param plm rsh --level 9 2>/dev/null |
+    sed -n 's/^mca:plm:rsh:param:plm_rsh_agent:value://p' | tr -d '"') || true
+  shells=${shells:-${OMPI_MCA_plm_rsh_agent:-ssh : rsh}}
+  if [ "${shells// /}" = ssh:rsh ] && [ -n "${PE_HOSTFILE:-}${LOADL_STEP_ID:-}" ]; then return; fi
+  while IFS= read -r -d : shell; do
+    read -r shell <<<"$shell"
+    command -v "${shell%% *}" >/dev/null || continue
+    export OMPI_MCA_plm_rsh_agent="$wrapper $shell"
+    return
+  done <<<"$shells:"
+}
+
 version=$("$mpirun" --version 2>&1)
 open_mpi="Open MPI|OpenRTE|PRRTE"  # as mpirun, as mpiexec, and since Open MPI 5
 nodes=(/sys/devices/system/node/node[0-9]*)
@@ -140,6 +160,7 @@ if [[ "$version" =~ $open_mpi ]]; then
   if $several_hosts; then
     pass_environment
     find_beside_mpirun
+    name_lost_hosts
     # The system's own times let the ranks wait two hours for a host that lost its power.
     export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
     export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}

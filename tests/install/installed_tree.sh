@@ -15,7 +15,7 @@ tree=$scratch/site/sluice
 chmod -R a-w "$tree"
 contents() { find "$tree" -printf '%P %s %m %T@\n' | sort; }
 contents >"$scratch/before"
-for part in bin/sluice launch/mpirun.sh configs/experiments/tiny.ini docs/reference.md share/modulefiles/sluice README.md; do
+for part in bin/sluice launch/mpirun.sh launch/remote_shell.sh configs/experiments/tiny.ini docs/reference.md share/modulefiles/sluice README.md; do
   [ -e "$tree/$part" ] || fail "$part is missing"
 done
 

@@ -44,7 +44,8 @@ CUDA_VISIBLE_DEVICES=1,2 PATH=$tools:$PATH expect 0 "ranks=2" -- bash -c 'echo r
 PATH=$tools:$PATH expect 0 "ranks=1" -n 1 -- bash -c 'echo ranks=${OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}'
 # Several hosts: an Open MPI of its own folder is looked for there on all of them; variables are named once each.
 mkdir "$tools/bin"
-printf '#!/bin/sh\n[ "$1" != --version ] || { echo "mpirun (Open MPI) 4"; exit; }\necho "[$*] alive=$OMPI_MCA_oob_tcp_keepalive_time"\n' \
+printf '#!/bin/sh\n[ "$1" != --version ] || { echo "mpirun (Open MPI) 4.1"; exit; }
+echo "[$*] alive=$OMPI_MCA_oob_tcp_keepalive_time by=$OMPI_MCA_plm_rsh_agent."\n' \
   >"$tools/bin/mpirun"
 chmod +x "$tools/bin/mpirun"
 export SLUICE_PROBE=1 MPIRUN=$tools/bin/mpirun OMP_NUM_THREADS=1
@@ -53,6 +54,13 @@ expect 0 "--prefix $tools" -n 2 --host a,b -- true
 expect 0 "alive=10" -n 2 --host a,b -- true
 expect 0 "-x OMP_NUM_THREADS=3 -- true" -n 2 --host a,b -x OMP_NUM_THREADS=3 -- true
 OMPI_MCA_oob_tcp_keepalive_time=60 expect 0 "alive=60" -n 2 --host a,b -- true
+# Other hosts are reached through a shell that names the one that was lost.
+names_host=$(dirname "$launcher")/remote_shell.sh
+OMPI_MCA_plm_rsh_agent="no-such-shell : true -q" expect 0 "by=$names_host true -q." -n 2 --host a,b -- true
+OMPI_MCA_plm_rsh_agent="no-such-shell" expect 0 "by=no-such-shell." -n 2 --host a,b -- true
+[[ $("$names_host" false -p 22 node-z orted 2>&1) == *"host node-z: false ended with status 1;"* ]] ||
+  { faults=1; echo "FAIL: the host is not named"; }
+[[ -z $("$names_host" true node-z orted 2>&1) ]] || { faults=1; echo "FAIL: a host that ended well is named"; }
 [[ $("$launcher" -n 2 --host a,b -x OMP_NUM_THREADS=3 -- true) != *"-x OMP_NUM_THREADS "* ]] || { faults=1; echo "FAIL: named twice"; }
 [[ $("$launcher" -n 2 -- true) != *"-x "* ]] || { faults=1; echo "FAIL: -x on one host"; }
 [ $faults -eq 0 ] && echo "no faults"

@@ -95,9 +95,8 @@ class Jobs(unittest.TestCase):
         return output
 
     def test_a_host_whose_processes_die_ends_the_job(self):
-        # Open MPI names the host only if its daemon's connection ends before the remote shell does.
-        self.assertRegex(self.lose("killed", self.hosts.kill).split("step 1/")[1],
-                         "node-b|unable to reliably start one or more daemons")
+        # The launcher's own remote shell names it: Open MPI does only if its daemon's connection ends before the shell.
+        self.assertIn("host node-b: ", self.lose("killed", self.hosts.kill).split("step 1/")[1])
 
     def test_a_host_that_falls_silent_ends_the_job_and_is_named(self):
         self.addCleanup(self.hosts.plug, "node-b")

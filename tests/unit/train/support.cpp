@@ -64,7 +64,7 @@ at::Tensor in_one_bucket(const parallel::ArenaLayout& layout, const at::Tensor& 
 
 bool replicas_agree(const Replica& replica, parallel::Communicator& world) {
   try {
-    parallel::check_replicas(world, replica.layout(), replica.whole_parameters(), "replicas");
+    parallel::check_replicas(world, replica.layout(), replica.whole_parameters().cpu(), "replicas");
     return true;
   } catch (const parallel::ReplicaDrift&) {
     return false;
