@@ -34,6 +34,7 @@ constexpr int kStep = 64;             // of the reduced dimension, that a stage 
 constexpr int kBox = 64 * kStep * 2;  // bytes of 64 x 64 elements
 constexpr int kConsumers = 256;
 constexpr int kThreads = kConsumers + 32;
+constexpr int kTurns = 64;  // launches that may run side by side
 
 template <int kColumns>
 struct Tile {
@@ -49,9 +50,11 @@ struct Problem {
   int batch;
   int row_tiles;  // of all strips of the output
   int column_tiles;
-  int tiles;      // of the output, over all sequences or parts of the batch
-  int splits;     // of the batch, kWeight
-  int row_major;  // all sequences' tiles of the same rows follow one another, not all rows of a sequence
+  int tiles;        // of the output, over all sequences or parts of the batch
+  int block_tiles;  // most that a thread block takes; 0: any number
+  int turns;        // which of the counters that blocks take them by
+  int splits;       // of the batch, kWeight
+  int row_major;    // all sequences' tiles of the same rows follow one another, not all rows of a sequence
   int lower;
   SpatialStrips own;
   SpatialStrips seen;

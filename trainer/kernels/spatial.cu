@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -108,9 +109,16 @@ int multiprocessors() {
   return count;
 }
 
+int next_turns() {
+  static std::atomic<unsigned> launches{0};
+  return static_cast<int>(launches++ % spatial::kTurns);
+}
+
 template <Kind kKind, int kColumns, Parts kParts>
-void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cudaStream_t stream) {
+void run(const spatial::Maps& maps, Problem problem, int block_tiles, cudaStream_t stream) {
   if (problem.tiles == 0) return;
+  problem.block_tiles = block_tiles;
+  problem.turns = next_turns();
   constexpr auto kernel = spatial::spatial_product<kKind, kColumns, kParts>;
   constexpr int kShared = Tile<kColumns>::kShared;
   static const bool ready = [&] {
