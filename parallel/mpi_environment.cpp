@@ -3,8 +3,10 @@
 #include <c10/util/Exception.h>
 
 #include <array>
+#include <cstdlib>
 #include <exception>
 #include <utility>
+#include <vector>
 
 #include "parallel/mpi_internal.h"
 
@@ -28,7 +30,46 @@ void check_mpi(int code, const char* call) {
   throw MpiError(call, std::string(text.data(), static_cast<std::size_t>(length)), rank);
 }
 
+namespace {
+
+bool started_by_a_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_FD", "SLURM_STEP_NUM_TASKS"})
+    if (std::getenv(name) != nullptr) return true;
+  return false;
+}
+
+// What Open MPI is told while it starts. A process by itself would get a daemon beside it and look for every
+// network: half of the time that a short command takes. Taken back afterwards: what this process starts (a
+// study's mpirun) chooses for itself.
+class StartSettings {
+ public:
+  StartSettings() {
+    if (started_by_a_launcher()) return;
+    for (const auto& [name, value] :
+         {Setting{"OMPI_MCA_ess_singleton_isolated", "1"}, Setting{"OMPI_MCA_pml", "ob1"}}) {
+      if (std::getenv(name) != nullptr) continue;
+      ::setenv(name, value, 1);
+      set_.push_back(name);
+    }
+  }
+  ~StartSettings() {
+    for (const char* name : set_) ::unsetenv(name);
+  }
+  StartSettings(const StartSettings&) = delete;
+  StartSettings& operator=(const StartSettings&) = delete;
+
+ private:
+  struct Setting {
+    const char* name;
+    const char* value;
+  };
+  std::vector<const char*> set_;
+};
+
+}  // namespace
+
 MpiEnvironment::MpiEnvironment(int* argc, char*** argv) : exceptions_at_start_(std::uncaught_exceptions()) {
+  const StartSettings settings;
   int provided = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");

@@ -140,6 +140,8 @@ class Commands(unittest.TestCase):
         self.assertIn("nowhere", self.refused("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--split", "nowhere"))
         self.assertIn("nowhere", self.refused("eval", "--checkpoint", "/nowhere", "--corpus", CORPUS))
         self.assertIn("--corpus", self.refused("eval", "--checkpoint", self.trained))
+        mixture = self.refused("eval", "--checkpoint", self.trained, "--corpus", f"{CORPUS}:0.7,{OTHER_CORPUS}:0.3")
+        self.assertIn("is a mixture of 2 corpora, of which training alone reads several: name one of them", mixture)
         self.refused("eval", "--checkpoint", self.trained, "--corpus", OTHER_CORPUS, ranks=2)
 
     def generated(self, *words):

@@ -36,7 +36,8 @@ const std::vector<Flag> kBenchStepFlags = {
      .value_name = "FILE",
      .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
     {.name = "--null-exchange",
-     .help = "with parallel.sp: steps in which each exchange between ranks is a local copy, and no others"},
+     .help = "steps in which each exchange between ranks is a local copy, and no others: a rank's own work, "
+             "at its own pace (comm_exposed: the copies of gradients)"},
     {.name = "--real-exchange",
      .help = "with parallel.sp: no such steps after the real ones, and so no time that exchanges cost"},
     json_flag()};

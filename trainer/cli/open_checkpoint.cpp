@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "parallel/agree.h"
+#include "trainer/train/corpus_list.h"
 #include "trainer/train/errors.h"
 
 namespace sluice::cli {
@@ -18,6 +19,15 @@ train::CheckpointInfo find(const std::filesystem::path& path, const parallel::Co
     for (const auto& warning : warnings) fmt::print(stderr, "sluice: warning: {}\n", warning);
   if (!found) throw train::InputError(fmt::format("{}: the run has no checkpoint yet", path.string()));
   return *found;
+}
+
+/// What data.corpus of a run takes may be tried here; a corpus may have such a name, too.
+void refuse_mixture(const std::filesystem::path& directory) {
+  const std::size_t parts = train::parse_corpora(directory.string()).parts.size();
+  if (parts < 2 || std::filesystem::exists(directory)) return;
+  throw train::InputError(
+      fmt::format("{}: is a mixture of {} corpora, of which training alone reads several: name one of them",
+                  directory.string(), parts));
 }
 
 }  // namespace
@@ -37,6 +47,7 @@ train::CheckpointInfo open_checkpoint(const std::filesystem::path& path, paralle
 dataio::Corpus open_corpus(const std::filesystem::path& directory, parallel::Communicator& world) {
   std::string packed;
   parallel::on_all_ranks(world, [&] {
+    if (world.rank() == 0) refuse_mixture(directory);
     if (world.rank() == 0) packed = dataio::Corpus::open(directory).pack();
   });
   return dataio::Corpus::unpack(world.broadcast(packed, 0));

@@ -189,6 +189,12 @@ void check_family(const train::RunOptions& o, Faults& faults) {
       check_mixer(o, faults);
       break;
   }
+  if (m.init == "fan_in" && m.init_std != model::ModelOptions{}.init_std) {
+    faults.push_back({{"model.init_std", "model.init"},
+                      fmt::format("model.init_std = {}: is of model.init = normal alone, fan_in draws from "
+                                  "+-1/sqrt(inputs)",
+                                  m.init_std)});
+  }
   if (m.positions == "sinusoidal" && m.d_model % 2 != 0) {
     faults.push_back(
         {{"model.positions", "model.d_model"},

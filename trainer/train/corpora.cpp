@@ -12,6 +12,7 @@
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
 #include "trainer/train/masking.h"
+#include "trainer/train/tokenizer_match.h"
 
 namespace sluice::train {
 
@@ -37,26 +38,6 @@ void check_corpus(const RunOptions& options, const dataio::Corpus& corpus, std::
         "data.corpus: the valid split of {} has {} tokens, evaluation needs 2; set eval.every=0 for none",
         name_of(corpus), corpus.split("valid").tokens));
   }
-}
-
-/// Its tokens must mean what those of the first one mean.
-void check_tokenizer(const dataio::Corpus& first, const dataio::Corpus& other,
-                     std::vector<std::string>& faults) {
-  const auto describe = [](const dataio::Corpus& corpus) {
-    const std::int64_t end = corpus.end_of_document();
-    return fmt::format(
-        "{} with {} ids, {}", corpus.tokenizer_kind(), corpus.vocabulary_size(),
-        end == dataio::kNoEndOfDocument ? "no end of document" : fmt::format("end of document {}", end));
-  };
-  const std::string ours = describe(first);
-  const std::string theirs = describe(other);
-  if (ours == theirs &&
-      dataio::read_tokenizer_files(first.directory()) == dataio::read_tokenizer_files(other.directory())) {
-    return;
-  }
-  faults.push_back(fmt::format(
-      "data.corpus: {} has the tokenizer {}, {} has {}{}: a model reads the ids of one tokenizer alone",
-      name_of(first), ours, name_of(other), theirs, ours == theirs ? ", of other content" : ""));
 }
 
 std::vector<CorpusPart> listed_parts(const RunOptions& options) {
@@ -116,8 +97,12 @@ std::vector<OpenCorpus> open_corpora(const RunOptions& options) {
       faults.emplace_back(error.what());
     }
   }
-  for (std::size_t i = 1; i < corpora.size(); ++i)
-    check_tokenizer(corpora.front().files, corpora[i].files, faults);
+  for (std::size_t i = 1; i < corpora.size(); ++i) {
+    const auto difference =
+        tokenizer_difference(tokenizer_of(corpora.front().files), tokenizer_of(corpora[i].files));
+    if (difference)
+      faults.push_back("data.corpus: " + *difference + ": a model reads the ids of one tokenizer alone");
+  }
   if (!faults.empty()) throw InputError(std::move(faults));
   return corpora;
 }

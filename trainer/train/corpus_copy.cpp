@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -15,6 +14,7 @@
 #include <utility>
 
 #include "dataio/error.h"
+#include "trainer/train/disk_room.h"
 #include "trainer/train/errors.h"
 
 namespace fs = std::filesystem;
@@ -26,10 +26,9 @@ constexpr std::int64_t kPieceBytes = 4 << 20;
 constexpr std::chrono::milliseconds kBetweenTries{50};
 
 std::int64_t free_bytes(const fs::path& directory) {
-  struct statvfs room {};
-  if (::statvfs(directory.c_str(), &room) != 0)
-    throw std::system_error(errno, std::generic_category(), "statvfs " + directory.string());
-  return static_cast<std::int64_t>(room.f_bavail) * static_cast<std::int64_t>(room.f_frsize);
+  const auto room = room_in(directory);
+  if (!room) throw std::system_error(errno, std::generic_category(), "statvfs " + directory.string());
+  return room->bytes;
 }
 
 /// Two corpora with the same name hold the same tokens at the same places of files of the same names.

@@ -10,13 +10,10 @@
 #include "dataio/tokenizer.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/manifest.h"
+#include "trainer/train/tokenizer_match.h"
 
 namespace sluice::train {
 namespace {
-
-std::string describe(const dataio::Tokenizer& tokenizer) {
-  return fmt::format("{} with {} ids", tokenizer.kind(), tokenizer.vocabulary_size());
-}
 
 /// Settings under which the same parameters are another function.
 std::vector<std::string> model_faults(const model::ModelOptions& stored, const model::ModelOptions& wanted) {
@@ -32,16 +29,16 @@ std::vector<std::string> model_faults(const model::ModelOptions& stored, const m
 }  // namespace
 
 void check_same_tokenizer(const CheckpointInfo& checkpoint, const dataio::Corpus& corpus) {
-  const auto model_side = load_tokenizer(checkpoint);
-  const auto corpus_side = dataio::load_tokenizer(corpus.directory());
-  const std::string ours = describe(*model_side);
-  const std::string theirs = describe(*corpus_side);
-  if (ours == theirs && checkpoint.tokenizer == dataio::read_tokenizer_files(corpus.directory())) return;
-  throw InputError(
-      fmt::format("the corpus {} has the tokenizer {}, the checkpoint {} has {}{}: a model can only read the "
-                  "ids that it learned with",
-                  corpus.directory().string(), theirs, checkpoint.directory.string(), ours,
-                  ours == theirs ? ", of other content" : ""));
+  const auto learned = load_tokenizer(checkpoint);
+  NamedTokenizer corpus_side = tokenizer_of(corpus);
+  corpus_side.name = "the corpus " + corpus_side.name;
+  const auto difference =
+      tokenizer_difference(corpus_side, {.name = "the checkpoint " + checkpoint.directory.string(),
+                                         .kind = learned->kind(),
+                                         .vocabulary_size = learned->vocabulary_size(),
+                                         .end_of_document = learned->end_of_document(),
+                                         .files = checkpoint.tokenizer});
+  if (difference) throw InputError(*difference + ": a model can only read the ids that it learned with");
 }
 
 void load_start_weights(const RunOptions& options, const dataio::Corpus& corpus,

@@ -42,6 +42,7 @@ std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Shar
 parallel::ReducerOptions reducer_options(const StepPlan& plan) {
   return {.mode = plan.sharding == Sharding::kNone ? parallel::ReduceMode::kAllReduce
                                                    : parallel::ReduceMode::kReduceScatter,
+          .progress = plan.progress,
           .wire = plan.reduce_dtype};
 }
 

@@ -37,6 +37,7 @@ struct StepPlan {
   Graphs graphs = Graphs::kOn;
   Sharding sharding = Sharding::kNone;
   at::ScalarType reduce_dtype = at::kFloat;  ///< of gradients on their way between ranks
+  parallel::ReducerProgress progress = parallel::ReducerProgress::kThread;
 };
 
 /// From the settings of a run.

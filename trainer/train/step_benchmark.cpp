@@ -127,7 +127,10 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kTraining,
                   choose_buckets(options, vocabulary_size, group), recompute_of(options.train),
                   parameter_owner(sharding_of(options), placement, world.rank()), sequence.exchange());
-  const auto step = make_train_step(replica, step_plan(options, slicing), sequence.groups(others));
+  StepPlan plan_of_steps = step_plan(options, slicing);
+  // A copy is done where it begins: a thread to watch it would only wait for its turn at the cores.
+  if (nobody) plan_of_steps.progress = parallel::ReducerProgress::kCaller;
+  const auto step = make_train_step(replica, plan_of_steps, sequence.groups(others));
   initialise_on_ranks(replica, options.model.seed, world);
   step->settle();
   const ProductChoice products = choose_products(options, replica, "", world);

@@ -59,7 +59,7 @@ train::RunOptions random_options() {
   o.model.head_bias = *rc::gen::arbitrary<bool>();
   o.model.identical_layers = *rc::gen::arbitrary<bool>();
   o.model.init = *rc::gen::element<std::string>("normal", "fan_in");
-  o.model.init_std = positive();
+  if (o.model.init == "normal") o.model.init_std = positive();
   o.model.embedding_std = positive();
   o.model.norm_eps = positive();
   o.model.seed = *rc::gen::arbitrary<std::uint64_t>();

@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include <thread>
 
 #include "parallel/device.h"
+#include "trainer/train/disk_room.h"
 #include "trainer/train/files.h"
 #include "trainer/train/nodes.h"
 #include "trainer/train/scratch_directory.h"
@@ -72,12 +72,6 @@ bool has_entries(const fs::path& directory) {
   return !error && entries != fs::directory_iterator();
 }
 
-std::int64_t free_bytes(const fs::path& directory) {
-  struct statvfs room {};
-  if (::statvfs(directory.c_str(), &room) != 0) return 0;
-  return static_cast<std::int64_t>(room.f_bavail) * static_cast<std::int64_t>(room.f_frsize);
-}
-
 int lock_error(const fs::path& file) {
   const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (descriptor < 0) return errno;
@@ -90,10 +84,9 @@ DirectoryProbe probe_directory(const fs::path& directory, const fs::path& mark) 
   DirectoryProbe probe{.path = directory.string()};
   std::error_code error;
   probe.sees_rank_zero = mark.empty() || fs::exists(mark, error);
-  probe.free_bytes = free_bytes(directory);
-  struct statvfs room {};
-  if (::statvfs(directory.c_str(), &room) == 0 && room.f_files > 0)
-    probe.free_inodes = static_cast<std::int64_t>(room.f_favail);
+  const train::DiskRoom room = train::room_in(directory).value_or(train::DiskRoom{});
+  probe.free_bytes = room.bytes;
+  probe.free_inodes = room.inodes.value_or(kUnlimited);
   try {
     const train::ScratchDirectory scratch("doctor", directory);
     probe.lock_error = lock_error(scratch.path() / "lock");
@@ -145,7 +138,7 @@ RankProbe probe_rank(const parallel::Communicator& world, const std::vector<fs::
   probe.gpu_driver = fs::exists("/proc/driver/nvidia/version");
   probe.infiniband = has_entries("/sys/class/infiniband");
   probe.hdf5_locks = hdf5_locks();
-  probe.shared_memory_free = free_bytes("/dev/shm");
+  probe.shared_memory_free = train::room_in("/dev/shm").value_or(train::DiskRoom{}).bytes;
   for (std::size_t k = 0; k < directories.size(); ++k)
     probe.directories.push_back(probe_directory(directories[k], marks[k]));
   return probe;
