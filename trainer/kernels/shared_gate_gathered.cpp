@@ -37,7 +37,7 @@ class GatheredGate final : public SharedGate {
     return out;
   }
 
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& diagonal,
                                 const std::function<void()>& weight_done) override {
     const at::Tensor dparts = parts_like(dmixed_Bth);

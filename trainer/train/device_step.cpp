@@ -223,7 +223,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
 
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
 void DeviceStep::begin_step() {
-  replica_.gradients().zero_();
+  replica_.clear_gradients();
   agreed_.copy_(start_);
   gathering_ = plan_.sharding == Sharding::kState;
   if (gathering_) gather_.start();
