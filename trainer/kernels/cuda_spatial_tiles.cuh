@@ -66,6 +66,7 @@ struct Problem {
   int added_rows;
   float* sum;
   std::int64_t sum_stride;
+  int writes_over;  // sums hold nothing yet, kWeight
   float* partials;
 };
 

@@ -189,7 +189,7 @@ struct PositionSums {
 /// W's gradient, announced when it is done, and that of the gate's input.
 at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, const GmlpBlock& block,
                                   std::int64_t batch) {
-  const at::Tensor sum = gradient_sum(block.spatial_weight);
+  const GradientSum sum = taken_sum(block.spatial_weight);
   const at::Tensor& diagonal = values.spatial.diagonal;
   if (const auto shared = std::move(values.shared))
     return shared->back(sum, dmixed_BTh, diagonal, [&] { gradient_added(block.spatial_weight); });

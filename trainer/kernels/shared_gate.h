@@ -31,9 +31,9 @@ class SharedGate {
   [[nodiscard]] virtual SpatialGate mix(const at::Tensor& bypass_Bth, const at::Tensor& bias_n,
                                         Keep keep) = 0;
 
-  /// sum += ds v^T of own rows of W, then `weight_done`; returns dv of own rows, [B, t, h], which stand until
-  /// the next call of back(). `diagonal` as mix() gave it.
-  [[nodiscard]] virtual at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  /// sum += ds v^T of own rows of W, each element once, then `weight_done`; returns dv of own rows, [B, t,
+  /// h], which stand until the next call of back(). `diagonal` as mix() gave it.
+  [[nodiscard]] virtual at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                         const at::Tensor& diagonal,
                                         const std::function<void()>& weight_done) = 0;
 

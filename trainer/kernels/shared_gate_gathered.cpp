@@ -77,7 +77,7 @@ class GatheredGate final : public SharedGate {
     return out;
   }
 
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& diagonal,
                                 const std::function<void()>& weight_done) override {
     const bool swaps = rows().ranks() == 2 && o_.exchange.spares_cores();
@@ -100,7 +100,7 @@ class GatheredGate final : public SharedGate {
   };
 
   /// All ranks' shares of dv, each to its rank.
-  [[nodiscard]] at::Tensor back_to_all(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back_to_all(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                        const at::Tensor& diagonal, const std::function<void()>& weight_done) {
     const Piece& whole = pieces_.front();
     const at::Tensor dparts = staged(SequenceExchange::Staging::kSummed).view(whole.parts.sizes());
@@ -114,7 +114,7 @@ class GatheredGate final : public SharedGate {
   }
 
   /// Of two ranks each sends the other one its share, and adds what it gets to its own as that is computed.
-  [[nodiscard]] at::Tensor back_to_two(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back_to_two(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                        const at::Tensor& diagonal, const std::function<void()>& weight_done) {
     const Piece& whole = pieces_.front();
     const std::int64_t own = o_.exchange.rank();
@@ -131,7 +131,7 @@ class GatheredGate final : public SharedGate {
     return dgate;
   }
 
-  void add_weight_gradient(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  void add_weight_gradient(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                            const std::function<void()>& weight_done) const {
     const Piece& whole = pieces_.front();
     add_device_spatial_weight_gradient(sum, dmixed_Bth, whole.sequences(), part(whole.count, everybody()));

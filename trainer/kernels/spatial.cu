@@ -268,7 +268,10 @@ __global__ void add_parts(const __grid_constant__ Problem p) {
 #pragma unroll 8
     for (int split = 0; split < p.splits; ++split)
       sum += p.partials[(static_cast<std::int64_t>(split) * gridDim.x + blockIdx.x) * tile + at];
-    spatial::add_element(p, work, at / kColumns, at % kColumns, sum);
+    const int row = at / kColumns;
+    const int column = at % kColumns;
+    if (spatial::columns_left(p, work, row, column) > 0)
+      spatial::put(p, spatial::weight_sum(p, work, row, column), sum);
   }
 }
 
@@ -280,6 +283,7 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
   problem.sum = a.sum;
   problem.sum_stride = shape.weight_stride;
   problem.partials = a.partials;
+  problem.writes_over = a.before == Before::kNothing;
   spatial::Maps maps;
   maps.left = make_map(own_source(a.gradient, shape, kRows));
   maps.right = make_map(seen_source(a.input, shape, kColumns));
