@@ -64,16 +64,15 @@ struct Bench {
   std::optional<train::StepBenchmark> first = {};
 };
 
-/// Forward and backward of this rank's steps over their median, and everybody's.
+/// Of forward and backward of everybody's steps.
 void add_spread(const train::StepBenchmark& benchmark, Bench& bench) {
   std::vector<double> own;
   for (const auto& step : benchmark.steps) own.push_back(step.result.forward_s + step.result.backward_s);
-  const double median = train::quantile(own, 0.5);
-  for (double& one : own) one /= median;
-  for (const std::string& text : bench.world.all_gather(nlohmann::json(own).dump())) {
-    const auto theirs = nlohmann::json::parse(text).get<std::vector<double>>();
-    bench.spread.insert(bench.spread.end(), theirs.begin(), theirs.end());
-  }
+  std::vector<std::vector<double>> all;
+  for (const std::string& text : bench.world.all_gather(nlohmann::json(own).dump()))
+    all.push_back(nlohmann::json::parse(text).get<std::vector<double>>());
+  const auto spread = spread_of_ranks(std::move(all));
+  bench.spread.insert(bench.spread.end(), spread.begin(), spread.end());
 }
 
 MeasuredSteps measure_steps(Bench& bench, std::int64_t micro_batch, std::int64_t micro_batches) {
@@ -88,18 +87,12 @@ MeasuredSteps measure_steps(Bench& bench, std::int64_t micro_batch, std::int64_t
   });
   auto benchmark = train::benchmark_steps(measured.options, split->layout(), bench.vocabulary_size,
                                           {.warm_up = kWarmUp, .steps = bench.steps}, bench.group);
-  const auto median = [&](double (*seconds)(const train::StepResult&)) {
-    std::vector<double> all;
-    for (const auto& step : benchmark.steps) all.push_back(seconds(step.result));
-    return mean_over_ranks(bench.world, train::quantile(std::move(all), 0.5));
-  };
-  using Result = train::StepResult;
-  measured.forward_s = median([](const Result& r) { return r.forward_s; });
-  measured.backward_s = median([](const Result& r) { return r.backward_s; });
-  measured.comm_exposed_s = median([](const Result& r) { return r.comm_exposed_s; });
-  measured.optimizer_s = median([](const Result& r) { return r.optimizer_s; });
-  measured.other_s = median([](const Result& r) { return train::other_s(r) + r.data_wait_s; });
-  measured.step_s = median([](const Result& r) { return r.step_s; });
+  std::vector<train::StepResult> steps;
+  for (const auto& step : benchmark.steps) steps.push_back(step.result);
+  const StepCauses own = middling_step(std::move(steps));
+  for (const auto cause : {&StepCauses::forward_s, &StepCauses::backward_s, &StepCauses::comm_exposed_s,
+                           &StepCauses::optimizer_s, &StepCauses::other_s, &StepCauses::step_s})
+    measured.step.*cause = mean_over_ranks(bench.world, own.*cause);
   add_spread(benchmark, bench);
   if (!bench.first) bench.first = std::move(benchmark);
   return measured;
@@ -220,7 +213,7 @@ std::string head_text(const Bench& bench, const Calibration& measured) {
       "[cost].",
       measured.ranks, bench.group.name(), o.train.precision, o.model.kind, o.model.layers, o.model.d_model,
       o.model.d_ffn, o.model.seq_len, measured.vocabulary_size, o.train.micro_batch,
-      1e3 * measured.once.step_s, version.substr(0, version.find('\n')));
+      1e3 * measured.once.step.step_s, version.substr(0, version.find('\n')));
 }
 
 nlohmann::ordered_json result_json(const std::string& out, const Calibration& measured,
@@ -231,8 +224,8 @@ nlohmann::ordered_json result_json(const std::string& out, const Calibration& me
   return {{"bench", "calibrate"},
           {"out", out},
           {"ranks", measured.ranks},
-          {"once_s", {{"measured", measured.once.step_s}, {"predicted", predicted(measured.once)}}},
-          {"twice_s", {{"measured", measured.twice.step_s}, {"predicted", predicted(measured.twice)}}}};
+          {"once_s", {{"measured", measured.once.step.step_s}, {"predicted", predicted(measured.once)}}},
+          {"twice_s", {{"measured", measured.twice.step.step_s}, {"predicted", predicted(measured.twice)}}}};
 }
 
 int run_bench_calibrate(const std::vector<std::string>& words, parallel::Communicator& world) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "trainer/cli/plan_workload.h"
+#include "trainer/train/quantile.h"
 
 namespace sluice::cli {
 namespace {
@@ -57,8 +59,8 @@ Undisturbed product_seconds(const Workload& work, const Cluster& cluster) {
 /// By how much the reduction of its buckets prolongs a backward.
 double disturbance(const Calibration& measured) {
   if (measured.ranks == 1) return 0;
-  const double undisturbed = measured.twice.backward_s - measured.once.backward_s;
-  return std::clamp(measured.once.backward_s - undisturbed, 0.0, measured.once.backward_s / 2);
+  const double undisturbed = measured.twice.step.backward_s - measured.once.step.backward_s;
+  return std::clamp(measured.once.step.backward_s - undisturbed, 0.0, measured.once.step.backward_s / 2);
 }
 
 /// The least slow-down, to a percent, whose simulated backward takes as long as the measured one.
@@ -103,6 +105,45 @@ void fit_products(const std::vector<TimedProduct>& products, double element_byte
   gpu.gemm_bytes_per_s = per_byte > 0 ? std::min(kMostRate, 1 / per_byte) : kMostRate;
 }
 
+StepCauses middling_step(std::vector<train::StepResult> steps) {
+  std::ranges::sort(steps, {}, &train::StepResult::step_s);
+  const std::size_t quarter = steps.size() / 4;
+  const std::span<const train::StepResult> half =
+      std::span(steps).subspan(quarter, steps.size() - 2 * quarter);
+  StepCauses sum;
+  for (const train::StepResult& step : half) {
+    sum.forward_s += step.forward_s;
+    sum.backward_s += step.backward_s;
+    sum.comm_exposed_s += step.comm_exposed_s;
+    sum.optimizer_s += step.optimizer_s;
+    sum.other_s += train::other_s(step) + step.data_wait_s;
+    sum.step_s += step.step_s;
+  }
+  const auto count = static_cast<double>(half.size());
+  return {.forward_s = sum.forward_s / count,
+          .backward_s = sum.backward_s / count,
+          .comm_exposed_s = sum.comm_exposed_s / count,
+          .optimizer_s = sum.optimizer_s / count,
+          .other_s = sum.other_s / count,
+          .step_s = sum.step_s / count};
+}
+
+std::vector<double> spread_of_ranks(std::vector<std::vector<double>> seconds_RS) {
+  for (auto& own : seconds_RS) {
+    const double median = train::quantile(own, 0.5);
+    for (double& one : own) one /= median;
+  }
+  const auto ranks = static_cast<double>(seconds_RS.size());
+  std::vector<double> all;
+  for (std::size_t step = 0; step < seconds_RS.front().size(); ++step) {
+    double mean = 0;
+    for (const auto& own : seconds_RS) mean += own[step] / ranks;
+    for (const auto& own : seconds_RS)
+      all.push_back(ranks > 1 ? 1 + (own[step] / mean - 1) * std::sqrt(ranks / (ranks - 1)) : own[step]);
+  }
+  return all;
+}
+
 void fit_steps(const Calibration& measured, Cluster& cluster) {
   const auto work_of = [&](const MeasuredSteps& steps) {
     return plan_workload(steps.options, measured.vocabulary_size, measured.ranks, cluster);
@@ -111,16 +152,16 @@ void fit_steps(const Calibration& measured, Cluster& cluster) {
   const Workload work = work_of(measured.once);
   const Undisturbed products = product_seconds(work, cluster);
   const double disturbed = disturbance(measured);
-  const double backward_s = measured.once.backward_s - disturbed;
-  const Rest forward = rest_of(measured.once.forward_s, products.forward_s, work.forward_bytes, gpu);
+  const double backward_s = measured.once.step.backward_s - disturbed;
+  const Rest forward = rest_of(measured.once.step.forward_s, products.forward_s, work.forward_bytes, gpu);
   const Rest backward = rest_of(backward_s, products.backward_s, work.backward_bytes, gpu);
   std::optional<Rest> half_forward, half_backward;
   if (measured.half) {
     const Workload half = work_of(*measured.half);
     const Undisturbed of_half = product_seconds(half, cluster);
     const auto times = static_cast<double>(measured.half->micro_batches);
-    half_forward = rest_of(measured.half->forward_s / times, of_half.forward_s, half.forward_bytes, gpu);
-    half_backward = rest_of((measured.half->backward_s - disturbed) / times, of_half.backward_s,
+    half_forward = rest_of(measured.half->step.forward_s / times, of_half.forward_s, half.forward_bytes, gpu);
+    half_backward = rest_of((measured.half->step.backward_s - disturbed) / times, of_half.backward_s,
                             half.backward_bytes, gpu);
   }
   const PassFit ahead = fit_passes(forward, half_forward, work.layers);
@@ -129,9 +170,10 @@ void fit_steps(const Calibration& measured, Cluster& cluster) {
   gpu.forward_layer_s = ahead.layer_s;
   gpu.backward_pass_factor = back.factor;
   gpu.backward_layer_s = back.layer_s;
-  gpu.update_bytes_per_s = work.update_bytes / measured.once.optimizer_s;
-  gpu.step_overhead_s = std::max(0.0, measured.once.other_s - work.gradient_bytes / gpu.copy_bytes_per_s);
-  gpu.overlap_slowdown = disturbed > 0 ? fit_slowdown(work, measured.once.backward_s, cluster) : 1;
+  gpu.update_bytes_per_s = work.update_bytes / measured.once.step.optimizer_s;
+  gpu.step_overhead_s =
+      std::max(0.0, measured.once.step.other_s - work.gradient_bytes / gpu.copy_bytes_per_s);
+  gpu.overlap_slowdown = disturbed > 0 ? fit_slowdown(work, measured.once.step.backward_s, cluster) : 1;
 }
 
 std::vector<double> thinned(std::vector<double> samples, std::int64_t count) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -180,12 +181,12 @@ MeasuredSteps measured_on(const Cluster& truth, std::int64_t ranks, std::int64_t
   steps.options.train.micro_batch = batch;
   steps.options.train.global_batch = batch * times * ranks;
   const auto step = predicted_step(steps.options, kIds, ranks, truth);
-  steps.forward_s = step.forward_s;
-  steps.backward_s = step.backward_s;
-  steps.comm_exposed_s = step.comm_exposed_s;
-  steps.optimizer_s = step.optimizer_s;
-  steps.other_s = step.other_s;
-  steps.step_s = step.step_s;
+  steps.step = {.forward_s = step.forward_s,
+                .backward_s = step.backward_s,
+                .comm_exposed_s = step.comm_exposed_s,
+                .optimizer_s = step.optimizer_s,
+                .other_s = step.other_s,
+                .step_s = step.step_s};
   return steps;
 }
 
@@ -215,8 +216,33 @@ TEST(Calibration, FindsTheClusterThatItsStepsCameFrom) {
     EXPECT_NEAR(found.gpu.update_bytes_per_s / 7e9, 1, 1e-6);
     EXPECT_NEAR(found.gpu.step_overhead_s, 1e-4, 1e-9);
     const auto step = predicted_step(measured.once.options, kIds, ranks, found);
-    EXPECT_NEAR(step.step_s / measured.once.step_s, 1, 0.01);
+    EXPECT_NEAR(step.step_s / measured.once.step.step_s, 1, 0.01);
   }
+}
+
+TEST(Calibration, AMiddlingStepIsTheSumOfItsCauses) {
+  std::vector<train::StepResult> steps;
+  for (int i = 0; i < 8; ++i) {  // now forward and now backward is slow; the first and the last step are odd
+    train::StepResult step{.forward_s = i % 2 == 0 ? 2.0 : 1.0, .backward_s = i % 2 == 0 ? 3.0 : 5.0};
+    step.optimizer_s = i == 0 ? 100 : 0.5;
+    step.data_wait_s = i == 7 ? 50 : 0;
+    step.step_s = step.forward_s + step.backward_s + step.optimizer_s + step.data_wait_s + 0.25;
+    steps.push_back(step);
+  }
+  const StepCauses middle = middling_step(steps);
+  EXPECT_DOUBLE_EQ(middle.step_s, middle.forward_s + middle.backward_s + middle.optimizer_s + middle.other_s);
+  EXPECT_DOUBLE_EQ(middle.optimizer_s, 0.5);
+  EXPECT_DOUBLE_EQ(middle.other_s, 0.25);
+  EXPECT_DOUBLE_EQ(middling_step({steps[3]}).backward_s, 5.0);
+}
+
+TEST(Calibration, WhatSlowsAllRanksAtOnceIsNoSpreadOfRanks) {
+  EXPECT_THAT(spread_of_ranks({{1, 1, 2}, {3, 3, 6}}), testing::Each(testing::DoubleEq(1)));
+  EXPECT_THAT(spread_of_ranks({{1, 1, 2}}), testing::ElementsAre(1, 1, 2))
+      << "one rank: nothing tells them apart";
+  const auto apart = spread_of_ranks({{1.0, 1.0, 1.1}, {1.0, 1.0, 0.9}});
+  EXPECT_NEAR(apart[4] - 1, 0.1 * std::sqrt(2.0), 1e-12);
+  EXPECT_NEAR(apart[5] - 1, -0.1 * std::sqrt(2.0), 1e-12);
 }
 
 TEST(Calibration, ThinnedSamplesKeepTheirEnds) {
