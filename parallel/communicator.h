@@ -16,6 +16,9 @@ namespace sluice::parallel {
 enum class ReduceOp { kSum, kMin, kMax };
 enum class CrossCheck { kOff, kOn };
 
+/// Whether exchange buffers are mapped between GPUs, where one host's GPUs reach one another directly.
+enum class CopyEngines { kUnused, kWhereTheyCan };
+
 /// Where a rank is among those of its host.
 struct Place {
   std::int64_t local_rank = 0;

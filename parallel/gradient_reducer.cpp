@@ -88,18 +88,35 @@ void GradientReducer::progress() {
   exposed_s_ += seconds_since(begin);
 }
 
-double GradientReducer::finish() {
-  TORCH_CHECK(active_, "GradientReducer: finish() without start()");
+/// With all entries ready: from here on the caller alone moves the exchange.
+void GradientReducer::start_rest() {
   for (std::size_t entry = 0; entry < ready_.size(); ++entry)
     TORCH_CHECK(ready_[entry], "GradientReducer: entry ", entry, " (", layout_.entries()[entry].name,
                 ") was never ready");
-  const auto begin = Clock::now();
   if (helper_.joinable()) {
     helper_.request_stop();
     helper_.join();
   }
   if (fault_) std::rethrow_exception(fault_);
   advance();
+}
+
+void GradientReducer::wait(std::int64_t buckets) {
+  TORCH_CHECK(active_, "GradientReducer: wait() outside start() and finish()");
+  TORCH_CHECK(options_.mode != ReduceMode::kReduceScatterAllGather && buckets >= 0 &&
+                  at_index(buckets) <= tensors_.size(),
+              "GradientReducer: wait(", buckets, ") of ", tensors_.size(), " buckets, mode ",
+              static_cast<int>(options_.mode));
+  const auto begin = Clock::now();
+  start_rest();
+  for (std::size_t bucket = 0; bucket < at_index(buckets); ++bucket) running_[bucket].wait();
+  exposed_s_ += seconds_since(begin);
+}
+
+double GradientReducer::finish() {
+  TORCH_CHECK(active_, "GradientReducer: finish() without start()");
+  const auto begin = Clock::now();
+  start_rest();
   for (Work& work : running_) work.wait();
   running_.clear();
   if (options_.mode == ReduceMode::kReduceScatterAllGather) {

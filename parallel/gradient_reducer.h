@@ -50,8 +50,12 @@ class GradientReducer {
   /// Gradient `entry` is final: the exchange may begin with it. Each entry exactly once. Any one thread at a
   /// time.
   void mark_ready(std::int64_t entry);
+  /// After the last mark_ready(), before finish(): blocks until the first `buckets` are reduced and may be
+  /// read, while the others go on. Not for kReduceScatterAllGather, which gathers them together.
+  void wait(std::int64_t buckets);
   /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds that the
-  /// calling threads spent in the exchange, here and in mark_ready() and progress(): exposed communication.
+  /// calling threads spent in the exchange, here and in mark_ready(), progress() and wait(): exposed
+  /// communication.
   double finish();
   /// Between start() and finish(): makes progress on running reductions; nothing to do for kThread.
   void progress();
@@ -64,6 +68,7 @@ class GradientReducer {
     return ordered_[static_cast<std::size_t>(holders)];
   }
   [[nodiscard]] Work begin_bucket(std::size_t index);
+  void start_rest();
   State advance();
   void help(const std::stop_token& stop);
 

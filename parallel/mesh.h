@@ -13,8 +13,11 @@ namespace sluice::parallel {
 /// sequence among them.
 class Mesh {
  public:
-  /// The group of those ranks of `world` that give the same part, in their order. Collective.
-  using Split = std::function<std::unique_ptr<Communicator>(Communicator& world, std::int64_t part)>;
+  enum class Line { kSequence, kData };
+  /// The group of those ranks of `world` that give the same part, in their order: a row, or those with one
+  /// place in their rows. Collective.
+  using Split =
+      std::function<std::unique_ptr<Communicator>(Communicator& world, std::int64_t part, Line line)>;
 
   /// Collective; `world` outlives it. `split` makes its groups; none: Communicator::split, for CPU tensors.
   /// Throws c10::Error where sequence_ranks does not divide the ranks.

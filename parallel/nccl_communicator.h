@@ -35,9 +35,6 @@ class NcclError : public std::runtime_error {
 /// Whether NCCL may block inside a call; if not, it returns at once and is polled.
 enum class NcclCalls { kPolled, kBlocking };
 
-/// Whether exchange buffers are mapped between GPUs, where one host's GPUs reach one another directly.
-enum class CopyEngines { kUnused, kWhereTheyCan };
-
 struct NcclOptions {
   std::chrono::milliseconds limit = std::chrono::minutes(2);  ///< for one call, set-up included
   NcclCalls calls = NcclCalls::kPolled;

@@ -31,9 +31,10 @@ void fill_from(const at::Tensor& to, const at::Tensor& from) {
 
 class NullCommunicator final : public Communicator {
  public:
-  NullCommunicator(Communicator& host, c10::Device device)
-      : Communicator(host), host_(host), device_(device), beside_(device) {}
-  NullCommunicator(std::unique_ptr<Communicator> host, c10::Device device) : NullCommunicator(*host, device) {
+  NullCommunicator(Communicator& host, c10::Device device, CopyEngines engines)
+      : Communicator(host), host_(host), device_(device), engines_(engines), beside_(device) {}
+  NullCommunicator(std::unique_ptr<Communicator> host, c10::Device device, CopyEngines engines)
+      : NullCommunicator(*host, device, engines) {
     kept_ = std::move(host);
   }
 
@@ -41,6 +42,9 @@ class NullCommunicator final : public Communicator {
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }
   [[nodiscard]] std::string name() const override { return "null"; }
   [[nodiscard]] Place place() const override { return host_.place(); }
+  [[nodiscard]] bool has_copy_engines() const override {
+    return !device_.is_cpu() && engines_ == CopyEngines::kWhereTheyCan;
+  }
   [[noreturn]] void abort(int exit_code) override {
     host_.abort(exit_code);
     std::terminate();  // not reached: GCC does not see that no override returns
@@ -98,16 +102,19 @@ class NullCommunicator final : public Communicator {
   std::unique_ptr<Communicator> kept_;
   Communicator& host_;
   c10::Device device_;
+  CopyEngines engines_;
   SideStream beside_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_null_communicator(std::unique_ptr<Communicator> host, c10::Device device) {
-  return std::make_unique<NullCommunicator>(std::move(host), device);
+std::unique_ptr<Communicator> make_null_communicator(std::unique_ptr<Communicator> host, c10::Device device,
+                                                     CopyEngines engines) {
+  return std::make_unique<NullCommunicator>(std::move(host), device, engines);
 }
-std::unique_ptr<Communicator> make_null_communicator(Communicator& host, c10::Device device) {
-  return std::make_unique<NullCommunicator>(host, device);
+std::unique_ptr<Communicator> make_null_communicator(Communicator& host, c10::Device device,
+                                                     CopyEngines engines) {
+  return std::make_unique<NullCommunicator>(host, device, engines);
 }
 
 }  // namespace sluice::parallel

@@ -1,10 +1,10 @@
 """sequence.sh: ranks that share sequences, mode by mode and length by length, against one rank with the same work.
 
-Rows, length by length as given: one rank; each mode on all ranks with the same sequences (speed-up: strong scaling); at the end the
+Rows, length by length as given: one rank; each mode on all ranks with the same sequences (speed-up: strong scaling); at the longest the
 first mode once more with as many tokens a rank as the one rank had (weak scaling). Every run on several ranks is followed by one in which each
 exchange between ranks is a local copy: `efficiency` is that one's time over the real one's, `exposed` the difference over the step.
 On GPUs also: all-to-all with ZeRO-1 at the longest of --lengths, and two layers of --longest positions, which one GPU cannot hold.
-`auto` is the mode that parallel.sp_mode = auto takes, marked *. Peak memory is the allocator's, of the rank that needs most."""
+The mode that parallel.sp_mode = auto takes, by the first mode's predictions, is marked *. Peak memory is the allocator's, of the rank that needs most."""
 
 import argparse
 import pathlib
@@ -12,7 +12,6 @@ import pathlib
 from side_by_side import (ROOT, VOCABULARY, Clock, Lines, end_children_when_told_to, number, run, sluice_command, table)
 
 MODES = ("alltoall", "rowshard", "ring")
-FEW = ["--steps", "1", "--warmup", "0", "--null-exchange", "--train.tune=off"]
 
 
 def parse_arguments():
@@ -21,7 +20,7 @@ def parse_arguments():
     parser.add_argument("--cpu", action="store_true", help="CPU ranks and small models: the table's shape, not speed")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--lengths", help="positions; default 16384 down to 512, on the CPU 64 to 256")
-    parser.add_argument("--modes", default="ring,rowshard,alltoall")
+    parser.add_argument("--modes", default="rowshard,ring,alltoall")
     parser.add_argument("--tokens", type=int, help="of a step; default 32768, on the CPU 1024; at least 2 sequences")
     parser.add_argument("--longest", type=int, default=65536, help="positions of the last part; 0: not run")
     parser.add_argument("--steps", type=int, default=20)
@@ -76,12 +75,10 @@ class Measurement:
         for mode in self.own.modes:
             self.step(positions, mode, self.own.ranks, self.shared(mode) + words)
 
-    def more(self, positions):
-        """What needs another batch, and what auto chooses."""
-        own, model = self.own, model_words(self.own, positions)
-        self.step(positions, f"{own.modes[0]} weak", own.ranks,
-                  self.shared(own.modes[0]) + model + batch_words(own.ranks * self.sequences(positions)))
-        self.step(positions, "auto", own.ranks, self.shared("auto") + model + batch_words(self.sequences(positions)), FEW)
+    def weak(self, positions):
+        own = self.own
+        self.step(positions, f"{own.modes[0]} weak", own.ranks, self.shared(own.modes[0]) + model_words(own, positions) +
+                  batch_words(own.ranks * self.sequences(positions)))
 
     def shared(self, mode):
         return [f"--parallel.sp={self.own.ranks}", f"--parallel.sp_mode={mode}"]
@@ -108,16 +105,22 @@ def ratio(a, b):
     return a / b if a and b else None
 
 
-def table_row(rows, positions, what, ranks):
+def chosen(rows, positions, mode):
+    """What auto takes where the exchanges were measured for `mode`."""
+    predicted = rows.get((positions, mode), {}).get("exchange", {}).get("predicted", {})
+    return min(predicted, key=lambda name: predicted[name]["total_s"], default=None)
+
+
+def table_row(rows, positions, what, own):
     """Cells of one row, against the one rank's of its length."""
     result, alone = rows[positions, what], rows.get((positions, "one rank"), {})
-    weak = ranks if what.endswith("weak") else 1
+    weak = own.ranks if what.endswith("weak") else 1
     speed_up = ratio(number(result, "tokens_per_s"), number(alone, "tokens_per_s"))
     memory = number(result, "memory.peak_gib")
-    chosen = rows.get((positions, "auto"), {}).get("sp_mode")
-    return [f"{positions} {what}{' *' if what == chosen else ''}", text(number(result, "step_s.median", 1e3), "{:.2f}"),
+    mark = " *" if what == chosen(rows, positions, own.modes[0]) else ""
+    return [f"{positions} {what}{mark}", text(number(result, "step_s.median", 1e3), "{:.2f}"),
             text(number(result, "tokens_per_s", 1e-3), "{:.1f}k"), text(speed_up, "{:.3f}"),
-            text(ratio(speed_up, ranks) if weak > 1 else None, "{:.3f}"), text(number(result, "exchange.efficiency"), "{:.3f}"),
+            text(ratio(speed_up, own.ranks) if weak > 1 else None, "{:.3f}"), text(number(result, "exchange.efficiency"), "{:.3f}"),
             text(number(result, "exchange.exposed_share", 100), "{:.1f} %"), text(memory, "{:.2f}"),
             text(ratio(memory, number(alone, "memory.peak_gib")), "{:.3f}")]
 
@@ -125,8 +128,7 @@ def table_row(rows, positions, what, ranks):
 def print_table(measurement):
     heads = ["positions", "ms", "tokens/s", "speed-up", "weak", "efficiency", "exposed", "peak GiB", "of one rank's"]
     rows = measurement.rows
-    print(table(heads, [table_row(rows, n, what, measurement.own.ranks) for n, what in sorted(rows, key=lambda key: key[0])
-                        if what != "auto"]))
+    print(table(heads, [table_row(rows, n, what, measurement.own) for n, what in sorted(rows, key=lambda key: key[0])]))
     for (positions, what), result in rows.items():
         if "failed" in result:
             print(f"{positions} {what}: {result['failed']}")
@@ -139,10 +141,10 @@ def main():
     try:
         for positions in own.lengths:
             measurement.length(positions)
-            if positions == max(own.lengths) and not own.cpu:
-                measurement.beyond()
-        for positions in own.lengths:
-            measurement.more(positions)
+            if positions == max(own.lengths):
+                measurement.weak(positions)
+                if not own.cpu:
+                    measurement.beyond()
     finally:
         print_table(measurement)
     link = ["--sizes", "64K", "1M", "16M", "64M"] + (["--device", "cpu"] if own.cpu else [])

@@ -1,3 +1,7 @@
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros.h>
+
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -100,6 +104,34 @@ TEST_F(BlockKernelTest, RecomputeChangesNoBit) {
         expect_same_bits(run(sizes, {dtype, gpu(), Path::kFused}, recompute), kept);
     }
   }
+}
+
+/// W's gradient of one block, of a leaf that was forgotten or zeroed.
+at::Tensor spatial_gradient(const Sizes& sizes, Before before) {
+  BlockLeaves leaves(at::kBFloat16, gpu(), Path::kFused);
+  GmlpBlock block = make_block(leaves, sizes, Recompute::kNone);
+  const at::Tensor sum =
+      at::zeros(block.spatial_weight.sizes(), block.norm_weight.options().dtype(at::kFloat));
+  block.spatial_weight = make_rounded_leaf(block.spatial_weight.detach(), sum);
+  if (before == Before::kNothing) {
+    sum.fill_(std::numeric_limits<float>::quiet_NaN());
+    if (sizes.mixing == Mixing::kCausal)
+      sum.masked_fill_(at::ones_like(sum).triu(1).to(at::kBool), 0.0);  // as it always is there
+    forget_gradient(block.spatial_weight);
+  }
+  const at::Tensor x = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1).to(at::kFloat);
+  const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);
+  const at::Tensor bias = leaves.leaf({sizes.width}, 0, 0.1);
+  for (int backward = 0; backward < 2; ++backward) {  // the second adds to the first
+    const at::Tensor input = x.detach().clone().set_requires_grad(true);
+    (void)leaves.backward(residual_norm(fused_block({input, {}, {}}, block), weight, bias, 1e-5).y_Td, input);
+  }
+  return sum;
+}
+
+TEST_F(BlockKernelTest, AForgottenGradientHasTheBitsOfAZeroedOne) {
+  for (const Sizes& sizes : kSizes)
+    EXPECT_TRUE(same_bits(spatial_gradient(sizes, Before::kNothing), spatial_gradient(sizes, Before::kSum)));
 }
 
 class EmbeddingKernelTest : public tests::KernelsTest {};

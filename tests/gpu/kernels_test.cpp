@@ -62,6 +62,12 @@ kernels::Decision decide(const std::vector<double>& sums, const kernels::Agreed&
   return read_decision(decision);
 }
 
+/// Flags of a flat buffer of which all is updated.
+at::Tensor all_updated(std::int64_t size) {
+  return at::zeros({(size + kernels::kDecayBlock - 1) / kernels::kDecayBlock},
+                   at::TensorOptions(kGpu).dtype(at::kByte));
+}
+
 TEST(SliceSums, AreTheSumsOfSquaresOfTheirSlicesAlone) {
   SLUICE_NEEDS_GPU();
   const std::int64_t size = 60'000;
@@ -71,7 +77,7 @@ TEST(SliceSums, AreTheSumsOfSquaresOfTheirSlicesAlone) {
                                               {1024, 9216, 1},  {9216, 17409, 6}, {17412, 34198, 3},
                                               {34200, size, 8}, {size, size, 7}};
   const at::Tensor sums = at::full({10}, -1.0, at::TensorOptions(kGpu).dtype(at::kDouble));
-  kernels::SliceSums(slices, kGpu).run(flat.to(kGpu), sums);
+  kernels::SliceSums(slices, all_updated(size)).run(flat.to(kGpu), sums);
   const at::Tensor found = sums.to(at::kCPU);
   for (const kernels::Slice& slice : slices) {
     const double norm = optim::global_norm(optim::slice_sums(flat, {{slice.begin, slice.end}}));
@@ -87,7 +93,7 @@ TEST(SliceSums, HaveTheSameBitsWhateverElseIsSummed) {
   const at::Tensor flat = random_flat(40'000, 2).to(kGpu);
   const auto sum_of = [&](const std::vector<kernels::Slice>& slices) {
     const at::Tensor sums = at::zeros({4}, at::TensorOptions(kGpu).dtype(at::kDouble));
-    kernels::SliceSums(slices, kGpu).run(flat, sums);
+    kernels::SliceSums(slices, all_updated(40'000)).run(flat, sums);
     return sums.to(at::kCPU)[0].item<double>();
   };
   const double alone = sum_of({{1024, 30'723, 0}});
@@ -95,12 +101,31 @@ TEST(SliceSums, HaveTheSameBitsWhateverElseIsSummed) {
   EXPECT_EQ(sum_of({{0, 1024, 1}, {1024, 30'723, 0}, {0, 40'000, 2}}), alone);
 }
 
+/// Slices that begin within a block, of several rounds of the kernel's.
+TEST(SliceSums, HaveTheSameBitsWithoutReadingWhatIsNeverUpdated) {
+  SLUICE_NEEDS_GPU();
+  constexpr std::int64_t kSize = 40'000;
+  const std::vector<kernels::Slice> slices = {{4, 9'000, 0}, {9'000, 30'723, 1}, {30'724, kSize, 2}};
+  const at::Tensor idle = at::zeros({kSize / kernels::kDecayBlock}, at::kByte);
+  for (std::int64_t block = 0; block < idle.numel(); ++block)
+    if (block % 3 == 0 || (block > 300 && block < 700))
+      idle[block].fill_(static_cast<int>(kernels::BlockUpdate::kNone));
+  const at::Tensor never = idle.ne(0).repeat_interleave(kernels::kDecayBlock);
+  const at::Tensor flat = random_flat(kSize, 3);
+  const auto sums_of = [&](float there, const at::Tensor& blocks) {
+    const at::Tensor sums = at::zeros({3}, at::TensorOptions(kGpu).dtype(at::kDouble));
+    kernels::SliceSums(slices, blocks).run(flat.masked_fill(never, there).to(kGpu), sums);
+    return sums.to(at::kCPU);
+  };
+  EXPECT_TRUE(at::equal(sums_of(kNan, idle.to(kGpu)), sums_of(0, all_updated(kSize))));
+}
+
 TEST(SliceSums, KeepWhatIsTooSmallOrTooLargeForSinglePrecision) {
   SLUICE_NEEDS_GPU();
   for (const float value : {1e-30F, 1e30F}) {
     const at::Tensor flat = at::full({2048}, value, at::TensorOptions(kGpu).dtype(at::kFloat));
     const at::Tensor sums = at::zeros({1}, at::TensorOptions(kGpu).dtype(at::kDouble));
-    kernels::SliceSums({{0, 2048, 0}}, kGpu).run(flat, sums);
+    kernels::SliceSums({{0, 2048, 0}}, all_updated(2048)).run(flat, sums);
     const double expected = 2048 * static_cast<double>(value) * static_cast<double>(value);
     EXPECT_NEAR(sums.to(at::kCPU).item<double>() / expected, 1.0, 1e-12) << value;
   }
@@ -108,9 +133,10 @@ TEST(SliceSums, KeepWhatIsTooSmallOrTooLargeForSinglePrecision) {
 
 TEST(SliceSums, RefuseWhatTheyCannotSum) {
   SLUICE_NEEDS_GPU();
-  EXPECT_THROW(kernels::SliceSums({{2, 8, 0}}, kGpu), c10::Error);
-  EXPECT_THROW(kernels::SliceSums({{8, 4, 0}}, kGpu), c10::Error);
-  const kernels::SliceSums sums({{0, 8, 1}}, kGpu);
+  EXPECT_THROW(kernels::SliceSums({{2, 8, 0}}, all_updated(8)), c10::Error);
+  EXPECT_THROW(kernels::SliceSums({{8, 4, 0}}, all_updated(8)), c10::Error);
+  EXPECT_THROW(kernels::SliceSums({{0, 65, 0}}, all_updated(64)), c10::Error);
+  const kernels::SliceSums sums({{0, 8, 1}}, all_updated(8));
   const auto doubles = at::TensorOptions(kGpu).dtype(at::kDouble);
   const auto floats = at::TensorOptions(kGpu).dtype(at::kFloat);
   EXPECT_THROW(sums.run(at::zeros({7}, floats), at::zeros({2}, doubles)), c10::Error);
@@ -212,7 +238,7 @@ TEST(Update, WritesNothingIfItIsNotToGo) {
   const at::Tensor compute = twins.slice.compute.clone();
 
   const at::Tensor sums = at::zeros({1}, at::TensorOptions(kGpu).dtype(at::kDouble));
-  kernels::SliceSums({{0, 1000, 0}}, kGpu).run(twins.slice.gradients, sums);
+  kernels::SliceSums({{0, 1000, 0}}, all_updated(parameters.numel())).run(twins.slice.gradients, sums);
   const at::Tensor scalars = on_gpu(optim::update_scalars(options, 0.1, 1));
   const at::Tensor decision = on_gpu(kernels::Decision{});
   kernels::decide_update(sums, on_gpu(kernels::Agreed{.loss_sum = 1}), scalars, decision);

@@ -1,13 +1,16 @@
 #include "trainer/kernels/shared_gate.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -80,7 +83,9 @@ struct Shared {
   at::Tensor mixed, gated, dgate, dweight;
 };
 
-Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange, const at::Tensor& held) {
+/// W's gradient is added to ones, or to what is given.
+Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange, const at::Tensor& held,
+             const GradientSum& into = {}) {
   const auto rows = [&](const at::Tensor& all, std::int64_t dim) {
     return all.index_select(dim, held).to(gpu_of_rank());
   };
@@ -90,25 +95,28 @@ Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange
   // u as a half of wider rows, as a block has it.
   const at::Tensor bypass = at::cat({rows(whole.bypass, 1), rows(whole.gate, 1)}, 2).narrow(2, 0, c.width);
   Shared out;
-  const SpatialGate forward =
-      share_gate(gate, weight, c.mixing, exchange)->mix(bypass, whole.bias.to(gpu_of_rank()), Keep::kMixed);
+  const SpatialGate forward = share_gate(gate, weight, c.mixing, exchange, GatePass::kForward)
+                                  ->mix(bypass, whole.bias.to(gpu_of_rank()), Keep::kMixed);
   out.mixed = forward.mixed_BTh;
   out.gated = forward.gated_BTh;
-  out.dweight = at::ones(weight.sizes(), weight.options().dtype(at::kFloat));
+  out.dweight = into.sum.defined() ? into.sum : at::ones(weight.sizes(), weight.options().dtype(at::kFloat));
   int done = 0;
-  out.dgate = share_gate(gate, weight, c.mixing, exchange)
-                  ->back(out.dweight, rows(whole.dmixed, 1), forward.diagonal, [&done] { ++done; });
+  out.dgate =
+      share_gate(gate, weight, c.mixing, exchange, GatePass::kBackward)
+          ->back({out.dweight, into.before}, rows(whole.dmixed, 1), forward.diagonal, [&done] { ++done; });
   EXPECT_EQ(done, 1);
   return out;
 }
 
-class SharedGateTest : public ::testing::Test {
+/// With messages by NCCL's kernels, and by copy engines where these GPUs reach one another.
+class SharedGateTest : public ::testing::TestWithParam<parallel::CopyEngines> {
  protected:
   void SetUp() override {
     SLUICE_NEEDS_GPU();
     static_cast<void>(tests::gpu_world());
     parallel::enter_device(gpu_of_rank());
-    ranks_ = parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank());
+    ranks_ =
+        parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank(), {.copy_engines = GetParam()});
   }
   void TearDown() override { ranks_.reset(); }
 
@@ -124,7 +132,7 @@ class SharedGateTest : public ::testing::Test {
   std::unique_ptr<parallel::Communicator> ranks_;
 };
 
-TEST_F(SharedGateTest, IsNearFloat64) {
+TEST_P(SharedGateTest, IsNearFloat64) {
   constexpr double kBound = 1.2e-2;  // sums of two parts are rounded once more than one of all
   for (const Case& c : kCases) {
     const Whole whole(c);
@@ -155,7 +163,7 @@ TEST_F(SharedGateTest, IsNearFloat64) {
   }
 }
 
-TEST_F(SharedGateTest, HasTheSameBitsEachTime) {
+TEST_P(SharedGateTest, HasTheSameBitsEachTime) {
   for (const Case& c : kCases) {
     const Whole whole(c);
     for (const ExchangeMode mode : kModes) {
@@ -171,6 +179,38 @@ TEST_F(SharedGateTest, HasTheSameBitsEachTime) {
     }
   }
 }
+
+/// What a rank may find where W's gradient is to be: zeros, and NaN wherever it has one.
+at::Tensor garbage(const Case& c, ExchangeMode mode, const at::Tensor& held) {
+  const at::Tensor columns = at::arange(c.positions);
+  const at::Tensor rows = mode == ExchangeMode::kAllToAll ? columns : held;
+  at::Tensor sum = at::zeros({rows.numel(), c.positions});
+  if (c.mixing == Mixing::kFull) return sum.fill_(std::numeric_limits<float>::quiet_NaN()).to(gpu_of_rank());
+  sum.masked_fill_(columns.unsqueeze(0).le(rows.unsqueeze(1)), std::numeric_limits<float>::quiet_NaN());
+  return sum.to(gpu_of_rank());
+}
+
+TEST_P(SharedGateTest, WritesOverNothingAsItAddsToZero) {
+  for (const Case& c : kCases) {
+    const Whole whole(c);
+    for (const ExchangeMode mode : kModes) {
+      const auto ranks = exchange(c, mode);
+      const at::Tensor held = held_by(*ranks);
+      const at::Tensor nothing = garbage(c, mode, held);
+      const at::Tensor zero = at::zeros(nothing.sizes(), nothing.options());
+      const Shared added = share(c, whole, *ranks, held, {zero});
+      const Shared written = share(c, whole, *ranks, held, {nothing, Before::kNothing});
+      EXPECT_TRUE(same_bits(written.dweight, added.dweight)) << name_of(c, mode);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Messages, SharedGateTest,
+                         ::testing::Values(parallel::CopyEngines::kUnused,
+                                           parallel::CopyEngines::kWhereTheyCan),
+                         [](const auto& each) {
+                           return each.param == parallel::CopyEngines::kUnused ? "Kernels" : "CopyEngines";
+                         });
 
 }  // namespace
 }  // namespace sluice::kernels

@@ -4,6 +4,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -83,7 +84,7 @@ TEST_F(SpatialTest, IsNearFloat64) {
       const at::Tensor mixed = at::matmul(o.seen, exact(o.gate)).add(bias);
       const at::Tensor dgate = spatial_input_gradient(o.dmixed, o.weight, got.diagonal, c.mixing);
       const at::Tensor sum = at::ones({c.square, c.square}, o.gate.options().dtype(at::kFloat));
-      add_spatial_weight_gradient(sum, o.dmixed, o.gate, c.mixing);
+      add_spatial_weight_gradient({sum}, o.dmixed, o.gate, c.mixing);
       const at::Tensor full = at::matmul(exact(o.dmixed), exact(o.gate).transpose(1, 2)).sum(0);
       const at::Tensor dweight = c.mixing == Mixing::kCausal ? full.tril() : full;
       at::Tensor sum_want = at::ones({c.square, c.square}, at::kDouble);
@@ -108,7 +109,7 @@ TEST_F(SpatialTest, HasTheSameBitsEachTime) {
     const auto run = [&] {
       const SpatialGate out = spatial_gate(o.gate, o.bypass, o.weight, o.bias, c.mixing, Keep::kMixed);
       const at::Tensor sum = at::ones({c.square, c.square}, o.gate.options().dtype(at::kFloat));
-      add_spatial_weight_gradient(sum, o.dmixed, o.gate, c.mixing);
+      add_spatial_weight_gradient({sum}, o.dmixed, o.gate, c.mixing);
       return std::vector<at::Tensor>{out.gated_BTh, out.mixed_BTh, sum,
                                      spatial_input_gradient(o.dmixed, o.weight, out.diagonal, c.mixing)};
     };
@@ -118,6 +119,22 @@ TEST_F(SpatialTest, HasTheSameBitsEachTime) {
       EXPECT_TRUE(same_bits(first[i], second[i])) << name_of(c, at::kBFloat16) << " " << i;
     const SpatialGate alone = spatial_gate(o.gate, o.bypass, o.weight, o.bias, c.mixing, Keep::kNothing);
     EXPECT_TRUE(same_bits(alone.gated_BTh, first[0]));
+  }
+}
+
+/// NaN where the gradient is, and zeros above the diagonal.
+TEST_F(SpatialTest, WritesOverNothingAsItAddsToZero) {
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    for (const Case& c : kCases) {
+      const Operands o(c, type);
+      const at::Tensor zero = at::zeros({c.square, c.square}, o.gate.options().dtype(at::kFloat));
+      at::Tensor nothing = zero.clone().fill_(std::numeric_limits<float>::quiet_NaN());
+      if (c.mixing == Mixing::kCausal)
+        nothing.masked_fill_(at::ones_like(nothing).triu(1).to(at::kBool), 0.0);
+      add_spatial_weight_gradient({zero}, o.dmixed, o.gate, c.mixing);
+      add_spatial_weight_gradient({nothing, Before::kNothing}, o.dmixed, o.gate, c.mixing);
+      EXPECT_TRUE(same_bits(nothing, zero)) << name_of(c, type);
+    }
   }
 }
 

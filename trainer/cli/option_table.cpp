@@ -195,10 +195,12 @@ std::vector<OptionRow> cadence_rows() {
               "bandwidth, on CPU ranks 4",
               kFree, ""}),
       choice(
-          "parallel.exchange", &R::parallel, &train::ParallelOptions::exchange, {"kernels", "copy_engines"},
+          "parallel.exchange", &R::parallel, &train::ParallelOptions::exchange,
+          {"auto", "kernels", "copy_engines"},
           {"",
-           "what moves gradients and parameters between GPUs: NCCL's kernels, or, within one host, the GPUs' "
-           "copy engines, which leave the cores to backward (as fast on two H200)",
+           "what moves data between the GPUs of one host: NCCL's kernels, or the GPUs' copy engines, which "
+           "leave the cores to products; auto: gradients and parameters by kernels (as fast on two H200), "
+           "values of shared sequences (parallel.sp_mode = rowshard) by copy engines",
            kFree, ""}),
       integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
               kCadence,

@@ -26,18 +26,21 @@ class LeafHook : public torch::autograd::PostAccumulateGradHook {
   void operator()(const torch::autograd::Variable& leaf) override {
     if (sum_.defined() && !leaf.grad().is_same(sum_)) {
       const at::NoGradGuard no_grad;
-      sum_.add_(leaf.grad());
+      begun_sum(take()).add_(leaf.grad());
       leaf.mutable_grad().reset();
     }
     if (ready) ready();
   }
 
-  [[nodiscard]] const at::Tensor& sum() const { return sum_; }
+  [[nodiscard]] bool has_sum() const { return sum_.defined(); }
+  void forget() { before_ = Before::kNothing; }
+  [[nodiscard]] GradientSum take() { return {sum_, std::exchange(before_, Before::kSum)}; }
 
   std::function<void()> ready;
 
  private:
   at::Tensor sum_;
+  Before before_ = Before::kSum;
 };
 
 LeafHook* hook_of(const at::Tensor& leaf) {
@@ -124,11 +127,26 @@ void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready) {
   hook->ready = std::move(ready);
 }
 
-at::Tensor gradient_sum(const at::Tensor& leaf) {
-  if (!leaf.is_leaf() || !leaf.requires_grad()) return {};
-  const LeafHook* const hook = hook_of(leaf);
-  return hook == nullptr ? at::Tensor() : hook->sum();
+void forget_gradient(const at::Tensor& leaf) {
+  LeafHook* const hook = hook_of(leaf);
+  TORCH_CHECK(hook != nullptr && hook->has_sum() && !leaf.grad().defined(),
+              "forget_gradient: of rounded leaves alone");
+  hook->forget();
 }
+
+bool has_gradient_sum(const at::Tensor& leaf) {
+  if (!leaf.is_leaf() || !leaf.requires_grad()) return false;
+  const LeafHook* const hook = hook_of(leaf);
+  return hook != nullptr && hook->has_sum();
+}
+
+GradientSum taken_sum(const at::Tensor& leaf) {
+  if (!leaf.is_leaf() || !leaf.requires_grad()) return {};
+  LeafHook* const hook = hook_of(leaf);
+  return hook == nullptr ? GradientSum{} : hook->take();
+}
+
+at::Tensor gradient_sum(const at::Tensor& leaf) { return begun_sum(taken_sum(leaf)); }
 
 void gradient_added(const at::Tensor& leaf) {
   const LeafHook* const hook = hook_of(leaf);
@@ -138,7 +156,7 @@ void gradient_added(const at::Tensor& leaf) {
 bool gradients_add_up(const std::vector<at::Tensor>& leaves) {
   const bool records = c10::GradMode::is_enabled();
   return std::all_of(leaves.begin(), leaves.end(), [records](const at::Tensor& leaf) {
-    return gradient_sum(leaf).defined() || (!records && !leaf.requires_grad());
+    return has_gradient_sum(leaf) || (!records && !leaf.requires_grad());
   });
 }
 

@@ -5,6 +5,8 @@
 #include <functional>
 #include <vector>
 
+#include "trainer/kernels/gradient_sum.h"
+
 // The one place for LibTorch's less stable autograd interfaces.
 namespace sluice::kernels {
 
@@ -23,8 +25,18 @@ namespace sluice::kernels {
 /// callback for each leaf; throws c10::Error for a tensor that is no leaf, or that has a callback already.
 void on_gradient_ready(const at::Tensor& leaf, std::function<void()> ready);
 
-/// The memory into which backwards add the gradient of a leaf made above; undefined for any other tensor.
+/// In place of zeroing a rounded leaf's gradient: whatever is there, the next backward that adds to it finds
+/// zeros, or writes over it where that is cheaper (taken_sum). Throws c10::Error for another leaf.
+void forget_gradient(const at::Tensor& leaf);
+
+/// The memory into which backwards add the gradient of a leaf made above, a sum so far; undefined for any
+/// other tensor.
 [[nodiscard]] at::Tensor gradient_sum(const at::Tensor& leaf);
+
+[[nodiscard]] bool has_gradient_sum(const at::Tensor& leaf);
+
+/// The same for a backward that adds to it next, and can write over what was forgotten.
+[[nodiscard]] GradientSum taken_sum(const at::Tensor& leaf);
 
 /// Says that a backward has itself added its gradient of the leaf, all of it, to gradient_sum: calls what
 /// on_gradient_ready was given.

@@ -21,8 +21,9 @@ inline constexpr int kIdleBlock = 2;
 inline constexpr int kSliceColumns = 4;                  ///< begin, end, index, first block
 inline constexpr std::int64_t kElementsPerBlock = 8192;  ///< a slice's fixed block
 
-void slice_sums(const float* flat, const std::int64_t* table, std::int64_t slices, std::int64_t blocks,
-                double* partials, double* sums, cudaStream_t stream);
+void slice_sums(const float* flat, const std::uint8_t* updates, const std::int64_t* table,
+                std::int64_t slices, std::int64_t blocks, double* partials, double* sums,
+                cudaStream_t stream);
 
 void decide_update(const double* slice_sums, std::int64_t count, const double* agreed, const double* scalars,
                    double* decision, cudaStream_t stream);

@@ -82,10 +82,13 @@ void spatial_input_gradient(const SpatialInput& arguments, const SpatialShape& s
 /// float32 elements of scratch memory that spatial_weight_gradient needs; may be 0.
 [[nodiscard]] std::int64_t spatial_partials(const SpatialShape& shape);
 
+enum class Before { kSum, kNothing };  ///< what is there where a sum is to be
+
 struct SpatialWeight {
   const void* gradient;  ///< ds of own rows
   const void* input;     ///< v of seen rows
   float* sum;            ///< own rows weight_stride apart: += ds v^T over the batch, the lower triangle only
+  Before before;         ///< kNothing: the sum is written over it; what is above the triangle stays
   float* partials;       ///< of spatial_partials
 };
 void spatial_weight_gradient(const SpatialWeight& arguments, const SpatialShape& shape, cudaStream_t stream);

@@ -32,20 +32,59 @@ struct Ring {
   }
 };
 
-/// Tiles go round by round, every other round backwards: a block that has got a large one gets a small one
-/// next.
-__device__ inline int tile_of_round(int round) {
-  const int blocks = static_cast<int>(gridDim.x);
-  const int block = static_cast<int>(blockIdx.x);
-  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+/// Who computes which tile of a launch: whoever is free takes the next one. So a block whose core an exchange
+/// holds at first computes fewer, instead of being waited for.
+struct Turns {
+  int taken;
+  int ended;  ///< blocks that take no more
+};
+/// All zero between launches. Launches that run side by side use different ones.
+__device__ Turns turns[kTurns];
+
+__device__ inline int take_tile(const Problem& p) { return atomicAdd(&turns[p.turns].taken, 1); }
+
+/// After a block's last take_tile().
+__device__ inline void end_turns(const Problem& p) {
+  __threadfence();  // nobody takes any more once all have ended
+  Turns& mine = turns[p.turns];
+  if (atomicAdd(&mine.ended, 1) + 1 < static_cast<int>(gridDim.x)) return;
+  mine.taken = 0;
+  mine.ended = 0;
 }
 
+/// The tiles of a block on their way from the warp that takes them to those that multiply. Each side has a
+/// place of its own.
+struct Orders {
+  static constexpr int kPlaces = 2;
+  int* tiles;
+  std::uint64_t* full;
+  std::uint64_t* empty;
+  int turn = 0;
+
+  __device__ int place() const { return turn % kPlaces; }
+  __device__ int parity() const { return turn / kPlaces % 2; }
+  __device__ void put(int tile) {
+    hopper::barrier_wait(empty + place(), parity() ^ 1);
+    *const_cast<volatile int*>(tiles + place()) = tile;
+    hopper::barrier_arrive(full + place());
+    ++turn;
+  }
+  __device__ int get() {
+    hopper::barrier_wait(full + place(), parity());
+    const int tile = *const_cast<volatile int*>(tiles + place());
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) hopper::barrier_arrive(empty + place());
+    ++turn;
+    return tile;
+  }
+};
+
 template <Kind kKind, int kColumns, Parts kParts>
-__device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
-  for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
-    const int tile = tile_of_round(round);
-    if (tile >= p.tiles) continue;
-    const Work work = work_of<kKind, kColumns>(p, tile);
+__device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring, Orders orders, int tile) {
+  for (int left = p.block_tiles;; --left) {
+    orders.put(tile);
+    if (tile >= p.tiles) return end_turns(p);
+    const Work work = work_of<kKind, kColumns, kParts>(p, tile);
     if constexpr (kKind == Kind::kWeight) {
       for (int step = 0; step < work.steps; ++step, ring.next()) {
         ring.begin_fill(Tile<kColumns>::kStage);
@@ -53,12 +92,12 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
       }
     } else {
       const SpatialStrips& inputs = kKind == Kind::kInput ? p.own : p.seen;
-      for (int strip = 0; strip < inputs.count; ++strip) {
-        const Reach all = reach<kKind>(p, work, inputs.of[strip]);
+      for (int strip = 0; strip < strip_count<kParts>(inputs); ++strip) {
+        const SpatialStrip from = strip_at<kParts>(inputs, strip);
+        const Reach all = reach<kKind>(p, work, from);
         for (int at = all.first; at < all.end; at += kStep, ring.next()) {
           ring.begin_fill(Tile<kColumns>::kStage);
-          load_positions<kKind, kColumns>(maps, p, work, inputs.of[strip], at, ring.data(),
-                                          ring.full + ring.stage);
+          load_positions<kKind, kColumns>(maps, p, work, from, at, ring.data(), ring.full + ring.stage);
         }
       }
     }
@@ -70,17 +109,16 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring) {
                    work.column + part * 128 + half * 64, work.row, work.batch);
       }
     }
+    tile = left == 1 ? p.tiles : take_tile(p);  // known while the stages filled last are multiplied
   }
 }
 
 template <Kind kKind, int kColumns, Parts kParts>
-__device__ void consume(const Problem& p, Ring<kColumns> ring) {
+__device__ void consume(const Problem& p, Ring<kColumns> ring, Orders orders) {
   const int group = static_cast<int>(threadIdx.x) / 128;
   const int row_of_tile = group * 64 + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
-  for (int round = 0; round * static_cast<int>(gridDim.x) < p.tiles; ++round) {
-    const int tile = tile_of_round(round);
-    if (tile >= p.tiles) continue;
-    const Work work = work_of<kKind, kColumns>(p, tile);
+  for (int tile = orders.get(); tile < p.tiles; tile = orders.get()) {
+    const Work work = work_of<kKind, kColumns, kParts>(p, tile);
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0;
@@ -123,20 +161,29 @@ __global__ void __launch_bounds__(kThreads, Tile<kColumns>::kBlocks)
   extern __shared__ char unaligned[];
   __shared__ std::uint64_t full[Sizes::kStages];
   __shared__ std::uint64_t empty[Sizes::kStages];
+  __shared__ std::uint64_t ordered[Orders::kPlaces];
+  __shared__ std::uint64_t read[Orders::kPlaces];
+  __shared__ int tiles[Orders::kPlaces];
+  const int first = threadIdx.x == kConsumers ? take_tile(p) : 0;
   char* const stages = unaligned + (1024 - hopper::shared_address(unaligned) % 1024) % 1024;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Sizes::kStages; ++stage) {
       hopper::barrier_init(full + stage, 1);
       hopper::barrier_init(empty + stage, kConsumers / 32);
     }
+    for (int place = 0; place < Orders::kPlaces; ++place) {
+      hopper::barrier_init(ordered + place, 1);
+      hopper::barrier_init(read + place, kConsumers / 32);
+    }
     hopper::barrier_init_done();
   }
   __syncthreads();
   const Ring<kColumns> ring{stages, full, empty};
+  const Orders orders{tiles, ordered, read};
   if (threadIdx.x < kConsumers)
-    consume<kKind, kColumns, kParts>(p, ring);
+    consume<kKind, kColumns, kParts>(p, ring, orders);
   else if (threadIdx.x == kConsumers)
-    fill<kKind, kColumns, kParts>(maps, p, ring);
+    fill<kKind, kColumns, kParts>(maps, p, ring, orders, first);
 }
 
 }  // namespace sluice::kernels::launch::spatial

@@ -21,15 +21,20 @@ enum class Kind {
   kWeight,   ///< dW[i, j] = sum over batch and c of ds[i, c] v[j, c]
 };
 
-/// Whether a product's output rows have parts of their sums elsewhere. A product that has none keeps what
-/// writes it free of questions: registers are short there.
-enum class Parts { kNone, kSome };
+/// Which parts a product is of. One that has none keeps its way to a tile and what writes it free of
+/// questions: registers are short there, and a tile of few steps waits for its place.
+enum class Parts {
+  kNone,    ///< one strip from position and row 0 on, of own rows and of seen ones alike
+  kStrips,  ///< any strips
+  kSums,    ///< any strips, and output rows have parts of their sums elsewhere
+};
 
 constexpr int kRows = static_cast<int>(kSpatialTile);
 constexpr int kStep = 64;             // of the reduced dimension, that a stage holds
 constexpr int kBox = 64 * kStep * 2;  // bytes of 64 x 64 elements
 constexpr int kConsumers = 256;
 constexpr int kThreads = kConsumers + 32;
+constexpr int kTurns = 64;  // launches that may run side by side
 
 template <int kColumns>
 struct Tile {
@@ -45,9 +50,11 @@ struct Problem {
   int batch;
   int row_tiles;  // of all strips of the output
   int column_tiles;
-  int tiles;      // of the output, over all sequences or parts of the batch
-  int splits;     // of the batch, kWeight
-  int row_major;  // all sequences' tiles of the same rows follow one another, not all rows of a sequence
+  int tiles;        // of the output, over all sequences or parts of the batch
+  int block_tiles;  // most that a thread block takes; 0: any number
+  int turns;        // which of the counters that blocks take them by
+  int splits;       // of the batch, kWeight
+  int row_major;    // all sequences' tiles of the same rows follow one another, not all rows of a sequence
   int lower;
   SpatialStrips own;
   SpatialStrips seen;
@@ -59,6 +66,7 @@ struct Problem {
   int added_rows;
   float* sum;
   std::int64_t sum_stride;
+  int writes_over;  // sums hold nothing yet, kWeight
   float* partials;
 };
 
@@ -84,6 +92,17 @@ struct Work {
 
 __host__ __device__ inline int tiles_of(int count, int of) { return (count + of - 1) / of; }
 
+template <Parts kParts>
+__device__ int strip_count(const SpatialStrips& strips) {
+  return kParts == Parts::kNone ? 1 : strips.count;
+}
+template <Parts kParts>
+__device__ SpatialStrip strip_at(const SpatialStrips& strips, int index) {
+  if constexpr (kParts == Parts::kNone)
+    return {.begin = 0, .count = strips.of[0].count, .row = 0, .outer = 0, .sum = Sum::kWhole};
+  return strips.of[index];
+}
+
 struct Reach {
   int first = 0;  // positions
   int end = 0;
@@ -101,7 +120,7 @@ __device__ Reach reach(const Problem& p, const Work& work, const SpatialStrip& s
 }
 
 /// Tiles with most to do first, and what shares operands close together.
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __device__ Work product_work(const Problem& p, int index) {
   const SpatialStrips& outputs = kKind == Kind::kInput ? p.seen : p.own;
   const SpatialStrips& inputs = kKind == Kind::kInput ? p.own : p.seen;
@@ -112,15 +131,17 @@ __device__ Work product_work(const Problem& p, int index) {
   work.batch = p.row_major ? index % p.batch : index / p.row_tiles;
   if (p.lower && kKind == Kind::kForward) tile = p.row_tiles - 1 - tile;
   int strip = 0;
-  for (; tile >= tiles_of(outputs.of[strip].count, kRows); ++strip)
-    tile -= tiles_of(outputs.of[strip].count, kRows);
-  const SpatialStrip& output = outputs.of[strip];
+  if constexpr (kParts != Parts::kNone)
+    for (; tile >= tiles_of(outputs.of[strip].count, kRows); ++strip)
+      tile -= tiles_of(outputs.of[strip].count, kRows);
+  const SpatialStrip output = strip_at<kParts>(outputs, strip);
   work.row = output.row + tile * kRows;
   work.row_end = output.row + output.count;
   work.position = output.begin + tile * kRows;
   work.column_outer = kKind == Kind::kInput ? output.outer : 0;
   work.sum = output.sum;
-  for (int i = 0; i < inputs.count; ++i) work.steps += reach<kKind>(p, work, inputs.of[i]).steps();
+  for (int i = 0; i < strip_count<kParts>(inputs); ++i)
+    work.steps += reach<kKind>(p, work, strip_at<kParts>(inputs, i)).steps();
   return work;
 }
 
@@ -133,16 +154,17 @@ __host__ __device__ int column_tiles_of(const SpatialStrip& seen, int position, 
 }
 
 /// Bands of row tiles, column by column within a band: tiles that run side by side then share both operands.
-template <int kColumns>
+/// Every index has its tile, so no loop asks whether it is at its end that need not.
+template <int kColumns, Parts kParts>
 __device__ Work weight_tile(const Problem& p, int index) {
   constexpr int kBand = 16;
-  for (int own = 0; own < p.own.count; ++own) {
-    const SpatialStrip& left = p.own.of[own];
+  for (int own = 0;; ++own) {
+    const SpatialStrip left = strip_at<kParts>(p.own, own);
     const int rows_of_strip = tiles_of(left.count, kRows);
-    for (int first = 0; first < rows_of_strip; first += kBand) {
+    for (int first = 0; kParts == Parts::kNone || first < rows_of_strip; first += kBand) {
       const int end = min(first + kBand, rows_of_strip);
-      for (int seen = 0; seen < p.seen.count; ++seen) {
-        const SpatialStrip& right = p.seen.of[seen];
+      for (int seen = 0; seen < strip_count<kParts>(p.seen); ++seen) {
+        const SpatialStrip right = kParts == Parts::kNone ? left : strip_at<kParts>(p.seen, seen);
         const auto columns = [&](int row) {
           return column_tiles_of<kColumns>(right, left.begin + row * kRows, p.lower);
         };
@@ -171,23 +193,22 @@ __device__ Work weight_tile(const Problem& p, int index) {
       }
     }
   }
-  return {};
 }
 
-template <int kColumns>
+template <int kColumns, Parts kParts>
 __device__ Work weight_work(const Problem& p, int index) {
   const int of_part = p.tiles / p.splits;
   const int split = index / of_part;
-  Work work = weight_tile<kColumns>(p, index % of_part);
+  Work work = weight_tile<kColumns, kParts>(p, index % of_part);
   work.batch = p.batch * split / p.splits;
   work.steps = (p.batch * (split + 1) / p.splits - work.batch) * ((p.width + kStep - 1) / kStep);
   return work;
 }
 
-template <Kind kKind, int kColumns>
+template <Kind kKind, int kColumns, Parts kParts>
 __device__ Work work_of(const Problem& p, int tile) {
-  if constexpr (kKind == Kind::kWeight) return weight_work<kColumns>(p, tile);
-  return product_work<kKind, kColumns>(p, tile);
+  if constexpr (kKind == Kind::kWeight) return weight_work<kColumns, kParts>(p, tile);
+  return product_work<kKind, kColumns, kParts>(p, tile);
 }
 
 /// Asks for both operands' tiles of one step over batch and channels.

@@ -55,13 +55,13 @@ __device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
 /// Whether bias and gate follow a tile's sums.
 template <Parts kParts>
 __device__ bool is_gated(const Work& work) {
-  return kParts == Parts::kNone || work.sum == Sum::kWhole || work.sum == Sum::kLast;
+  return kParts != Parts::kSums || work.sum == Sum::kWhole || work.sum == Sum::kLast;
 }
 
 /// Where sums of a row that is added to stand, or null.
 template <Kind kKind, Parts kParts>
 __device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, int row) {
-  if constexpr (kParts == Parts::kNone) return nullptr;
+  if constexpr (kParts != Parts::kSums) return nullptr;
   if constexpr (kKind == Kind::kForward) {
     if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
     return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
@@ -116,36 +116,52 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
   }
 }
 
-/// Adds without waiting for what is there; nobody else adds to that element, so sums are the same on every
-/// run.
-__device__ inline void add_element(const Problem& p, const Work& work, int row, int column, float value) {
-  if (work.row + row < work.row_end && work.column + column < work.column_end &&
-      (!p.lower || work.column + column <= work.position + row))
-    atomicAdd(p.sum + (work.row + row) * p.sum_stride + work.column + column, value);
+/// To where nobody else writes, so that sums are the same on every run; adding does not wait for what is
+/// there. What is written over nothing has the bits of a sum with zero.
+__device__ inline void put(const Problem& p, float* to, float value) {
+  if (p.writes_over)
+    *to = 0.0f + value;
+  else
+    atomicAdd(to, value);
+}
+__device__ inline void put(const Problem& p, float* to, float2 values) {
+  if (p.writes_over)
+    *reinterpret_cast<float2*>(to) = {0.0f + values.x, 0.0f + values.y};
+  else
+    atomicAdd(reinterpret_cast<float2*>(to), values);
+}
+
+/// Where the sum of a tile's element is.
+__device__ inline float* weight_sum(const Problem& p, const Work& work, int row, int column) {
+  return p.sum + (work.row + row) * p.sum_stride + (work.column + column);
+}
+/// Columns of a tile's row that there are, from `column` on.
+__device__ inline int columns_left(const Problem& p, const Work& work, int row, int column) {
+  if (work.row + row >= work.row_end) return 0;
+  const int end = p.lower ? min(work.column_end, work.position + row + 1) : work.column_end;
+  return end - (work.column + column);
 }
 
 template <int kColumns>
 __device__ void write_weight(const float (&sum)[kColumns / 2], const Problem& p, const Work& work, int tile,
                              int row_of_tile) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int column = lane % 4 * 2;
 #pragma unroll
   for (int below = 0; below < 2; ++below) {
     const int row = row_of_tile + lane / 4 + 8 * below;
+    float* const part = p.partials + (static_cast<std::int64_t>(tile) * kRows + row) * kColumns + column;
+    float* const whole = weight_sum(p, work, row, column);
+    const int left = columns_left(p, work, row, column);
 #pragma unroll
     for (int group = 0; group < kColumns / 8; ++group) {
-      const int column = group * 8 + lane % 4 * 2;
       const float2 values = {sum[group * 4 + 2 * below], sum[group * 4 + 2 * below + 1]};
-      if (p.splits > 1) {
-        const std::int64_t at = (static_cast<std::int64_t>(tile) * kRows + row) * kColumns + column;
-        *reinterpret_cast<float2*>(p.partials + at) = values;
-      } else if (work.row + row < work.row_end && work.column + column + 1 < work.column_end &&
-                 (!p.lower || work.column + column + 1 <= work.position + row)) {
-        atomicAdd(reinterpret_cast<float2*>(p.sum + (work.row + row) * p.sum_stride + work.column + column),
-                  values);
-      } else {
-        add_element(p, work, row, column, values.x);
-        add_element(p, work, row, column + 1, values.y);
-      }
+      if (p.splits > 1)
+        *reinterpret_cast<float2*>(part + group * 8) = values;
+      else if (group * 8 + 1 < left)
+        put(p, whole + group * 8, values);
+      else if (group * 8 < left)
+        put(p, whole + group * 8, values.x);
     }
   }
 }

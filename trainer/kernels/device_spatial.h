@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "trainer/kernels/gradient_sum.h"
 #include "trainer/kernels/mixing.h"
 #include "trainer/kernels/sequence_rows.h"
 
@@ -73,7 +74,7 @@ void device_spatial_input_gradient(const at::Tensor& dgate, const at::Tensor& dm
                                    const at::Tensor& weight_tn, const at::Tensor& diagonal,
                                    const at::Tensor& added_Brh, const SpatialPart& part);
 
-void add_device_spatial_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed_Bth,
+void add_device_spatial_weight_gradient(const GradientSum& sum_tn, const at::Tensor& dmixed_Bth,
                                         const at::Tensor& gate, const SpatialPart& part);
 
 }  // namespace sluice::kernels

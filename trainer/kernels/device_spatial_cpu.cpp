@@ -26,7 +26,7 @@ void device_spatial_input_gradient(const at::Tensor& /*dgate*/, const at::Tensor
   refuse();
 }
 
-void add_device_spatial_weight_gradient(const at::Tensor& /*sum_tn*/, const at::Tensor& /*dmixed_Bth*/,
+void add_device_spatial_weight_gradient(const GradientSum& /*sum_tn*/, const at::Tensor& /*dmixed_Bth*/,
                                         const at::Tensor& /*gate*/, const SpatialPart& /*part*/) {
   refuse();
 }

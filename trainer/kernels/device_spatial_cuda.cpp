@@ -35,6 +35,10 @@ launch::Sum launched(SpatialSum sum) {
   TORCH_CHECK(false, "a sum of value ", static_cast<int>(sum));
 }
 
+launch::Before launched(Before before) {
+  return before == Before::kNothing ? launch::Before::kNothing : launch::Before::kSum;
+}
+
 void add_strip(launch::SpatialStrips& strips, const Strip& strip, std::int64_t outer, SpatialSum sum) {
   if (strip.range.count() <= 0) return;
   TORCH_CHECK(strips.count < launch::kMostStrips, "spatial product: more than ", launch::kMostStrips,
@@ -182,8 +186,9 @@ void device_spatial_input_gradient(const at::Tensor& dgate, const at::Tensor& dm
                                  shape, spatial_stream(dmixed_Bth));
 }
 
-void add_device_spatial_weight_gradient(const at::Tensor& sum_tn, const at::Tensor& dmixed_Bth,
+void add_device_spatial_weight_gradient(const GradientSum& into, const at::Tensor& dmixed_Bth,
                                         const at::Tensor& gate, const SpatialPart& part) {
+  const at::Tensor& sum_tn = into.sum;
   const launch::SpatialShape shape = shape_of(dmixed_Bth, gate, sum_tn, part);
   if (is_empty(shape)) return;
   TORCH_CHECK(sum_tn.scalar_type() == at::kFloat, "spatial weight gradient: sum of ", sum_tn.scalar_type());
@@ -192,6 +197,7 @@ void add_device_spatial_weight_gradient(const at::Tensor& sum_tn, const at::Tens
   launch::spatial_weight_gradient({.gradient = dmixed_Bth.const_data_ptr(),
                                    .input = gate.const_data_ptr(),
                                    .sum = sum_tn.mutable_data_ptr<float>(),
+                                   .before = launched(into.before),
                                    .partials = partials.mutable_data_ptr<float>()},
                                   shape, spatial_stream(gate));
 }

@@ -41,16 +41,25 @@ __device__ std::int64_t slice_of(const std::int64_t* table, std::int64_t slices,
 __device__ double square(float value) { return static_cast<double>(value) * static_cast<double>(value); }
 
 __global__ void __launch_bounds__(kThreads)
-    slice_blocks(const float* __restrict__ flat, const std::int64_t* __restrict__ table, std::int64_t slices,
-                 double* __restrict__ partials) {
+    slice_blocks(const float* __restrict__ flat, const std::uint8_t* __restrict__ updates,
+                 const std::int64_t* __restrict__ table, std::int64_t slices, double* __restrict__ partials) {
   const std::int64_t block = blockIdx.x;
   const std::int64_t* slice = table + slice_of(table, slices, block) * kSliceColumns;
   const std::int64_t begin = slice[0] + (block - slice[3]) * kElementsPerBlock;
   const std::int64_t end = min(slice[1], begin + kElementsPerBlock);
+  constexpr int kRounds = kElementsPerBlock / (4 * kThreads);
+  const auto place = [begin](int round) {
+    return begin + (round * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  };
+  bool reads[kRounds];  // all flags are asked for before any element
+#pragma unroll
+  for (int round = 0; round < kRounds; ++round)
+    reads[round] = place(round) < end && updates[place(round) / kDecayElements] != kIdleBlock;
   double sum = 0;
 #pragma unroll
-  for (int round = 0; round < kElementsPerBlock / (4 * kThreads); ++round) {
-    const std::int64_t at = begin + (round * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::int64_t at = place(round);
+    if (!reads[round]) continue;
     if (at + 4 <= end) {
       const float4 v = *reinterpret_cast<const float4*>(flat + at);
       sum += (square(v.x) + square(v.y)) + (square(v.z) + square(v.w));
@@ -193,10 +202,12 @@ unsigned int blocks_for(std::int64_t count, std::int64_t per_block) {
 
 }  // namespace
 
-void slice_sums(const float* flat, const std::int64_t* table, std::int64_t slices, std::int64_t blocks,
-                double* partials, double* sums, cudaStream_t stream) {
+void slice_sums(const float* flat, const std::uint8_t* updates, const std::int64_t* table,
+                std::int64_t slices, std::int64_t blocks, double* partials, double* sums,
+                cudaStream_t stream) {
   if (blocks > 0) {
-    slice_blocks<<<static_cast<unsigned int>(blocks), kThreads, 0, stream>>>(flat, table, slices, partials);
+    slice_blocks<<<static_cast<unsigned int>(blocks), kThreads, 0, stream>>>(flat, updates, table, slices,
+                                                                             partials);
     check_launch("slice_sums, blocks");
   }
   if (slices > 0) {

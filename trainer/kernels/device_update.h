@@ -47,6 +47,13 @@ struct Decision {
 };
 inline constexpr std::int64_t kDecision = sizeof(Decision) / sizeof(double);
 
+enum class BlockUpdate : std::uint8_t {
+  kPlain = 0,
+  kDecay = 1,  ///< with weight decay
+  kNone = 2,   ///< nothing of it is read or written
+};
+inline constexpr std::int64_t kDecayBlock = 32;
+
 /// A run of a flat buffer and where its sum of squares belongs.
 struct Slice {
   std::int64_t begin = 0;  ///< elements; a multiple of 4
@@ -59,13 +66,16 @@ struct Slice {
 /// sums in a fixed tree: its sum depends on nothing but its elements.
 class SliceSums {
  public:
-  /// Allocates on `device`; slices may overlap or be empty. Throws c10::Error for a bad slice.
-  SliceSums(const std::vector<Slice>& slices, at::Device device);
+  /// Allocates on the device of `blocks`, uint8, a BlockUpdate for each kDecayBlock elements of the flat
+  /// buffer: those of kNone are zero, and not read. Slices may overlap or be empty. Throws c10::Error for a
+  /// bad slice.
+  SliceSums(const std::vector<Slice>& slices, const at::Tensor& blocks);
 
   /// flat_f32: 16-byte aligned; sums_f64 [>= 1 + the largest index]: elements of no slice are left alone.
   void run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) const;
 
  private:
+  at::Tensor blocks_;
   at::Tensor table_;     ///< int64 [slices, 4]: begin, end, index, first block
   at::Tensor partials_;  ///< double [blocks]
   std::int64_t needed_flat_ = 0;
@@ -77,12 +87,6 @@ class SliceSums {
 void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f64,
                    const at::Tensor& scalars_f64, const at::Tensor& decision_f64);
 
-enum class BlockUpdate : std::uint8_t {
-  kPlain = 0,
-  kDecay = 1,  ///< with weight decay
-  kNone = 2,   ///< nothing of it is read or written
-};
-
 /// The flat slices of one update, all of N elements and 16-byte aligned. Gradients are not changed.
 struct UpdateSlice {
   at::Tensor parameters;  ///< float32
@@ -92,7 +96,6 @@ struct UpdateSlice {
   at::Tensor compute;     ///< bfloat16, gets the new parameters rounded; or undefined
   at::Tensor blocks;      ///< uint8 [ceil(N / kDecayBlock)]: a BlockUpdate each
 };
-inline constexpr std::int64_t kDecayBlock = 32;
 
 /// One AdamW or Adam update (optim::AdamW's formula in its order, in float32, products and sums not fused:
 /// the same bits as on the CPU). Writes nothing at all if decision.go is 0.

@@ -11,7 +11,9 @@ namespace {
 
 }  // namespace
 
-SliceSums::SliceSums(const std::vector<Slice>& /*slices*/, at::Device /*device*/) { refuse("SliceSums"); }
+SliceSums::SliceSums(const std::vector<Slice>& /*slices*/, const at::Tensor& /*blocks*/) {
+  refuse("SliceSums");
+}
 
 void SliceSums::run(const at::Tensor& /*flat_f32*/, const at::Tensor& /*sums_f64*/) const {
   refuse("SliceSums::run");

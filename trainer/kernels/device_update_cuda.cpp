@@ -41,22 +41,23 @@ cudaStream_t stream_of(const at::Tensor& tensor) {
 
 }  // namespace
 
-SliceSums::SliceSums(const std::vector<Slice>& slices, at::Device device) {
+SliceSums::SliceSums(const std::vector<Slice>& slices, const at::Tensor& blocks) : blocks_(blocks) {
   const auto count = static_cast<std::int64_t>(slices.size());
   at::Tensor table = at::empty({count, launch::kSliceColumns}, at::TensorOptions().dtype(at::kLong));
   auto* row = table.mutable_data_ptr<std::int64_t>();
-  std::int64_t blocks = 0;
+  std::int64_t partials = 0;
   for (const Slice& slice : slices) {
     TORCH_CHECK(0 <= slice.begin && slice.begin % 4 == 0 && slice.begin <= slice.end && slice.index >= 0,
                 "slice [", slice.begin, ", ", slice.end, ") with its sum at ", slice.index);
-    row = std::copy_n(std::array{slice.begin, slice.end, slice.index, blocks}.data(), launch::kSliceColumns,
+    row = std::copy_n(std::array{slice.begin, slice.end, slice.index, partials}.data(), launch::kSliceColumns,
                       row);
-    blocks += (slice.end - slice.begin + launch::kElementsPerBlock - 1) / launch::kElementsPerBlock;
+    partials += (slice.end - slice.begin + launch::kElementsPerBlock - 1) / launch::kElementsPerBlock;
     needed_flat_ = std::max(needed_flat_, slice.end);
     needed_sums_ = std::max(needed_sums_, slice.index + 1);
   }
-  table_ = table.to(device);
-  partials_ = at::empty({blocks}, at::TensorOptions().dtype(at::kDouble).device(device));
+  check(blocks, "how blocks are updated", at::kByte, (needed_flat_ + kDecayBlock - 1) / kDecayBlock);
+  table_ = table.to(blocks.device());
+  partials_ = at::empty({partials}, at::TensorOptions().dtype(at::kDouble).device(blocks.device()));
 }
 
 void SliceSums::run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) const {
@@ -64,9 +65,10 @@ void SliceSums::run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) cons
   check_aligned(flat_f32, "the flat buffer");
   check(sums_f64, "the sums", at::kDouble, needed_sums_);
   const c10::cuda::CUDAGuard guard(flat_f32.device());
-  launch::slice_sums(flat_f32.const_data_ptr<float>(), table_.const_data_ptr<std::int64_t>(), table_.size(0),
-                     partials_.numel(), partials_.mutable_data_ptr<double>(),
-                     sums_f64.mutable_data_ptr<double>(), stream_of(flat_f32));
+  launch::slice_sums(flat_f32.const_data_ptr<float>(), blocks_.const_data_ptr<std::uint8_t>(),
+                     table_.const_data_ptr<std::int64_t>(), table_.size(0), partials_.numel(),
+                     partials_.mutable_data_ptr<double>(), sums_f64.mutable_data_ptr<double>(),
+                     stream_of(flat_f32));
 }
 
 void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f64,

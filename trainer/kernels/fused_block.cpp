@@ -82,10 +82,10 @@ void norm_gate(const GmlpBlock& block, Values& values) {
 }
 
 /// To the ranks that share the sequences, if there are any.
-void send_gate(const GmlpBlock& block, std::int64_t batch, Values& values) {
+void send_gate(const GmlpBlock& block, std::int64_t batch, GatePass pass, Values& values) {
   if (block.exchange == nullptr) return;
   values.shared = share_gate(by_sequence(values.gate_Th, batch), block.spatial_weight.detach(), block.mixing,
-                             *block.exchange);
+                             *block.exchange, pass);
 }
 
 void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
@@ -117,7 +117,7 @@ void expand_and_mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Value
   };
   expand(half);
   norm_gate(block, values);
-  send_gate(block, batch, values);
+  send_gate(block, batch, GatePass::kForward, values);
   expand(0);
   mix(block, batch, keep, values);
 }
@@ -157,11 +157,11 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
     values.spatial = {.gated_BTh = {}, .mixed_BTh = saved[6], .diagonal = saved[7]};
   } else if (block.recompute == Recompute::kGate) {
     norm_gate(block, values);
-    send_gate(block, batch, values);
+    send_gate(block, batch, GatePass::kForward, values);
     mix(block, batch, Keep::kMixed, values);
   }
-  values.spatial.gated_BTh.reset();  // gate_backward makes it
-  send_gate(block, batch, values);   // again: what others sent is not kept
+  values.spatial.gated_BTh.reset();                      // gate_backward makes it
+  send_gate(block, batch, GatePass::kBackward, values);  // again: what others sent is not kept
   return values;
 }
 
@@ -189,7 +189,7 @@ struct PositionSums {
 /// W's gradient, announced when it is done, and that of the gate's input.
 at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, const GmlpBlock& block,
                                   std::int64_t batch) {
-  const at::Tensor sum = gradient_sum(block.spatial_weight);
+  const GradientSum sum = taken_sum(block.spatial_weight);
   const at::Tensor& diagonal = values.spatial.diagonal;
   if (const auto shared = std::move(values.shared))
     return shared->back(sum, dmixed_BTh, diagonal, [&] { gradient_added(block.spatial_weight); });

@@ -33,14 +33,24 @@ class SequenceExchange {
   SequenceExchange(const SequenceExchange&) = delete;
   SequenceExchange& operator=(const SequenceExchange&) = delete;
 
+  /// Memory that messages leave from and come to fastest.
+  enum class Staging { kGathered, kSummed };
+
   [[nodiscard]] virtual std::int64_t rank() const = 0;
   [[nodiscard]] const SequenceRows& rows() const { return rows_; }
   [[nodiscard]] ExchangeMode mode() const { return mode_; }
 
+  /// Unset memory for what is given to start_all_gather or start_reduce_scatter. The next that is asked for
+  /// the same use may be the same memory. Collective.
+  [[nodiscard]] virtual at::Tensor staging(Staging use, at::IntArrayRef sizes,
+                                           const at::TensorOptions& options) const = 0;
+  /// Whether messages of staged memory leave a GPU's cores to products.
+  [[nodiscard]] virtual bool spares_cores() const = 0;
   /// parts [ranks, ...]: part r becomes rank r's. In place.
   [[nodiscard]] virtual std::unique_ptr<Passing> start_all_gather(const at::Tensor& parts) const = 0;
   void all_gather(const at::Tensor& parts) const { start_all_gather(parts)->wait(); }
-  /// parts [ranks, ...]: part rank() becomes its sum over ranks; the others are unspecified. In place.
+  /// parts [ranks, ...]: part rank() becomes its sum over ranks, once wait() has returned; the others are
+  /// unspecified. In place.
   [[nodiscard]] virtual std::unique_ptr<Passing> start_reduce_scatter(const at::Tensor& parts) const = 0;
   void reduce_scatter(const at::Tensor& parts) const { start_reduce_scatter(parts)->wait(); }
   /// Part r of `send` [ranks, ...] goes to rank r; part r of the result comes from rank r.

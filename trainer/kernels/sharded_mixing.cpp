@@ -38,7 +38,7 @@ std::vector<Strip> all_strips(const SequenceRows& rows) {
 struct Plan : torch::CustomClassHolder {
   Plan(at::Tensor weight_, Mixing mixing_, std::int64_t heads_, const SequenceExchange& exchange_)
       : weight(std::move(weight_)),
-        adds(gradient_sum(weight).defined()),
+        adds(has_gradient_sum(weight)),
         mixing(mixing_),
         heads(heads_),
         exchange(exchange_) {}

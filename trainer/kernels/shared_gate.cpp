@@ -32,11 +32,11 @@ class PlainGate final : public SharedGate {
     return gated(mixed_positions(o_.gate_Bth, o_.weight_tn, o_.mixing, o_.exchange), bypass_Bth, bias_n,
                  o_.exchange);
   }
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& /*diagonal*/,
                                 const std::function<void()>& weight_done) override {
     const at::Tensor dgate =
-        mixing_gradient(dmixed_Bth, o_.gate_Bth, o_.weight_tn, sum, o_.mixing, o_.exchange);
+        mixing_gradient(dmixed_Bth, o_.gate_Bth, o_.weight_tn, begun_sum(sum), o_.mixing, o_.exchange);
     weight_done();
     return dgate;
   }
@@ -71,7 +71,7 @@ class DealtGate final : public SharedGate {
     out.diagonal = diagonal;
     return out;
   }
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& diagonal,
                                 const std::function<void()>& weight_done) override {
     const SpatialPart part = whole_part(whole_, o_.mixing);
@@ -103,14 +103,14 @@ bool has_kernels(const SharedOperands& o) {
 }  // namespace
 
 std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight, Mixing mixing,
-                                       const SequenceExchange& exchange) {
+                                       const SequenceExchange& exchange, GatePass pass) {
   const SharedOperands operands{gate_Bth, weight, mixing, exchange};
   if (!has_kernels(operands)) return std::make_unique<PlainGate>(operands);
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll:
       return std::make_unique<DealtGate>(operands);
     case ExchangeMode::kRowShard:
-      return gather_gate(operands);
+      return gather_gate(operands, pass);
     case ExchangeMode::kRing:
       return pass_gate(operands);
   }

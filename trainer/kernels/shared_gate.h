@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -14,8 +15,12 @@
 // of this rank in the order of SequenceRows::held, n of the sequence.
 namespace sluice::kernels {
 
-/// The gate's input v and its way to the ranks that multiply it. One of mix() and back() is called, once.
-/// Nothing that came from another rank outlives it. Sums of parts are kept in v's type between them.
+/// What the gate's input is sent for.
+enum class GatePass { kForward, kBackward };
+
+/// The gate's input v and its way to the ranks that multiply it, for one call: mix() forward, back()
+/// backward. Nothing that came from another rank outlives it. Sums of parts are kept in v's type between
+/// them.
 class SharedGate {
  public:
   virtual ~SharedGate() = default;
@@ -26,9 +31,9 @@ class SharedGate {
   [[nodiscard]] virtual SpatialGate mix(const at::Tensor& bypass_Bth, const at::Tensor& bias_n,
                                         Keep keep) = 0;
 
-  /// sum += ds v^T of own rows of W, then `weight_done`; returns dv of own rows, [B, t, h]. `diagonal` as
-  /// mix() gave it.
-  [[nodiscard]] virtual at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  /// sum += ds v^T of own rows of W, each element once, then `weight_done`; returns dv of own rows, [B, t,
+  /// h], which stand until the next call of back(). `diagonal` as mix() gave it.
+  [[nodiscard]] virtual at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                         const at::Tensor& diagonal,
                                         const std::function<void()>& weight_done) = 0;
 
@@ -36,10 +41,15 @@ class SharedGate {
   SharedGate() = default;
 };
 
+/// Pieces in which a batch's v is gathered forward (kRowShard): the first is waited for, the others travel
+/// beside products of those before.
+[[nodiscard]] std::int64_t gathered_pieces(std::int64_t batch);
+
 /// Sends v [B, t, h] on its way, as exchange.mode() says: by own kernels where W is of their kind, else by
 /// ATen's products. W [n, n] under kAllToAll, otherwise the rank's rows of it, [t, n]. The exchange outlives
 /// the result.
 [[nodiscard]] std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight,
-                                                     Mixing mixing, const SequenceExchange& exchange);
+                                                     Mixing mixing, const SequenceExchange& exchange,
+                                                     GatePass pass);
 
 }  // namespace sluice::kernels

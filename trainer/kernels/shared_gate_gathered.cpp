@@ -1,78 +1,200 @@
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
+#include <deque>
 #include <utility>
+#include <vector>
 
-#include "trainer/kernels/sharded_rows.h"
 #include "trainer/kernels/shared_gate_internal.h"
 
 namespace sluice::kernels {
 namespace {
 
+/// Work on streams beside the current one, which on the CPU is all there is.
+class Beside {
+ public:
+  explicit Beside(at::Device device) : device_(device), streams_(device.type()) {}
+
+  /// After what the current stream holds.
+  void add(const std::function<void()>& work) {
+    if (device_.is_cpu()) return work();
+    c10::Event& begun = events_.emplace_back(device_.type());
+    c10::Event& ended = events_.emplace_back(device_.type());
+    begun.record(streams_.getStream(device_));
+    const c10::StreamGuard guard(streams_.getStreamFromGlobalPool(device_));
+    begun.block(guard.current_stream());
+    work();
+    ended.record(guard.current_stream());
+    ends_.push_back(&ended);
+  }
+  /// The current stream waits for all of it.
+  void join() {
+    for (const c10::Event* end : ends_) end->block(streams_.getStream(device_));
+  }
+
+ private:
+  at::Device device_;
+  c10::impl::VirtualGuardImpl streams_;
+  std::deque<c10::Event> events_;
+  std::vector<const c10::Event*> ends_;
+};
+
 class GatheredGate final : public SharedGate {
  public:
-  explicit GatheredGate(SharedOperands operands)
-      : o_(std::move(operands)), part_(o_.part()), parts_(parts_like(o_.gate_Bth)) {
-    const std::int64_t batch = part_.batch;
-    for (std::int64_t rank = 0; rank < rows().ranks(); ++rank)
-      for (const Strip& strip : rows().strips(rank)) part_.seen.push_back({strip, rank * batch});
-    parts_.select(0, o_.exchange.rank()).narrow(1, 0, o_.gate_Bth.size(1)).copy_(o_.gate_Bth);
-    gathering_ = o_.exchange.start_all_gather(parts_);
+  GatheredGate(SharedOperands operands, GatePass pass)
+      : o_(std::move(operands)), all_(staged(SequenceExchange::Staging::kGathered)) {
+    const std::int64_t batch = o_.gate_Bth.size(0);
+    const std::int64_t pieces = pass == GatePass::kForward ? gathered_pieces(batch) : 1;
+    for (std::int64_t piece = 0; piece < pieces; ++piece)
+      send(batch * piece / pieces, batch * (piece + 1) / pieces);
   }
 
   [[nodiscard]] SpatialGate mix(const at::Tensor& bypass_Bth, const at::Tensor& bias_n, Keep keep) override {
     SpatialGate out;
     out.gated_BTh = at::empty_like(o_.gate_Bth);
     if (keep == Keep::kMixed) out.mixed_BTh = at::empty_like(o_.gate_Bth);
-    out.diagonal = spatial_diagonal(o_.weight_tn, part_);
-    gathering_->wait();
-    device_spatial_gate({.gate = sequences(parts_),
-                         .weight_tn = o_.weight_tn,
-                         .diagonal = out.diagonal,
-                         .bias_n = bias_n,
-                         .bypass_Bth = bypass_Bth,
-                         .mixed_Bth = out.mixed_BTh,
-                         .gated_Bth = out.gated_BTh},
-                        part_);
+    out.diagonal = spatial_diagonal(o_.weight_tn, o_.part());
+    const auto multiply = [&](const Piece& piece) {
+      piece.passing->wait();
+      device_spatial_gate({.gate = piece.sequences(),
+                           .weight_tn = o_.weight_tn,
+                           .diagonal = out.diagonal,
+                           .bias_n = bias_n,
+                           .bypass_Bth = piece.of(bypass_Bth),
+                           .mixed_Bth = piece.of(out.mixed_BTh),
+                           .gated_Bth = piece.of(out.gated_BTh)},
+                          part(piece.count, everybody()));
+    };
+    // Later pieces on a stream beside: their tiles take the cores that the last ones of the first leave idle.
+    Beside beside(o_.gate_Bth.device());
+    for (std::size_t later = 1; later < pieces_.size(); ++later)
+      beside.add([&] { multiply(pieces_[later]); });
+    multiply(pieces_.front());
+    beside.join();
     return out;
   }
 
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& diagonal,
                                 const std::function<void()>& weight_done) override {
-    const at::Tensor dparts = parts_like(dmixed_Bth);
-    device_spatial_input_gradient(sequences(dparts), dmixed_Bth, o_.weight_tn, diagonal, {}, part_);
-    gathering_->wait();  // asked for first, so it is there first
+    const bool swaps = rows().ranks() == 2 && o_.exchange.spares_cores();
+    return swaps ? back_to_two(sum, dmixed_Bth, diagonal, weight_done)
+                 : back_to_all(sum, dmixed_Bth, diagonal, weight_done);
+  }
+
+ private:
+  /// Some sequences [first, first + count) of all ranks' positions.
+  struct Piece {
+    std::int64_t first;
+    std::int64_t count;
+    at::Tensor parts;  ///< [ranks, count, most, h]
+    std::unique_ptr<SequenceExchange::Passing> passing;
+
+    [[nodiscard]] at::Tensor sequences() const { return parts.flatten(0, 1); }
+    [[nodiscard]] at::Tensor of(const at::Tensor& own_Bth) const {
+      return own_Bth.defined() ? own_Bth.narrow(0, first, count) : own_Bth;
+    }
+  };
+
+  /// All ranks' shares of dv, each to its rank.
+  [[nodiscard]] at::Tensor back_to_all(const GradientSum& sum, const at::Tensor& dmixed_Bth,
+                                       const at::Tensor& diagonal, const std::function<void()>& weight_done) {
+    const Piece& whole = pieces_.front();
+    const at::Tensor dparts = staged(SequenceExchange::Staging::kSummed).view(whole.parts.sizes());
+    device_spatial_input_gradient(dparts.flatten(0, 1), dmixed_Bth, o_.weight_tn, diagonal, {},
+                                  part(whole.count, everybody()));
+    whole.passing->wait();  // asked for first, so it is there first
     const auto scattering = o_.exchange.start_reduce_scatter(dparts);
-    add_device_spatial_weight_gradient(sum, dmixed_Bth, sequences(parts_), part_);
-    weight_done();
+    add_weight_gradient(sum, dmixed_Bth, weight_done);
     scattering->wait();
     return dparts.select(0, o_.exchange.rank()).narrow(1, 0, o_.gate_Bth.size(1)).contiguous();
   }
 
- private:
-  [[nodiscard]] const SequenceRows& rows() const { return o_.exchange.rows(); }
-  /// [ranks, B, most, h]; zeros where a rank has fewer than `most`, since products read on.
-  [[nodiscard]] at::Tensor parts_like(const at::Tensor& held_Bth) const {
-    const SequenceRows& all = rows();
-    const std::int64_t held_by_all = all.ranks() * all.most();
-    if (held_by_all != all.positions()) return make_parts(held_Bth, held_Bth.size(2), all);
-    return at::empty({all.ranks(), held_Bth.size(0), all.most(), held_Bth.size(2)},
-                     held_Bth.options().requires_grad(false));
+  /// Of two ranks each sends the other one its share, and adds what it gets to its own as that is computed.
+  [[nodiscard]] at::Tensor back_to_two(const GradientSum& sum, const at::Tensor& dmixed_Bth,
+                                       const at::Tensor& diagonal, const std::function<void()>& weight_done) {
+    const Piece& whole = pieces_.front();
+    const std::int64_t own = o_.exchange.rank();
+    const at::Tensor shares = staged(SequenceExchange::Staging::kSummed).view(whole.parts.sizes());
+    device_spatial_input_gradient(shares[own], dmixed_Bth, o_.weight_tn, diagonal, {},
+                                  part(whole.count, of_rank(1 - own)));
+    whole.passing->wait();
+    const auto swapping = o_.exchange.start_all_gather(shares);
+    add_weight_gradient(sum, dmixed_Bth, weight_done);
+    swapping->wait();
+    at::Tensor dgate = at::empty_like(o_.gate_Bth);
+    device_spatial_input_gradient(dgate, dmixed_Bth, o_.weight_tn, diagonal, shares[1 - own],
+                                  part(whole.count, of_rank(own)));
+    return dgate;
   }
-  /// [ranks, B, most, h] as [ranks B, most, h].
-  static at::Tensor sequences(const at::Tensor& parts) { return parts.flatten(0, 1); }
+
+  void add_weight_gradient(const GradientSum& sum, const at::Tensor& dmixed_Bth,
+                           const std::function<void()>& weight_done) const {
+    const Piece& whole = pieces_.front();
+    add_device_spatial_weight_gradient(sum, dmixed_Bth, whole.sequences(), part(whole.count, everybody()));
+    weight_done();
+  }
+
+  [[nodiscard]] const SequenceRows& rows() const { return o_.exchange.rows(); }
+
+  /// ranks x B x most x h elements; zeros where a rank has fewer than `most`, since products read on.
+  [[nodiscard]] at::Tensor staged(SequenceExchange::Staging use) const {
+    const SequenceRows& all = rows();
+    const at::Tensor elements =
+        o_.exchange.staging(use, {all.ranks() * o_.gate_Bth.size(0) * all.most() * o_.gate_Bth.size(2)},
+                            o_.gate_Bth.options().requires_grad(false));
+    if (all.ranks() * all.most() != all.positions()) elements.zero_();
+    return elements;
+  }
+
+  void send(std::int64_t first, std::int64_t end) {
+    const std::int64_t width = o_.gate_Bth.size(2);
+    const std::int64_t sequence = rows().ranks() * rows().most() * width;
+    Piece piece{.first = first,
+                .count = end - first,
+                .parts = all_.narrow(0, first * sequence, (end - first) * sequence)
+                             .view({rows().ranks(), end - first, rows().most(), width}),
+                .passing = {}};
+    piece.parts.select(0, o_.exchange.rank()).narrow(1, 0, o_.gate_Bth.size(1)).copy_(piece.of(o_.gate_Bth));
+    piece.passing = o_.exchange.start_all_gather(piece.parts);
+    pieces_.push_back(std::move(piece));
+  }
+
+  /// Columns of all ranks, as they stand in a piece of `count` sequences.
+  struct Columns {
+    std::int64_t first_rank;
+    std::int64_t ranks;
+  };
+  [[nodiscard]] Columns everybody() const { return {0, rows().ranks()}; }
+  [[nodiscard]] static Columns of_rank(std::int64_t rank) { return {rank, 1}; }
+
+  /// Own rows and those columns, of `count` sequences.
+  [[nodiscard]] SpatialPart part(std::int64_t count, Columns columns) const {
+    SpatialPart part = o_.part();
+    part.batch = count;
+    for (std::int64_t i = 0; i < columns.ranks; ++i)
+      for (const Strip& strip : rows().strips(columns.first_rank + i))
+        part.seen.push_back({strip, i * count});
+    return part;
+  }
 
   SharedOperands o_;
-  SpatialPart part_;
-  at::Tensor parts_;
-  std::unique_ptr<SequenceExchange::Passing> gathering_;
+  at::Tensor all_;
+  std::vector<Piece> pieces_;
 };
 
 }  // namespace
 
-std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands) {
-  return std::make_unique<GatheredGate>(operands);
+std::int64_t gathered_pieces(std::int64_t batch) {
+  constexpr std::int64_t kMost = 2;  // each is a launch of the product, whose last tiles leave cores idle
+  return std::min(batch, kMost);
+}
+
+std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, GatePass pass) {
+  return std::make_unique<GatheredGate>(operands, pass);
 }
 
 }  // namespace sluice::kernels

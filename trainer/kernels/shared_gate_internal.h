@@ -12,6 +12,12 @@ struct SharedOperands {
   Mixing mixing;
   const SequenceExchange& exchange;
 
+  /// The ring's messages are of no staged memory, and with more ranks than two copies within the GPU are part
+  /// of an exchange.
+  [[nodiscard]] bool mode_needs_cores() const {
+    return exchange.mode() != ExchangeMode::kRowShard || !exchange.spares_cores() ||
+           exchange.rows().ranks() > 2;
+  }
   [[nodiscard]] std::vector<Strip> own() const { return exchange.rows().strips(exchange.rank()); }
   /// Own rows and no columns yet.
   [[nodiscard]] SpatialPart part() const {
@@ -21,12 +27,13 @@ struct SharedOperands {
             .batch = gate_Bth.size(0),
             .positions = exchange.rows().positions(),
             .mixing = mixing,
-            .runs_beside = true};
+            .runs_beside = mode_needs_cores()};
   }
 };
 
-/// v comes whole in one message, and is multiplied at once.
-[[nodiscard]] std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands);
+/// v comes by sequences, forward the first while own kernels have nothing to multiply, the rest beside the
+/// products of those before.
+[[nodiscard]] std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, GatePass pass);
 /// v comes block by block round the ring, each while the one before is multiplied.
 [[nodiscard]] std::unique_ptr<SharedGate> pass_gate(const SharedOperands& operands);
 

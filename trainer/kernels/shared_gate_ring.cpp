@@ -71,7 +71,7 @@ class PassedGate final : public SharedGate {
   }
 
   /// Sums that others wait for first, then what can be computed meanwhile.
-  [[nodiscard]] at::Tensor back(const at::Tensor& sum, const at::Tensor& dmixed_Bth,
+  [[nodiscard]] at::Tensor back(const GradientSum& sum, const at::Tensor& dmixed_Bth,
                                 const at::Tensor& diagonal,
                                 const std::function<void()>& weight_done) override {
     at::Tensor sent;
@@ -131,7 +131,7 @@ class PassedGate final : public SharedGate {
     return part;
   }
 
-  void add_weight_gradient(std::int64_t step, const at::Tensor& sum, const at::Tensor& dmixed_Bth) {
+  void add_weight_gradient(std::int64_t step, const GradientSum& sum, const at::Tensor& dmixed_Bth) {
     if (step > 0) blocks_.advance();
     add_device_spatial_weight_gradient(sum, dmixed_Bth, blocks_.block(), seen_part(step));
   }

@@ -95,11 +95,15 @@ at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor
   return dgate;
 }
 
-void add_spatial_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_BTh,
+void add_spatial_weight_gradient(const GradientSum& into, const at::Tensor& dmixed_BTh,
                                  const at::Tensor& gate_BTh, Mixing mixing) {
-  if (has_spatial_kernel(gate_BTh, sum_nn))
-    return add_device_spatial_weight_gradient(sum_nn, dmixed_BTh, gate_BTh, whole_part(gate_BTh, mixing));
   const std::int64_t positions = gate_BTh.size(1);
+  if (has_spatial_kernel(gate_BTh, into.sum)) {
+    const bool writes_all = positions == into.sum.size(0);
+    return add_device_spatial_weight_gradient(writes_all ? into : GradientSum{begun_sum(into)}, dmixed_BTh,
+                                              gate_BTh, whole_part(gate_BTh, mixing));
+  }
+  const at::Tensor sum_nn = begun_sum(into);
   for (std::int64_t first = 0; first < positions; first += kBlock) {
     const std::int64_t end = std::min(first + kBlock, positions);
     const std::int64_t seen = seen_by(end, positions, mixing);

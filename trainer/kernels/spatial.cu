@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -108,9 +109,16 @@ int multiprocessors() {
   return count;
 }
 
+int next_turns() {
+  static std::atomic<unsigned> launches{0};
+  return static_cast<int>(launches++ % spatial::kTurns);
+}
+
 template <Kind kKind, int kColumns, Parts kParts>
-void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cudaStream_t stream) {
+void run(const spatial::Maps& maps, Problem problem, int block_tiles, cudaStream_t stream) {
   if (problem.tiles == 0) return;
+  problem.block_tiles = block_tiles;
+  problem.turns = next_turns();
   constexpr auto kernel = spatial::spatial_product<kKind, kColumns, kParts>;
   constexpr int kShared = Tile<kColumns>::kShared;
   static const bool ready = [&] {
@@ -129,11 +137,22 @@ void run(const spatial::Maps& maps, const Problem& problem, int block_tiles, cud
 /// multiplies.
 int product_columns(const SpatialShape& shape) { return shape.positions <= 1024 ? 128 : 256; }
 
+bool is_one_from_zero(const SpatialStrips& strips) {
+  const SpatialStrip& first = strips.of[0];
+  return strips.count == 1 && first.begin == 0 && first.row == 0 && first.outer == 0;
+}
+
+bool has_other_sums(Kind kind, const Problem& problem) {
+  if (kind != Kind::kForward) return problem.added != nullptr;
+  const SpatialStrip* const end = problem.own.of + problem.own.count;
+  return std::any_of(problem.own.of, end, [](const SpatialStrip& strip) { return strip.sum != Sum::kWhole; });
+}
+
 Parts parts_of(Kind kind, const Problem& problem) {
-  if (kind == Kind::kInput) return problem.added == nullptr ? Parts::kNone : Parts::kSome;
-  for (int strip = 0; strip < problem.own.count; ++strip)
-    if (problem.own.of[strip].sum != Sum::kWhole) return Parts::kSome;
-  return Parts::kNone;
+  if (has_other_sums(kind, problem)) return Parts::kSums;
+  const bool whole = is_one_from_zero(problem.own) && is_one_from_zero(problem.seen) &&
+                     problem.own.of[0].count == problem.seen.of[0].count;
+  return whole ? Parts::kNone : Parts::kStrips;
 }
 
 struct Operands {
@@ -162,10 +181,14 @@ void run_product(const Operands& a, const SpatialShape& shape, Problem problem, 
   maps.bypass = maps.right;
   if (a.bypass != nullptr)
     maps.bypass = make_map({a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows});
-  if (parts_of(kKind, problem) == Parts::kNone)
-    run<kKind, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
-  else
-    run<kKind, kColumns, Parts::kSome>(maps, problem, shape.block_tiles, stream);
+  switch (parts_of(kKind, problem)) {
+    case Parts::kNone:
+      return run<kKind, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
+    case Parts::kStrips:
+      return run<kKind, kColumns, Parts::kStrips>(maps, problem, shape.block_tiles, stream);
+    case Parts::kSums:
+      return run<kKind, kColumns, Parts::kSums>(maps, problem, shape.block_tiles, stream);
+  }
 }
 
 template <Kind kKind>
@@ -235,9 +258,9 @@ __global__ void copy_diagonal(const __nv_bfloat16* __restrict__ weight, __nv_bfl
 constexpr int kAdders = 64;  // thread blocks that share a tile
 
 /// Adds the parts of each tile up, in their order.
-template <int kColumns>
+template <int kColumns, Parts kParts>
 __global__ void add_parts(const __grid_constant__ Problem p) {
-  const Work work = spatial::weight_work<kColumns>(p, static_cast<int>(blockIdx.x));
+  const Work work = spatial::weight_work<kColumns, kParts>(p, static_cast<int>(blockIdx.x));
   const std::int64_t tile = std::int64_t{kRows} * kColumns;
   for (int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); at < tile;
        at += static_cast<int>(gridDim.y * blockDim.x)) {
@@ -245,27 +268,40 @@ __global__ void add_parts(const __grid_constant__ Problem p) {
 #pragma unroll 8
     for (int split = 0; split < p.splits; ++split)
       sum += p.partials[(static_cast<std::int64_t>(split) * gridDim.x + blockIdx.x) * tile + at];
-    spatial::add_element(p, work, at / kColumns, at % kColumns, sum);
+    const int row = at / kColumns;
+    const int column = at % kColumns;
+    if (spatial::columns_left(p, work, row, column) > 0)
+      spatial::put(p, spatial::weight_sum(p, work, row, column), sum);
   }
 }
 
-template <int kColumns>
-void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan,
+template <int kColumns, Parts kParts>
+void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan, Problem problem,
                 cudaStream_t stream) {
-  Problem problem = problem_of(shape);
   problem.splits = plan.splits;
   problem.tiles = static_cast<int>(plan.tiles) * plan.splits;
   problem.sum = a.sum;
   problem.sum_stride = shape.weight_stride;
   problem.partials = a.partials;
+  problem.writes_over = a.before == Before::kNothing;
   spatial::Maps maps;
   maps.left = make_map(own_source(a.gradient, shape, kRows));
   maps.right = make_map(seen_source(a.input, shape, kColumns));
   maps.diagonal = maps.bypass = maps.left;
-  run<Kind::kWeight, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
+  run<Kind::kWeight, kColumns, kParts>(maps, problem, shape.block_tiles, stream);
   if (plan.splits == 1 || plan.tiles == 0) return;
-  add_parts<kColumns><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
+  add_parts<kColumns, kParts><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
   check_launch("add_parts");
+}
+
+template <int kColumns>
+void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan,
+                cudaStream_t stream) {
+  const Problem problem = problem_of(shape);
+  if (parts_of(Kind::kWeight, problem) == Parts::kNone)
+    run_weight<kColumns, Parts::kNone>(a, shape, plan, problem, stream);
+  else
+    run_weight<kColumns, Parts::kStrips>(a, shape, plan, problem, stream);
 }
 
 }  // namespace

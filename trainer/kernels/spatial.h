@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/kernels/gradient_sum.h"
 #include "trainer/kernels/mixing.h"
 
 // The products of the spatial gating unit (arXiv 2105.08050, section 2.1, equation 1) of a fused block,
@@ -30,8 +31,9 @@ struct SpatialGate {
 [[nodiscard]] at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight_nn,
                                                 const at::Tensor& diagonal, Mixing mixing);
 
-/// sum[:T, :T] += dmixed v^T over the batch; float32 [n, n]; causal: on and below the diagonal.
-void add_spatial_weight_gradient(const at::Tensor& sum_nn, const at::Tensor& dmixed_BTh,
+/// sum[:T, :T] += dmixed v^T over the batch; float32 [n, n]; causal: on and below the diagonal. Where nothing
+/// was before, elements that are not computed stay as they are, or become zero.
+void add_spatial_weight_gradient(const GradientSum& sum_nn, const at::Tensor& dmixed_BTh,
                                  const at::Tensor& gate_BTh, Mixing mixing);
 
 }  // namespace sluice::kernels

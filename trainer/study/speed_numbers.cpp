@@ -34,7 +34,7 @@ std::string shape_of(const SpeedCell& cell) {
   return fmt::format("dp x sp {:.0f}{}", cell.sp, mode);
 }
 
-constexpr std::size_t kShape = 7;
+constexpr std::size_t kFamily = 0;
 constexpr std::size_t kZero = 6;
 
 Traits traits_of(const SpeedCell& cell) {
@@ -51,18 +51,24 @@ Traits traits_of(const SpeedCell& cell) {
           shape_of(cell)};
 }
 
-/// Whether two cells are of one problem and model, so that one may be the other's base.
+/// Whether two cells are of one problem and model, so that one may be the other's base. Families of one model
+/// differ in how they run it.
 bool comparable(const SpeedCell& a, const SpeedCell& b) {
   const Traits x = traits_of(a);
   const Traits y = traits_of(b);
-  return a.mode == b.mode && std::equal(x.begin(), x.begin() + kZero, y.begin());
+  const bool one_model = x[kFamily] == y[kFamily] || a.params == b.params;
+  return a.mode == b.mode && one_model &&
+         std::equal(x.begin() + kFamily + 1, x.begin() + kZero, y.begin() + kFamily + 1);
 }
 
-/// The cell of the fewest ranks; of two, one of the same update (ZeRO) and whole sequences first.
+/// The cell of the fewest ranks; of several, one of the same family, of the same update (ZeRO) and whole
+/// sequences first.
 const SpeedCell& base_of(const SpeedCell& cell, const std::vector<SpeedCell>& cells) {
   const SpeedCell* base = &cell;
   const auto rank_of = [&](const SpeedCell& other) {
-    return std::array<double, 3>{other.ranks, other.zero == cell.zero ? 0.0 : 1.0, or_zero(other.sp)};
+    const bool own = core_of(other.family) == core_of(cell.family);
+    return std::array<double, 4>{other.ranks, own ? 0.0 : 1.0, other.zero == cell.zero ? 0.0 : 1.0,
+                                 or_zero(other.sp)};
   };
   for (const auto& other : cells)
     if (other.measured() && comparable(cell, other) && rank_of(other) < rank_of(*base)) base = &other;
@@ -131,6 +137,7 @@ std::vector<SpeedCell> speed_cells(const Table& table) {
                    .seq_len = number("seq_len"),
                    .global_batch = number("global_batch"),
                    .micro_batch = number("micro_batch"),
+                   .params = number("params"),
                    .tokens_per_s = number("tokens_per_s"),
                    .tokens_per_s_low = number("tokens_per_s_low"),
                    .tokens_per_s_high = number("tokens_per_s_high"),

@@ -30,6 +30,7 @@ struct SpeedCell {
   double seq_len = kUnknown;
   double global_batch = kUnknown;
   double micro_batch = kUnknown;
+  double params = kUnknown;
   double tokens_per_s = kUnknown;
   double tokens_per_s_low = kUnknown;
   double tokens_per_s_high = kUnknown;

@@ -28,15 +28,6 @@ namespace {
 
 std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-std::vector<kernels::Slice> slices_with_index(const std::vector<optim::Range>& ranges) {
-  std::vector<kernels::Slice> slices;
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (ranges[i].numel() > 0)
-      slices.push_back({ranges[i].begin, ranges[i].end, static_cast<std::int64_t>(i)});
-  }
-  return slices;
-}
-
 }  // namespace
 
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
@@ -48,9 +39,9 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
                  owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
       reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
       gather_(replica.layout(), replica.computed_with(), groups),
-      slice_sums_(slices_with_index(slices_to_sum(replica.layout(), plan.sharding, communicator_.rank())),
-                  replica.parameters().device()),
-      update_slices_(slices_to_update(replica, optimizer_)),
+      blocks_(block_updates(replica)),
+      norm_sums_(replica, plan.sharding, communicator_, blocks_),
+      update_slices_(slices_to_update(replica, optimizer_, blocks_)),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       reading_(replica.parameters().device()) {
   const auto owner = replica.owner();
@@ -66,7 +57,6 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
   scalars_ = inputs_.narrow(0, 0, kernels::kUpdateScalars);
   start_ = inputs_.narrow(0, kernels::kUpdateScalars, kernels::kAgreed);
   agreed_ = on_device({kernels::kAgreed}, at::kDouble);
-  sums_ = on_device({static_cast<std::int64_t>(replica.layout().slices().size())}, at::kDouble);
   decision_ = on_device({kernels::kDecision}, at::kDouble);
   rows_ = on_device({1}, at::kInt);
   windows_ = on_device({rows, form_.row_tokens}, at::kInt);
@@ -170,7 +160,7 @@ void DeviceStep::enqueue(std::int64_t micro, Flight& flight) {
   CapturedPart& captured = parts_[static_cast<std::size_t>(part)];
   std::vector<parallel::DeviceEvent*> points;
   const bool ends = part == Part::kOnly || part == Part::kLast;
-  for (std::size_t point = 0; point < (ends ? kPoints : kReduced); ++point)
+  for (std::size_t point = 0; point < (ends ? kPoints : kMostReduced); ++point)
     points.push_back(&flight.points[at_index(micro)][point]);
   if (plan_.graphs == Graphs::kOff || captured.runs++ == 0) {
     auto next = points.begin();
@@ -212,9 +202,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   range.reset();
   if (!ends) return;
   range.emplace("all_reduce");
-  reducer_.finish();
-  communicator_.all_reduce(agreed_, parallel::ReduceOp::kSum);
-  mark();
+  reduce(mark);
   range.reset();
   range.emplace("optimizer");
   update();
@@ -223,18 +211,26 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
 
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
 void DeviceStep::begin_step() {
-  replica_.gradients().zero_();
+  replica_.clear_gradients();
   agreed_.copy_(start_);
   gathering_ = plan_.sharding == Sharding::kState;
   if (gathering_) gather_.start();
 }
 
+/// The gradient of what forward uses first is ready last: while that bucket is on its way, the others are
+/// summed.
+void DeviceStep::reduce(const Mark& mark) {
+  reducer_.wait(norm_sums_.early_buckets());
+  mark();
+  norm_sums_.begin();
+  mark();
+  reducer_.finish();
+  communicator_.all_reduce(agreed_, parallel::ReduceOp::kSum);
+  mark();
+}
+
 void DeviceStep::update() {
-  const bool shared = shares_sums(replica_.layout(), plan_.sharding);
-  if (shared) sums_.zero_();  // the others' sums of the step before are there
-  slice_sums_.run(replica_.gradients(), sums_);
-  if (shared) communicator_.all_reduce(sums_, parallel::ReduceOp::kSum);
-  kernels::decide_update(sums_, agreed_, scalars_, decision_);
+  kernels::decide_update(norm_sums_.finish(), agreed_, scalars_, decision_);
   state_read_.block_stream();
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
 }
@@ -291,8 +287,9 @@ StepResult DeviceStep::read(const Flight& flight) const {
     before = &points[kBackwardDone];
   }
   const auto& last = flight.points.back();
-  result.comm_exposed_s = last[kReduced].seconds_since(last[kBackwardDone]);
-  result.optimizer_s = last[kUpdated].seconds_since(last[kReduced]);
+  const auto between = [&](Point begin, Point end) { return last[end].seconds_since(last[begin]); };
+  result.comm_exposed_s = between(kBackwardDone, kMostReduced) + between(kMostSummed, kReduced);
+  result.optimizer_s = between(kMostReduced, kMostSummed) + between(kReduced, kUpdated);
   result.data_wait_s = std::min(idle_s, flight.data_wait_s);
   result.step_s = flight.done.seconds_since(*flight.since);
   return result;

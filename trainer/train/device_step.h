@@ -15,6 +15,7 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/side_stream.h"
 #include "trainer/kernels/device_update.h"
+#include "trainer/train/norm_sums.h"
 #include "trainer/train/step.h"
 
 namespace sluice::train {
@@ -43,7 +44,16 @@ class DeviceStep final : public TrainStep {
   static constexpr std::size_t kParts = 4;
 
   /// Points of a micro-batch's work whose times are read.
-  enum Point : std::size_t { kBegin, kForwardDone, kBackwardDone, kReduced, kUpdated, kPoints };
+  enum Point : std::size_t {
+    kBegin,
+    kForwardDone,
+    kBackwardDone,
+    kMostReduced,  ///< all buckets but the last
+    kMostSummed,
+    kReduced,
+    kUpdated,
+    kPoints
+  };
 
   /// One step between begin() and finish().
   struct Flight {
@@ -79,6 +89,7 @@ class DeviceStep final : public TrainStep {
   // What is captured.
   void run_part(Part part, const Mark& mark);
   void begin_step();
+  void reduce(const Mark& mark);
   void update();
 
   [[nodiscard]] StepResult read(const Flight& flight) const;
@@ -90,7 +101,8 @@ class DeviceStep final : public TrainStep {
   optim::AdamW optimizer_;
   parallel::GradientReducer reducer_;
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
-  kernels::SliceSums slice_sums_;
+  at::Tensor blocks_;              ///< of the arena: how each is updated (block_updates)
+  NormSums norm_sums_;
   std::vector<kernels::UpdateSlice> update_slices_;
   SampleForm form_;
 
@@ -98,7 +110,6 @@ class DeviceStep final : public TrainStep {
   at::Tensor scalars_;
   at::Tensor start_;
   at::Tensor agreed_;
-  at::Tensor sums_;  ///< squares of each slice's gradients
   at::Tensor decision_;
   at::Tensor rows_;
   at::Tensor windows_;  ///< int32 [B, n + 1]

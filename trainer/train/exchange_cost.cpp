@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "trainer/kernels/shared_gate.h"
 #include "trainer/kernels/strip_products.h"
 #include "trainer/train/sequence_ranks.h"
 
@@ -57,7 +58,9 @@ void add_weights(const ExchangeShape& shape, const ExchangeRates& rates, double 
   const double bytes = share * static_cast<double>(shape.heads * shape.master_bytes) * n * n;
   const auto of_each = static_cast<double>(shape.micro_batches);
   if (ranks > 1) prediction.gradient_s = seconds(rates.all_reduce, bytes) / of_each;
-  prediction.update_s = kUpdateTensors * bytes / rates.pass_bytes_per_s / of_each;
+  // Tiles above the diagonal are not updated; W's own half is what an update of a causal one goes over.
+  const double updated = shape.mixing == kernels::Mixing::kCausal && rates.skips_triangle ? 0.5 : 1;
+  prediction.update_s = updated * kUpdateTensors * bytes / rates.pass_bytes_per_s / of_each;
 }
 
 double bytes_of_rows(const ExchangeShape& shape, std::int64_t rows, std::int64_t channels) {
@@ -89,10 +92,16 @@ ExchangePrediction row_shard(const ExchangeShape& shape, const ExchangeRates& ra
     pairs = std::max(pairs, product.multiplied());
   }
   const double bytes = bytes_of_rows(shape, padded(shape), shape.channels);
+  const double product =
+      product_seconds(shape, pairs, static_cast<double>(shape.channels), rates.flops_per_s);
+  const double gather = seconds(rates.all_gather, bytes);
+  const double scatter = seconds(rates.reduce_scatter, bytes);
+  const double later = 1 - 1 / static_cast<double>(kernels::gathered_pieces(shape.batch));
   ExchangePrediction prediction{.mode = ExchangeMode::kRowShard};
-  prediction.exchange_s = 2 * seconds(rates.all_gather, bytes) + seconds(rates.reduce_scatter, bytes);
-  prediction.product_s =
-      kProducts * product_seconds(shape, pairs, static_cast<double>(shape.channels), rates.flops_per_s);
+  prediction.exchange_s = gather - rates.gathers_hidden * later * std::min(gather, product) +
+                          (1 - rates.gathers_hidden) * gather + scatter -
+                          rates.gathers_hidden * std::min(scatter, product);
+  prediction.product_s = kProducts * product;
   add_weights(shape, rates, most_share(shape), shape.data_ranks, prediction);
   return prediction;
 }
@@ -115,7 +124,7 @@ ExchangePrediction ring(const ExchangeShape& shape, const ExchangeRates& rates) 
     prediction.product_s += kProducts * product;
     if (step + 1 == ranks) continue;
     const double message = seconds(rates.pass, bytes_of_rows(shape, next, shape.channels));
-    prediction.exchange_s += kProducts * (message - rates.overlap * std::min(message, product));
+    prediction.exchange_s += kProducts * (message - rates.passes_hidden * std::min(message, product));
   }
   add_weights(shape, rates, most_share(shape), shape.data_ranks, prediction);
   return prediction;

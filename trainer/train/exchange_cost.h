@@ -38,7 +38,9 @@ struct ExchangeRates {
   double flops_per_s = 0;         ///< of a product of all channels
   double narrow_flops_per_s = 0;  ///< of one of a rank's share of the channels
   double pass_bytes_per_s = 0;    ///< of what an update reads and writes
-  double overlap = 0;             ///< share of a ring's messages that products beside them hide: 0 ... 1
+  bool skips_triangle = false;    ///< an update leaves out what a causal W never reads
+  double passes_hidden = 0;       ///< share of a ring's messages that products beside them hide: 0 ... 1
+  double gathers_hidden = 0;      ///< likewise of a gather, and of the sum of what came back
 };
 
 /// Seconds of one layer in a step, on the rank that has most to do.
@@ -55,8 +57,10 @@ struct ExchangePrediction {
 /// The three modes, or of several heads those that can. By rank r, in forward and backward together:
 ///   all-to-all  5 all-to-alls of B n c; every pair of positions (causal: blocks up to the diagonal) for
 ///               c / ranks channels, three times; the gradient of all of W summed over all ranks
-///   row-sharded 2 all-gathers and a reduce-scatter of B n c; its rows of W for all c channels, three times;
-///               the gradient of its rows summed over the rows of ranks
+///   row-sharded 2 all-gathers and a reduce-scatter of B n c, of which forward waits for the first piece
+///               (kernels::gathered_pieces), the rest goes on beside products, or in backward the passes
+///               before them; its rows of W for all c channels, three times; the gradient of its rows summed
+///               over the rows of ranks
 ///   ring        the same products block by block, with 3 (ranks - 1) messages beside them
 [[nodiscard]] std::vector<ExchangePrediction> predict_exchanges(const ExchangeShape& shape,
                                                                 const ExchangeRates& rates);

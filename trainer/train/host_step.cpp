@@ -67,7 +67,7 @@ StepResult HostStep::compute(std::int64_t step, dataio::Loader& loader,
   StepResult result;
   const TraceRange range("step");
   Stopwatch whole;
-  replica_.gradients().zero_();
+  replica_.clear_gradients();
   double loss_sum = 0;
   const std::int64_t micro_batches = plan_.slicing.micro_batches();
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {

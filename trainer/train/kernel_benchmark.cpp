@@ -158,7 +158,7 @@ struct Maker {
     const auto gate = sequences(values({rows, half}));
     const auto into = sum({shape.positions, shape.positions});
     const auto mixing = shape.mixing;
-    return [=] { kernels::add_spatial_weight_gradient(into, dmixed, gate, mixing); };
+    return [=] { kernels::add_spatial_weight_gradient({into}, dmixed, gate, mixing); };
   }
   /// x [rows, inner] times a weight [outer, inner].
   [[nodiscard]] Launch linear(std::int64_t inner, std::int64_t outer, const at::Tensor& bias) const {

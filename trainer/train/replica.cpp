@@ -106,6 +106,21 @@ void Replica::round_parameters() {
   }
 }
 
+void Replica::clear_gradients() {
+  std::int64_t done = 0;
+  const auto clear_to = [&](std::int64_t end) {
+    if (done < end) gradients_.narrow(0, done, end - done).zero_();
+  };
+  for (std::size_t i = 0; i < specs_.size(); ++i) {
+    const auto& entry = layout().entries()[i];
+    if (!rounded_.defined() || specs_[i].deal != model::Deal::kRows || entry.numel < kLargeMatrix) continue;
+    kernels::forget_gradient(leaves_[i]);
+    clear_to(entry.offset);
+    done = entry.offset + entry.numel;
+  }
+  clear_to(layout().size());
+}
+
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }
 
 std::vector<optim::Range> Replica::idle_ranges() const {

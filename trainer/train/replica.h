@@ -26,6 +26,10 @@ enum class ReplicaUse { kTraining, kInference };
 /// in full precision (ZeRO-1): those that this rank updates.
 class Replica {
  public:
+  /// Elements from which on a matrix's gradient is not cleared but written over; below, a launch for each
+  /// costs more than the pass.
+  static constexpr std::int64_t kLargeMatrix = 1 << 20;
+
   /// All parameters are zero until somebody writes to them. `buckets`: how the arena is cut for exchange;
   /// inference needs none, and recomputes nothing. `owner`: the rank whose slices alone are held in full
   /// precision; none: all are. `sequence`: with whom this rank shares the sequences it trains
@@ -65,7 +69,11 @@ class Replica {
   [[nodiscard]] const at::Tensor& whole_parameters() const { return owner_ ? rounded_ : parameters_; }
   [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
-  [[nodiscard]] std::int64_t parameter_count() const;                       ///< of all ranks together
+  /// Before a step's first backward, in place of zeroing gradients(). Those of large matrices of positions
+  /// hold anything until then (kernels::forget_gradient): a pass over them costs what a whole layer does
+  /// elsewhere, and their product can write as well as add.
+  void clear_gradients();
+  [[nodiscard]] std::int64_t parameter_count() const;  ///< of all ranks together
   /// Slices of whole kernels::kDecayBlock elements that nothing reads (above the diagonal of a causal W):
   /// their parameters stay as they are. Blocks are counted in whole matrices, so that ranks that hold rows of
   /// them leave the same elements; in the arena such a slice may begin anywhere.

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -14,12 +16,38 @@
 
 namespace sluice::train {
 
-/// An exchange over `ranks`, which outlive it: the model's seam onto a communicator.
+/// What ranks stage messages in (SequenceExchange::staging): where copy engines move them, memory that is
+/// mapped between the GPUs, made once for each use and kept; else the allocator's, new each time.
+class StagedMemory {
+ public:
+  enum Use : std::size_t { kGathered, kSummed, kReceived };
+
+  /// `ranks` outlives it.
+  explicit StagedMemory(parallel::Communicator& ranks) : ranks_(ranks) {}
+
+  /// Collective.
+  [[nodiscard]] at::Tensor get(Use use, at::IntArrayRef sizes, const at::TensorOptions& options);
+  /// Whether that is the memory of kSummed.
+  [[nodiscard]] bool holds(const at::Tensor& tensor) const;
+
+ private:
+  parallel::Communicator& ranks_;
+  std::array<at::Tensor, 3> memory_;  ///< bytes
+};
+
+/// An exchange over `ranks`, which outlive it: the model's seam onto a communicator. `memory`: that of
+/// several exchanges over the same ranks; none: its own.
 [[nodiscard]] std::unique_ptr<kernels::SequenceExchange> make_sequence_exchange(
-    parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode);
+    parallel::Communicator& ranks, const kernels::SequenceRows& rows, kernels::ExchangeMode mode,
+    std::shared_ptr<StagedMemory> memory = {});
 
 /// kWithNobody: the given group is one of make_null_communicator (null_communicator.h).
 enum class Exchanging { kWithRanks, kWithNobody };
+
+/// The ranks of a row as they exchange tensors of their GPUs (parallel.exchange). Collective.
+[[nodiscard]] std::unique_ptr<parallel::Communicator> sequence_communicator(
+    const RunOptions& options, std::unique_ptr<parallel::Communicator> row, c10::Device device,
+    Exchanging exchanging = Exchanging::kWithRanks);
 
 /// parallel.sp_mode for such a model.
 [[nodiscard]] kernels::ExchangeMode exchange_mode(const RunOptions& options);
@@ -48,6 +76,7 @@ class SequenceRanks {
 
  private:
   std::optional<parallel::Mesh> mesh_;
+  std::shared_ptr<StagedMemory> memory_;
   std::unique_ptr<kernels::SequenceExchange> exchange_;
 };
 

@@ -7,10 +7,6 @@
 
 namespace sluice::train {
 
-namespace {
-
-/// A kernels::BlockUpdate for each block of kDecayBlock elements: entries begin at such blocks, so what
-/// decays and what does not is never mixed. A block of which a part is idle decays.
 at::Tensor block_updates(const Replica& replica) {
   constexpr std::int64_t kBlock = kernels::kDecayBlock;
   const at::Tensor flags = at::zeros({replica.layout().size() / kBlock}, at::kByte);
@@ -25,10 +21,8 @@ at::Tensor block_updates(const Replica& replica) {
   return flags.to(replica.parameters().device());
 }
 
-}  // namespace
-
-std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer) {
-  const at::Tensor flags = block_updates(replica);
+std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer,
+                                                   const at::Tensor& blocks) {
   std::vector<kernels::UpdateSlice> slices;
   std::int64_t offset = 0;
   for (const optim::Range& range : optimizer.owned()) {
@@ -43,7 +37,7 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
          .first = optimizer.first_moment().narrow(0, offset, count),
          .second = optimizer.second_moment().narrow(0, offset, count),
          .compute = of_arena(replica.rounded()),
-         .blocks = flags.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
+         .blocks = blocks.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
     offset += count;
   }
   return slices;

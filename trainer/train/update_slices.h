@@ -8,9 +8,15 @@
 
 namespace sluice::train {
 
-/// What this rank updates: gradients lie in the arena, moments one after another, parameters as the replica
-/// has them. Views of the replica's and the optimizer's buffers.
+/// uint8 on the replica's device: a kernels::BlockUpdate for each block of kDecayBlock elements of the arena.
+/// Entries begin at such blocks, so what decays and what does not is never mixed; a block of which a part is
+/// idle decays.
+[[nodiscard]] at::Tensor block_updates(const Replica& replica);
+
+/// What this rank updates, as `blocks` of the whole arena say: gradients lie in the arena, moments one after
+/// another, parameters as the replica has them. Views of the replica's and the optimizer's buffers.
 [[nodiscard]] std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica,
-                                                                 const optim::AdamW& optimizer);
+                                                                 const optim::AdamW& optimizer,
+                                                                 const at::Tensor& blocks);
 
 }  // namespace sluice::train

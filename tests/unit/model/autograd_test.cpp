@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <vector>
 
 #include "tests/support/small_model.h"
@@ -96,6 +97,38 @@ TEST(RoundedLeaf, AddsUpInFloat32AndCallsBackOncePerBackward) {
   leaf.mul(leaf).sum().backward();  // used twice: one gradient, 2 x
   EXPECT_EQ(calls, 3);
   EXPECT_EQ(gradients[2].item<float>(), 260.0F);
+}
+
+TEST(RoundedLeaf, ForgottenIsZeroToWhoeverAddsNext) {
+  const at::Tensor gradient = at::zeros({3});
+  const at::Tensor leaf = make_rounded_leaf(at::arange(3).to(at::kBFloat16), gradient);
+  const auto forget = [&] {
+    gradient.fill_(std::numeric_limits<float>::quiet_NaN());
+    forget_gradient(leaf);
+    EXPECT_TRUE(has_gradient_sum(leaf));
+    EXPECT_TRUE(gradients_add_up({leaf}));
+    EXPECT_TRUE(gradient.isnan().all().item<bool>());  // who asks is not who adds
+  };
+  forget();
+  for (int backward = 1; backward <= 2; ++backward) {
+    leaf.sum().backward();
+    EXPECT_TRUE(gradient.eq(backward).all().item<bool>());
+  }
+  forget();
+  gradient_sum(leaf).add_(4);
+  gradient_sum(leaf).add_(1);
+  EXPECT_TRUE(gradient.eq(5).all().item<bool>());
+  forget();
+  const GradientSum first = taken_sum(leaf);
+  EXPECT_TRUE(first.before == Before::kNothing && first.sum.isnan().all().item<bool>());
+  EXPECT_TRUE(taken_sum(leaf).before == Before::kSum);
+}
+
+TEST(RoundedLeaf, ThatAccumulatesInPlaceCannotBeForgotten) {
+  EXPECT_THROW(forget_gradient(make_leaf(at::zeros({2}), at::zeros({2}))), c10::Error);
+  EXPECT_THROW(forget_gradient(at::zeros({2})), c10::Error);
+  EXPECT_FALSE(has_gradient_sum(at::zeros({2})));
+  EXPECT_FALSE(taken_sum(at::zeros({2})).sum.defined());
 }
 
 TEST(RoundedLeaf, RefusesAGradientThatDoesNotMatch) {

@@ -118,6 +118,45 @@ RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) 
   RC_ASSERT(right == ranks);
 }
 
+/// What wait() promises, whoever moves the exchange.
+RC_GTEST_PROP(GradientReducer, FirstBucketsAreThereBeforeTheLast, ()) {
+  const auto ranks = *rc::gen::inRange<std::int64_t>(1, 5);
+  const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
+  const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
+  const auto mode = *rc::gen::element(ReduceMode::kAllReduce, ReduceMode::kReduceScatter);
+  std::mutex mutex;
+  std::int64_t right = 0;
+  run_thread_ranks(ranks, [&](Communicator& communicator) {
+    const ArenaLayout layout = small_layout(bucket_elements, ranks);
+    const at::Tensor want = layout.allocate(at::kFloat, at::kCPU);
+    fill(layout, want, communicator.rank());
+    reduce(layout, want, communicator, {});
+    const at::Tensor flat = layout.allocate(at::kFloat, at::kCPU);
+    fill(layout, flat, communicator.rank());
+    GradientReducer reducer(layout, flat, communicator, {.mode = mode, .progress = progress});
+    reducer.start();
+    for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
+      reducer.mark_ready(entry);
+    const auto is_right = [&](std::int64_t bucket) {
+      const Range own = layout.slice(bucket, communicator.rank());
+      const auto part = [&](const at::Tensor& all) {
+        return mode == ReduceMode::kAllReduce ? layout.bucket_view(all, bucket)
+                                              : all.narrow(0, own.begin, own.numel());
+      };
+      return at::equal(part(flat), part(want));
+    };
+    const auto buckets = static_cast<std::int64_t>(layout.buckets().size());
+    reducer.wait(buckets - 1);
+    bool all_right = true;
+    for (std::int64_t bucket = 0; bucket + 1 < buckets; ++bucket) all_right = all_right && is_right(bucket);
+    reducer.wait(buckets - 1);  // again costs nothing
+    all_right = reducer.finish() >= 0 && all_right && is_right(buckets - 1);
+    const std::lock_guard lock(mutex);
+    right += all_right;
+  });
+  RC_ASSERT(right == ranks);
+}
+
 TEST(BucketGather, RefusesALayoutForAnotherWorld) {
   const auto local = make_local_communicator();
   const ArenaLayout layout = small_layout(10, 2);
@@ -139,11 +178,14 @@ TEST(GradientReducer, RefusesMisuse) {
   EXPECT_THROW(reducer.mark_ready(0), c10::Error);
   EXPECT_THROW(reducer.progress(), c10::Error);
   EXPECT_THROW((void)reducer.finish(), c10::Error);
+  EXPECT_THROW(reducer.wait(0), c10::Error);
   reducer.start();
   EXPECT_THROW(reducer.start(), c10::Error);
   EXPECT_THROW(reducer.mark_ready(6), c10::Error);
   reducer.mark_ready(2);
   EXPECT_THROW(reducer.mark_ready(2), c10::Error);
+  EXPECT_THROW(reducer.wait(0), c10::Error);  // entries are missing
+  EXPECT_THROW(reducer.wait(100), c10::Error);
   try {
     (void)reducer.finish();
     ADD_FAILURE() << "nothing was thrown";

@@ -276,6 +276,20 @@ TEST(Speed, StrongSharesTheBatchAndWeakGivesItToEachRank) {
                           "1 weak 4 32", "2 strong 2 16", "2 strong 4 16", "2 weak 2 16", "2 weak 4 32"));
 }
 
+TEST(Speed, AMicroBatchIsAtMostTheShareOfARank) {
+  StudySpec spec;
+  spec.kind = StudyKind::kSpeed;
+  spec.families = {{.name = "model", .values = {}}};
+  spec.sizes.resize(1);
+  spec.sizes[0].values = {{"model.d_model", "10"}, {"train.global_batch", "4"}, {"train.micro_batch", "4"}};
+  spec.axes = {{.key = "parallel.sp", .values = {"1", "2"}}};
+  spec.speed.modes = {"strong"};
+  spec.speed.ranks = {1, 2, 4};
+  std::vector<std::string> micro_batches;
+  for (const auto& run : expand_all(spec).runs) micro_batches.push_back(run.values.at("train.micro_batch"));
+  EXPECT_THAT(micro_batches, ElementsAre("4", "2", "1", "4", "2"));
+}
+
 TEST(Tables, APointHasAllCountsAndItsTrunk) {
   auto spec = spec_of_two_families();
   spec.budgets.branches = true;

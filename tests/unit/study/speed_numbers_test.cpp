@@ -59,6 +59,23 @@ TEST(SpeedNumbers, RanksThatShareSequencesAreMeasuredAgainstOneThatDoesNot) {
   EXPECT_DOUBLE_EQ(curves[2].points[1].efficiency, 0.5);
 }
 
+TEST(SpeedNumbers, FamiliesOfOneModelShareABaseAndOthersHaveTheirOwn) {
+  const auto of = [](const char* family, double params, double ranks, double tokens_per_s) {
+    auto one = cell("strong", ranks, ranks, tokens_per_s);
+    one.family = family;
+    one.params = params;
+    return one;
+  };
+  const auto curves =
+      speed_curves({of("data", 100, 1, 1000), of("ring", 100, 2, 1500), of("large", 300, 1, 400),
+                    of("large", 300, 2, 600), of("other", 200, 2, 900)});
+  ASSERT_EQ(curves.size(), 5U);
+  EXPECT_DOUBLE_EQ(curves[1].points.back().speed_up, 1.5);
+  EXPECT_TRUE(curves[1].points.front().borrowed);
+  EXPECT_DOUBLE_EQ(curves[3].points.back().speed_up, 1.5) << "its own single rank";
+  EXPECT_DOUBLE_EQ(curves[4].points.back().speed_up, 1.0) << "nothing to be measured against";
+}
+
 TEST(SpeedNumbers, WithoutOneRankTheFewestAreTheBase) {
   const auto curves = speed_curves({cell("strong", 2, 1, 1000), cell("strong", 8, 1, 3000)});
   EXPECT_DOUBLE_EQ(curves[0].points[1].speed_up, 3.0);

@@ -74,11 +74,31 @@ TEST(ExchangeCost, BytesAreThoseThatTravel) {
 
 TEST(ExchangeCost, AProductHidesARingsMessages) {
   ExchangeRates rates = digits();
-  rates.overlap = 1;
+  rates.passes_hidden = 1;
+  rates.gathers_hidden = 1;
   const auto predictions = predict_exchanges(small(Mixing::kFull), rates);
   EXPECT_EQ(predictions[2].exchange_s, 0) << "1000 s beside a product of 4 x 16 pairs, 60 s each";
   rates.pass.latency_s = 1e6;
   EXPECT_EQ(predict_exchanges(small(Mixing::kFull), rates)[2].exchange_s, 3 * (1e6 - 4 * 16 * 60));
+}
+
+TEST(ExchangeCost, AGatherWaitsForItsFirstPieceAlone) {
+  ExchangeRates rates = digits();
+  rates.gathers_hidden = 1;
+  const ExchangeShape three = small(Mixing::kFull);
+  EXPECT_EQ(predict_exchanges(three, rates)[1].exchange_s, 10.0 / 2) << "of 3 sequences in two pieces";
+  ExchangeShape one = three;
+  one.batch = 1;
+  EXPECT_EQ(predict_exchanges(one, rates)[1].exchange_s, 10) << "nothing to multiply meanwhile";
+  rates.gathers_hidden = 0.5;
+  EXPECT_EQ(predict_exchanges(three, rates)[1].exchange_s, 10 - 10.0 / 4 + 10.0 / 2 + 100.0 / 2);
+}
+
+TEST(ExchangeCost, AnUpdateMayLeaveTheTriangleOut) {
+  ExchangeRates rates = digits();
+  rates.skips_triangle = true;
+  EXPECT_EQ(predict_exchanges(small(Mixing::kFull), rates)[0].update_s, 7 * 16 * 16 * 4);
+  EXPECT_EQ(predict_exchanges(small(Mixing::kCausal), rates)[0].update_s, 7 * 16 * 16 * 4 / 2);
 }
 
 TEST(ExchangeCost, TheCheapestOfThoseThatCanIsTaken) {

@@ -1,9 +1,11 @@
 #include "trainer/train/replica.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <vector>
 
 #include "tests/unit/train/support.h"
@@ -48,6 +50,45 @@ TEST(Replica, HoldsAnOwnersSlicesInTheirOrderAndRoundsThose) {
     held += sliced.parameters().numel();
   }
   EXPECT_EQ(held, whole.layout().size());
+}
+
+/// Two layers with a W of as many elements as make it large.
+model::ModelOptions long_model() {
+  model::ModelOptions options = small_run("", "x").model;
+  options.layers = 2, options.d_model = 8, options.d_ffn = 16, options.seq_len = 1024;
+  return options;
+}
+
+TEST(Replica, LeavesLargeMatricesToTheirNextBackward) {
+  const model::ModelOptions options = long_model();
+  ASSERT_GE(options.seq_len * options.seq_len, Replica::kLargeMatrix);
+  const at::Tensor tokens = at::arange(options.seq_len).remainder(kVocabulary).view({1, -1});
+  const auto gradients = [&](bool clears) {
+    Replica replica(options, kVocabulary, rounding(), ReplicaUse::kTraining);
+    replica.initialise(5);
+    if (clears) {
+      replica.gradients().fill_(std::numeric_limits<float>::quiet_NaN());
+      replica.clear_gradients();
+      std::int64_t left = 0;
+      for (std::int64_t layer = 0; layer < options.layers; ++layer) {
+        const auto index = replica.layout().find("blocks." + std::to_string(layer) + ".sgu.weight");
+        const at::Tensor weight = replica.layout().view(replica.gradients(), index.value());
+        EXPECT_TRUE(weight.isnan().all().item<bool>());
+        left += weight.numel();
+      }
+      EXPECT_EQ(replica.gradients().ne(0).sum().item<std::int64_t>(), left);
+    }
+    for (int backward = 0; backward < 2; ++backward) replica.model().loss_sum(tokens, tokens).backward();
+    return replica.gradients();
+  };
+  EXPECT_TRUE(at::equal(gradients(true), gradients(false)));
+}
+
+TEST(Replica, ClearsAllGradientsThatAddUpInPlace) {
+  Replica replica(long_model(), kVocabulary, at::kFloat, ReplicaUse::kTraining);
+  replica.gradients().fill_(1);
+  replica.clear_gradients();
+  EXPECT_EQ(replica.gradients().count_nonzero().item<std::int64_t>(), 0);
 }
 
 TEST(Replica, ThatRoundsNothingNeedsAllItsParameters) {
