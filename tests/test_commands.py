@@ -49,6 +49,14 @@ class Commands(unittest.TestCase):
         return done.stderr
 
     def evaluation(self, *words, ranks=1):
+        """Of the trained run. By itself it is asked for often, and made once."""
+        if words or ranks > 1:
+            return self.evaluate(*words, ranks=ranks)
+        if not hasattr(type(self), "plain_evaluation"):
+            type(self).plain_evaluation = self.evaluate()
+        return dict(self.plain_evaluation)
+
+    def evaluate(self, *words, ranks=1):
         return json.loads(self.ok("eval", "--checkpoint", self.trained, "--corpus", CORPUS, "--json", "--threads", 1, *words,
                                   ranks=ranks))
 

@@ -27,7 +27,7 @@ LAUNCH = REPOSITORY / "launch" / "slurm"
 GLOBAL_BATCH = 32
 # Strict: no requeue unless a job asks for it, arrays of at most five.
 CLUSTER = ("JobRequeue=0", "MaxArraySize=5")
-RUNNING = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED")
+RUNNING = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED", "SIGNALING")
 ENDLESS = 1000000
 
 

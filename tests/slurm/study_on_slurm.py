@@ -18,7 +18,7 @@ from pathlib import Path
 import slurm_jobs
 from slurm_jobs import GLOBAL_BATCH, SITE, Cluster, Work, until
 
-TRUNK, BRANCH, DECAYS = 1000, 500, 0.2  # steps, and the share of them that decays
+TRUNK, BRANCH, DECAYS = 500, 250, 0.2  # steps, and the share of them that decays
 
 STUDY = """[study]
 name = arrays
@@ -103,7 +103,7 @@ def check(work):
     first = next(job for job in jobs if job.endswith("_0"))
     subprocess.run(["scontrol", "requeue", first], check=True)
     until("the other trunk is killed", lambda: subprocess.run(
-        ["pkill", "-KILL", "-f", f"sluice train --config .*runs/{trunks[1]}/"]).returncode == 0)
+        ["pkill", "-KILL", "-f", f"sluice train --config {study.out}/runs/{trunks[1]}/"]).returncode == 0)
     wait_for_all(study)
     state = {run["id"]: run["status"] for run in study.runs()}
     assert state[trunks[0]] == "done" and state[trunks[1]] == "failed", f"{state}\n{study.logs()}"
