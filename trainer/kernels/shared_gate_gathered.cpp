@@ -4,7 +4,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 #include <vector>
 
@@ -13,33 +12,29 @@
 namespace sluice::kernels {
 namespace {
 
-/// Work on streams beside the current one, which on the CPU is all there is.
+/// Work on streams of a GPU beside the current one.
 class Beside {
  public:
   explicit Beside(at::Device device) : device_(device), streams_(device.type()) {}
 
   /// After what the current stream holds.
   void add(const std::function<void()>& work) {
-    if (device_.is_cpu()) return work();
-    c10::Event& begun = events_.emplace_back(device_.type());
-    c10::Event& ended = events_.emplace_back(device_.type());
+    c10::Event begun(device_.type());
     begun.record(streams_.getStream(device_));
     const c10::StreamGuard guard(streams_.getStreamFromGlobalPool(device_));
     begun.block(guard.current_stream());
     work();
-    ended.record(guard.current_stream());
-    ends_.push_back(&ended);
+    ended_.emplace_back(device_.type()).record(guard.current_stream());
   }
   /// The current stream waits for all of it.
   void join() {
-    for (const c10::Event* end : ends_) end->block(streams_.getStream(device_));
+    for (const c10::Event& event : ended_) event.block(streams_.getStream(device_));
   }
 
  private:
   at::Device device_;
   c10::impl::VirtualGuardImpl streams_;
-  std::deque<c10::Event> events_;
-  std::vector<const c10::Event*> ends_;
+  std::vector<c10::Event> ended_;
 };
 
 class GatheredGate final : public SharedGate {
