@@ -2,6 +2,7 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linspace.h>
@@ -225,6 +226,10 @@ TEST_F(FusedPassesTest, GeluNorm) {
     EXPECT_TRUE(wide.narrow(1, 2 * s.width, 8).eq(7).all().item<bool>())
         << "written beside the half" << where_;
     expect_same_bits(got, run(), where_);
+    const GeluNorm into = {at::full_like(got[0], 7), at::full_like(got[1], 7)};
+    const at::Tensor again = at::full_like(got[0], 7);
+    gelu_norm_forward_into(into, again, input, weight, bias, kEps);
+    expect_same_bits({got[0], got[0], got[1]}, {into.y, again, into.statistics}, where_);
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
@@ -95,14 +96,20 @@ Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange
   // u as a half of wider rows, as a block has it.
   const at::Tensor bypass = at::cat({rows(whole.bypass, 1), rows(whole.gate, 1)}, 2).narrow(2, 0, c.width);
   Shared out;
-  const SpatialGate forward = share_gate(gate, weight, c.mixing, exchange, GatePass::kForward)
+  const at::Tensor made = at::full_like(gate, 7);
+  const GateWriter write = [&](std::int64_t first, std::int64_t count, const at::Tensor& again_Th) {
+    made.narrow(0, first, count).copy_(gate.narrow(0, first, count));
+    if (again_Th.defined()) again_Th.copy_(gate.narrow(0, first, count).flatten(0, 1));
+  };
+  const SpatialGate forward = share_gate(made, weight, c.mixing, exchange, write)
                                   ->mix(bypass, whole.bias.to(gpu_of_rank()), Keep::kMixed);
+  EXPECT_TRUE(made.equal(gate));
   out.mixed = forward.mixed_BTh;
   out.gated = forward.gated_BTh;
   out.dweight = into.sum.defined() ? into.sum : at::ones(weight.sizes(), weight.options().dtype(at::kFloat));
   int done = 0;
   out.dgate =
-      share_gate(gate, weight, c.mixing, exchange, GatePass::kBackward)
+      share_gate_again(gate, weight, c.mixing, exchange)
           ->back({out.dweight, into.before}, rows(whole.dmixed, 1), forward.diagonal, [&done] { ++done; });
   EXPECT_EQ(done, 1);
   return out;

@@ -65,6 +65,7 @@ struct GeluForward {
   const void* weight;
   const void* bias;
   void* y;
+  void* again;  ///< y once more, or null
   float* statistics;
   std::int64_t rows;
   std::int64_t width;

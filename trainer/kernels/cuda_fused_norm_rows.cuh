@@ -112,8 +112,9 @@ __device__ void row_sums(float (&own)[2 * kRows], float2 (*exchange)[kRows], con
     out[r] = {__shfl_sync(kAll, first, r * kLanes), __shfl_sync(kAll, second, r * kLanes)};
 }
 
+/// To y, and to `again` unless it is null.
 template <typename C, int kParts>
-__device__ void put_normed(C* y, const Eight (&v)[kParts], const float2& statistics,
+__device__ void put_normed(C* y, C* again, const Eight (&v)[kParts], const float2& statistics,
                            const Eight (&weight)[kParts], const Eight (&bias)[kParts],
                            const Seat<kParts>& seat) {
   const float shift = -statistics.x * statistics.y;
@@ -124,6 +125,7 @@ __device__ void put_normed(C* y, const Eight (&v)[kParts], const float2& statist
     for (int i = 0; i < kVector; ++i)
       out.at[i] = fmaf(fmaf(v[part].at[i], statistics.y, shift), weight[part].at[i], bias[part].at[i]);
     if (seat.taken[part]) put(y + seat.column[part], out);
+    if (again != nullptr && seat.taken[part]) put(again + seat.column[part], out);
   }
 }
 

@@ -81,11 +81,21 @@ void norm_gate(const GmlpBlock& block, Values& values) {
   values.gate_statistics = std::move(gate.statistics);
 }
 
-/// To the ranks that share the sequences, if there are any.
-void send_gate(const GmlpBlock& block, std::int64_t batch, GatePass pass, Values& values) {
-  if (block.exchange == nullptr) return;
+/// norm_gate() on the way to the ranks that share the sequences.
+void norm_and_send_gate(const GmlpBlock& block, std::int64_t batch, Values& values) {
+  const at::Tensor input_Th = gate_half(values.expanded_Tf);
+  const std::int64_t positions = input_Th.size(0) / batch;
+  values.gate_Th = at::empty(input_Th.sizes(), input_Th.options());
+  values.gate_statistics = at::empty({input_Th.size(0), 2}, input_Th.options().dtype(at::kFloat));
+  const auto write = [&](std::int64_t first, std::int64_t count, const at::Tensor& again_Th) {
+    const auto rows = [&](const at::Tensor& all) {
+      return all.narrow(0, first * positions, count * positions);
+    };
+    gelu_norm_forward_into({rows(values.gate_Th), rows(values.gate_statistics)}, again_Th, rows(input_Th),
+                           block.gate_norm_weight, block.gate_norm_bias, block.norm_eps);
+  };
   values.shared = share_gate(by_sequence(values.gate_Th, batch), block.spatial_weight.detach(), block.mixing,
-                             *block.exchange, pass);
+                             *block.exchange, write);
 }
 
 void mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Values& values) {
@@ -116,8 +126,7 @@ void expand_and_mix(const GmlpBlock& block, std::int64_t batch, Keep keep, Value
                 bias_f.narrow(0, first, half));
   };
   expand(half);
-  norm_gate(block, values);
-  send_gate(block, batch, GatePass::kForward, values);
+  norm_and_send_gate(block, batch, values);
   expand(0);
   mix(block, batch, keep, values);
 }
@@ -156,12 +165,17 @@ Values restored(const variable_list& saved, const GmlpBlock& block, std::int64_t
     values.gate_Th = saved[5];
     values.spatial = {.gated_BTh = {}, .mixed_BTh = saved[6], .diagonal = saved[7]};
   } else if (block.recompute == Recompute::kGate) {
-    norm_gate(block, values);
-    send_gate(block, batch, GatePass::kForward, values);
+    if (block.exchange == nullptr) {
+      norm_gate(block, values);
+    } else {
+      norm_and_send_gate(block, batch, values);
+    }
     mix(block, batch, Keep::kMixed, values);
   }
-  values.spatial.gated_BTh.reset();                      // gate_backward makes it
-  send_gate(block, batch, GatePass::kBackward, values);  // again: what others sent is not kept
+  values.spatial.gated_BTh.reset();  // gate_backward makes it
+  if (block.exchange != nullptr)     // again: what others sent is not kept
+    values.shared = share_gate_again(by_sequence(values.gate_Th, batch), block.spatial_weight.detach(),
+                                     block.mixing, *block.exchange);
   return values;
 }
 

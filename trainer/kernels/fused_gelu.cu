@@ -53,8 +53,9 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (row + r >= shape.rows) continue;
-      put_normed(static_cast<C*>(a.y) + static_cast<std::int64_t>(row + r) * shape.width, v[r], found[r],
-                 weight, bias, seat);
+      const std::int64_t at = static_cast<std::int64_t>(row + r) * shape.width;
+      put_normed(static_cast<C*>(a.y) + at, a.again == nullptr ? nullptr : static_cast<C*>(a.again) + at,
+                 v[r], found[r], weight, bias, seat);
       if (seat.first) reinterpret_cast<float2*>(a.statistics)[row + r] = found[r];
     }
   }

@@ -56,6 +56,9 @@ struct GeluNorm {
 /// norm(gelu(input)), input [T, h] C.
 [[nodiscard]] GeluNorm gelu_norm_forward(const at::Tensor& input, const at::Tensor& weight,
                                          const at::Tensor& bias, double eps);
+/// The same into given memory, y also into `again` [T, h] C, contiguous, unless that is undefined.
+void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const at::Tensor& input,
+                            const at::Tensor& weight, const at::Tensor& bias, double eps);
 
 struct GeluNormSums {
   at::Tensor weight;      ///< float32 [h]

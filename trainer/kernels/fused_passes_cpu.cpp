@@ -30,6 +30,11 @@ GeluNorm gelu_norm_forward(const at::Tensor& /*input*/, const at::Tensor& /*weig
   refuse_fused_pass();
 }
 
+void gelu_norm_forward_into(const GeluNorm& /*out*/, const at::Tensor& /*again*/, const at::Tensor& /*input*/,
+                            const at::Tensor& /*weight*/, const at::Tensor& /*bias*/, double /*eps*/) {
+  refuse_fused_pass();
+}
+
 void gelu_norm_backward(const at::Tensor& /*dy*/, const at::Tensor& /*input*/, const at::Tensor& /*weight*/,
                         const at::Tensor& /*statistics*/, const at::Tensor& /*dinput*/,
                         const GeluNormSums& /*sums*/) {

@@ -89,20 +89,30 @@ ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& 
 GeluNorm gelu_norm_forward(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                            double eps) {
   const Pass pass = pass_over("gelu_norm_forward", input, input.scalar_type());
+  GeluNorm out{new_tensor(input, input.sizes(), pass.compute), new_tensor(input, {pass.rows, 2}, at::kFloat)};
+  gelu_norm_forward_into(out, {}, input, weight, bias, eps);
+  return out;
+}
+
+void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const at::Tensor& input,
+                            const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  const Pass pass = pass_over("gelu_norm_forward", input, input.scalar_type());
   pass.half(input, "input");
   pass.parameter(weight, "weight");
   pass.parameter(bias, "bias");
-  GeluNorm out{new_tensor(input, input.sizes(), pass.compute), new_tensor(input, {pass.rows, 2}, at::kFloat)};
+  pass.matrix(out.y, "out.y", pass.compute);
+  pass.statistics(out.statistics);
+  if (again.defined()) pass.matrix(again, "again", pass.compute);
   launch::gelu_norm_forward({.input = strided(input),
                              .weight = weight.const_data_ptr(),
                              .bias = bias.const_data_ptr(),
                              .y = out.y.mutable_data_ptr(),
+                             .again = again.defined() ? again.mutable_data_ptr() : nullptr,
                              .statistics = out.statistics.mutable_data_ptr<float>(),
                              .rows = pass.rows,
                              .width = pass.width,
                              .eps = static_cast<float>(eps)},
                             fused_precision(input), fused_stream(input));
-  return out;
 }
 
 void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at::Tensor& weight,

@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (row + r >= shape.rows) continue;
-      put_normed(static_cast<C*>(a.y) + static_cast<std::int64_t>(row + r) * shape.width, v[r], found[r],
-                 weight, bias, seat);
+      C* const y = static_cast<C*>(a.y) + static_cast<std::int64_t>(row + r) * shape.width;
+      put_normed(y, static_cast<C*>(nullptr), v[r], found[r], weight, bias, seat);
       if (seat.first) reinterpret_cast<float2*>(a.statistics)[row + r] = found[r];
     }
   }

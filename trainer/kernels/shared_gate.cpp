@@ -103,14 +103,23 @@ bool has_kernels(const SharedOperands& o) {
 }  // namespace
 
 std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight, Mixing mixing,
-                                       const SequenceExchange& exchange, GatePass pass) {
+                                       const SequenceExchange& exchange, const GateWriter& write) {
+  const SharedOperands operands{gate_Bth, weight, mixing, exchange};
+  if (exchange.mode() == ExchangeMode::kRowShard && has_kernels(operands))
+    return gather_gate(operands, write);
+  write(0, gate_Bth.size(0), {});
+  return share_gate_again(gate_Bth, weight, mixing, exchange);
+}
+
+std::unique_ptr<SharedGate> share_gate_again(const at::Tensor& gate_Bth, const at::Tensor& weight,
+                                             Mixing mixing, const SequenceExchange& exchange) {
   const SharedOperands operands{gate_Bth, weight, mixing, exchange};
   if (!has_kernels(operands)) return std::make_unique<PlainGate>(operands);
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll:
       return std::make_unique<DealtGate>(operands);
     case ExchangeMode::kRowShard:
-      return gather_gate(operands, pass);
+      return gather_gate_again(operands);
     case ExchangeMode::kRing:
       return pass_gate(operands);
   }

@@ -15,9 +15,6 @@
 // of this rank in the order of SequenceRows::held, n of the sequence.
 namespace sluice::kernels {
 
-/// What the gate's input is sent for.
-enum class GatePass { kForward, kBackward };
-
 /// The gate's input v and its way to the ranks that multiply it, for one call: mix() forward, back()
 /// backward. Nothing that came from another rank outlives it. Sums of parts are kept in v's type between
 /// them.
@@ -45,11 +42,19 @@ class SharedGate {
 /// beside products of those before.
 [[nodiscard]] std::int64_t gathered_pieces(std::int64_t batch);
 
-/// Sends v [B, t, h] on its way, as exchange.mode() says: by own kernels where W is of their kind, else by
-/// ATen's products. W [n, n] under kAllToAll, otherwise the rank's rows of it, [t, n]. The exchange outlives
-/// the result.
+/// Makes sequences [first, first + count) of v where it is kept, and again in the memory that they are sent
+/// from, [count t, h], unless that is undefined.
+using GateWriter = std::function<void(std::int64_t first, std::int64_t count, const at::Tensor& again_Th)>;
+
+/// For mix(): has v [B, t, h] made by `write` and sends it on its way, as exchange.mode() says: by own
+/// kernels where W is of their kind, else by ATen's products. W [n, n] under kAllToAll, otherwise the rank's
+/// rows of it, [t, n]. The exchange outlives the result.
 [[nodiscard]] std::unique_ptr<SharedGate> share_gate(const at::Tensor& gate_Bth, const at::Tensor& weight,
                                                      Mixing mixing, const SequenceExchange& exchange,
-                                                     GatePass pass);
+                                                     const GateWriter& write);
+/// For back(): the same, of a v that is there.
+[[nodiscard]] std::unique_ptr<SharedGate> share_gate_again(const at::Tensor& gate_Bth,
+                                                           const at::Tensor& weight, Mixing mixing,
+                                                           const SequenceExchange& exchange);
 
 }  // namespace sluice::kernels

@@ -39,12 +39,26 @@ class Beside {
 
 class GatheredGate final : public SharedGate {
  public:
-  GatheredGate(SharedOperands operands, GatePass pass)
-      : o_(std::move(operands)), all_(staged(SequenceExchange::Staging::kGathered)) {
+  explicit GatheredGate(SharedOperands operands)
+      : o_(std::move(operands)),
+        all_(staged(SequenceExchange::Staging::kGathered)),
+        beside_(o_.gate_Bth.device()) {}
+
+  void make_and_send(const GateWriter& write) {
     const std::int64_t batch = o_.gate_Bth.size(0);
-    const std::int64_t pieces = pass == GatePass::kForward ? gathered_pieces(batch) : 1;
-    for (std::int64_t piece = 0; piece < pieces; ++piece)
-      send(batch * piece / pieces, batch * (piece + 1) / pieces);
+    const std::int64_t pieces = gathered_pieces(batch);
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      Piece& made = add_piece(batch * piece / pieces, batch * (piece + 1) / pieces);
+      make(made, write);
+      made.passing = o_.exchange.start_all_gather(made.parts);
+    }
+  }
+  void send() {
+    Piece& whole = add_piece(0, o_.gate_Bth.size(0));
+    beside_.add([&] {
+      own_part(whole).copy_(o_.gate_Bth);
+      whole.passing = o_.exchange.start_all_gather(whole.parts);
+    });
   }
 
   [[nodiscard]] SpatialGate mix(const at::Tensor& bypass_Bth, const at::Tensor& bias_n, Keep keep) override {
@@ -64,11 +78,10 @@ class GatheredGate final : public SharedGate {
                           part(piece.count, everybody()));
     };
     // Later pieces on a stream beside: their tiles take the cores that the last ones of the first leave idle.
-    Beside beside(o_.gate_Bth.device());
     for (std::size_t later = 1; later < pieces_.size(); ++later)
-      beside.add([&] { multiply(pieces_[later]); });
+      beside_.add([&] { multiply(pieces_[later]); });
     multiply(pieces_.front());
-    beside.join();
+    beside_.join();
     return out;
   }
 
@@ -101,7 +114,7 @@ class GatheredGate final : public SharedGate {
     const at::Tensor dparts = staged(SequenceExchange::Staging::kSummed).view(whole.parts.sizes());
     device_spatial_input_gradient(dparts.flatten(0, 1), dmixed_Bth, o_.weight_tn, diagonal, {},
                                   part(whole.count, everybody()));
-    whole.passing->wait();  // asked for first, so it is there first
+    wait_for(whole);  // asked for first, so it is there first
     const auto scattering = o_.exchange.start_reduce_scatter(dparts);
     add_weight_gradient(sum, dmixed_Bth, weight_done);
     scattering->wait();
@@ -116,7 +129,7 @@ class GatheredGate final : public SharedGate {
     const at::Tensor shares = staged(SequenceExchange::Staging::kSummed).view(whole.parts.sizes());
     device_spatial_input_gradient(shares[own], dmixed_Bth, o_.weight_tn, diagonal, {},
                                   part(whole.count, of_rank(1 - own)));
-    whole.passing->wait();
+    wait_for(whole);
     const auto swapping = o_.exchange.start_all_gather(shares);
     add_weight_gradient(sum, dmixed_Bth, weight_done);
     swapping->wait();
@@ -145,17 +158,28 @@ class GatheredGate final : public SharedGate {
     return elements;
   }
 
-  void send(std::int64_t first, std::int64_t end) {
+  /// Sequences [first, end), not made and not sent yet.
+  Piece& add_piece(std::int64_t first, std::int64_t end) {
     const std::int64_t width = o_.gate_Bth.size(2);
     const std::int64_t sequence = rows().ranks() * rows().most() * width;
-    Piece piece{.first = first,
-                .count = end - first,
-                .parts = all_.narrow(0, first * sequence, (end - first) * sequence)
-                             .view({rows().ranks(), end - first, rows().most(), width}),
-                .passing = {}};
-    piece.parts.select(0, o_.exchange.rank()).narrow(1, 0, o_.gate_Bth.size(1)).copy_(piece.of(o_.gate_Bth));
-    piece.passing = o_.exchange.start_all_gather(piece.parts);
-    pieces_.push_back(std::move(piece));
+    return pieces_.emplace_back(Piece{.first = first,
+                                      .count = end - first,
+                                      .parts = all_.narrow(0, first * sequence, (end - first) * sequence)
+                                                   .view({rows().ranks(), end - first, rows().most(), width}),
+                                      .passing = {}});
+  }
+  /// What this rank sends: [count, t, h].
+  [[nodiscard]] at::Tensor own_part(const Piece& piece) const {
+    return piece.parts.select(0, o_.exchange.rank()).narrow(1, 0, o_.gate_Bth.size(1));
+  }
+  void make(const Piece& piece, const GateWriter& write) const {
+    const at::Tensor own = own_part(piece);
+    if (own.is_contiguous()) return write(piece.first, piece.count, own.flatten(0, 1));
+    for (std::int64_t i = 0; i < piece.count; ++i) write(piece.first + i, 1, own[i]);
+  }
+  void wait_for(const Piece& sent_beside) {
+    beside_.join();
+    sent_beside.passing->wait();
   }
 
   /// Columns of all ranks, as they stand in a piece of `count` sequences.
@@ -178,6 +202,7 @@ class GatheredGate final : public SharedGate {
 
   SharedOperands o_;
   at::Tensor all_;
+  Beside beside_;
   std::vector<Piece> pieces_;
 };
 
@@ -188,8 +213,16 @@ std::int64_t gathered_pieces(std::int64_t batch) {
   return std::min(batch, kMost);
 }
 
-std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, GatePass pass) {
-  return std::make_unique<GatheredGate>(operands, pass);
+std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, const GateWriter& write) {
+  auto gate = std::make_unique<GatheredGate>(operands);
+  gate->make_and_send(write);
+  return gate;
+}
+
+std::unique_ptr<SharedGate> gather_gate_again(const SharedOperands& operands) {
+  auto gate = std::make_unique<GatheredGate>(operands);
+  gate->send();
+  return gate;
 }
 
 }  // namespace sluice::kernels

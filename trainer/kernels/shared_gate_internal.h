@@ -31,9 +31,12 @@ struct SharedOperands {
   }
 };
 
-/// v comes by sequences, forward the first while own kernels have nothing to multiply, the rest beside the
+/// v is made and comes by pieces: the first while own kernels have nothing to multiply, the others beside
 /// products of those before.
-[[nodiscard]] std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, GatePass pass);
+[[nodiscard]] std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands,
+                                                      const GateWriter& write);
+/// v is there, and comes as a whole beside what a backward computes first.
+[[nodiscard]] std::unique_ptr<SharedGate> gather_gate_again(const SharedOperands& operands);
 /// v comes block by block round the ring, each while the one before is multiplied.
 [[nodiscard]] std::unique_ptr<SharedGate> pass_gate(const SharedOperands& operands);
 
