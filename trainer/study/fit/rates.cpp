@@ -5,17 +5,40 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "trainer/study/fit/polynomial.h"
 
 namespace sluice::study {
 namespace {
 
-struct Sum {
-  double loss = 0.0;
-  double count = 0.0;
-};
+/// Of one size, of each learning rate by seed: its losses.
+using SeedLosses = std::map<std::string, std::vector<double>>;
+using Rates = std::map<double, SeedLosses>;
+
+/// Those that every rate has: the best rate of a tuning often has a run of every seed, the others of one, and
+/// means over different seeds do not compare.
+std::set<std::string> common_seeds(const Rates& rates) {
+  std::set<std::string> common;
+  for (const auto& [seed, loss] : rates.begin()->second) common.insert(seed);
+  for (const auto& [lr, losses] : rates)
+    std::erase_if(common, [&losses](const std::string& seed) { return !losses.contains(seed); });
+  return common;
+}
+
+double mean_loss(const SeedLosses& losses, const std::set<std::string>& seeds) {
+  double sum = 0;
+  double count = 0;
+  for (const auto& [seed, of_seed] : losses) {
+    if (!seeds.empty() && !seeds.contains(seed)) continue;
+    for (const double loss : of_seed) sum += loss;
+    count += static_cast<double>(of_seed.size());
+  }
+  return sum / count;
+}
 
 double optimum_of(const RateSweep& sweep) {
   const std::size_t best = sweep.best;
@@ -28,14 +51,12 @@ double optimum_of(const RateSweep& sweep) {
 
 std::vector<RateSweep> rate_sweeps(const Points& points) {
   using Cell = std::tuple<std::string, double, double>;
-  std::map<Cell, std::map<double, Sum>> cells;
+  std::map<Cell, Rates> cells;
   for (const auto* list : {&points.points, &points.left_out})
     for (const auto& point : *list) {
       if (!std::isfinite(point.lr) || !std::isfinite(point.loss) || !std::isfinite(point.params)) continue;
       const double tokens = std::isfinite(point.tokens) ? point.tokens : 0.0;
-      Sum& sum = cells[{point.family, point.params, tokens}][point.lr];
-      sum.loss += point.loss;
-      sum.count += 1.0;
+      cells[{point.family, point.params, tokens}][point.lr][point.seed].push_back(point.loss);
     }
   std::vector<RateSweep> sweeps;
   for (const auto& [cell, rates] : cells) {
@@ -44,9 +65,10 @@ std::vector<RateSweep> rate_sweeps(const Points& points) {
     RateSweep sweep{.family = std::get<0>(cell),
                     .params = std::get<1>(cell),
                     .tokens = tokens > 0.0 ? tokens : Point::kUnknown};
-    for (const auto& [lr, sum] : rates) {
+    const std::set<std::string> seeds = common_seeds(rates);
+    for (const auto& [lr, losses] : rates) {
       sweep.lr.push_back(lr);
-      sweep.loss.push_back(sum.loss / sum.count);
+      sweep.loss.push_back(mean_loss(losses, seeds));
     }
     sweep.best =
         static_cast<std::size_t>(std::min_element(sweep.loss.begin(), sweep.loss.end()) - sweep.loss.begin());

@@ -7,7 +7,8 @@
 
 namespace sluice::study {
 
-/// Loss against learning rate of one size: means over seeds, by rising rate.
+/// Loss against learning rate of one size, by rising rate: means over the seeds that all rates have (over
+/// those of each, if none).
 struct RateSweep {
   std::string family = {};
   double params = 0.0;

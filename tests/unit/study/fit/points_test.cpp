@@ -90,5 +90,18 @@ TEST(Rates, AnOptimumIsInteriorOrAtTheEdgeOfThoseTried) {
   EXPECT_THAT(fits[0].refusal, HasSubstr("1 size has a best learning rate"));
 }
 
+/// Where the best rate alone was run with a second, worse seed, its mean would be worse than its neighbour.
+TEST(Rates, CompareSeedsThatAllRatesHave) {
+  const auto points = points_in(
+      "family,params,lr,loss,seed,use\n"
+      "f,1e6,0.001,5,1,tuning\nf,1e6,0.002,4,1,\nf,1e6,0.002,4.4,2,\nf,1e6,0.004,4.1,1,tuning\n"
+      "g,1e6,0.001,5,1,tuning\ng,1e6,0.002,4,2,tuning\ng,1e6,0.002,5,3,tuning\ng,1e6,0.004,6,1,tuning\n");
+  const auto sweeps = rate_sweeps(points);
+  ASSERT_EQ(sweeps.size(), 2U);
+  EXPECT_THAT(sweeps[0].loss, testing::ElementsAre(5, 4, 4.1));
+  EXPECT_TRUE(sweeps[0].interior);
+  EXPECT_THAT(sweeps[1].loss, testing::ElementsAre(5, 4.5, 6));
+}
+
 }  // namespace
 }  // namespace sluice::study
