@@ -110,10 +110,12 @@ class NullCommunicator final : public Communicator {
 
 std::unique_ptr<Communicator> make_null_communicator(std::unique_ptr<Communicator> host, c10::Device device,
                                                      CopyEngines engines) {
+  if (host->size() == 1) return host;
   return std::make_unique<NullCommunicator>(std::move(host), device, engines);
 }
 std::unique_ptr<Communicator> make_null_communicator(Communicator& host, c10::Device device,
                                                      CopyEngines engines) {
+  if (host.size() == 1) return make_local_communicator();
   return std::make_unique<NullCommunicator>(host, device, engines);
 }
 

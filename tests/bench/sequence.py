@@ -1,6 +1,7 @@
 """sequence.sh: ranks that share sequences, mode by mode and length by length, against one rank with the same work.
 
-Rows, length by length as given: one rank; each mode on all ranks with the same sequences (speed-up: strong scaling); at the longest the
+Rows, length by length as given: one rank (GPUs differ by some per cent: a copy of the program on each of them at once, that have
+nothing to do with one another, and their mean); each mode on all ranks with the same sequences (speed-up: strong scaling); at the longest the
 first mode once more with as many tokens a rank as the one rank had (weak scaling). Every run on several ranks is followed by one in which each
 exchange between ranks is a local copy: `efficiency` is that one's time over the real one's, `exposed` the difference over the step.
 On GPUs also: all-to-all with ZeRO-1 at the longest of --lengths, and two layers of --longest positions, which one GPU cannot hold.
@@ -9,7 +10,7 @@ The mode that parallel.sp_mode = auto takes, by the first mode's predictions, is
 import argparse
 import pathlib
 
-from side_by_side import (ROOT, VOCABULARY, Clock, Lines, end_children_when_told_to, number, run, sluice_command, table)
+from side_by_side import (ROOT, VOCABULARY, Clock, Lines, end_children_when_told_to, number, run, run_on_each, sluice_command, table)
 
 MODES = ("alltoall", "rowshard", "ring")
 
@@ -63,7 +64,8 @@ class Measurement:
         count = count or ["--steps", str(own.steps), "--warmup", str(own.warmup)]
         command = sluice_command([*words, *count, *own.words], ranks)
         log = self.folder / f"n{positions}-{what.replace(' ', '-')}.log"
-        result = run(command, log, min(own.limit, self.clock.left()))
+        limit = min(own.limit, self.clock.left())
+        result = run_on_each(own.ranks, command, log, limit) if ranks == 1 and not own.cpu else run(command, log, limit)
         self.rows[positions, what] = self.lines.add({"positions": positions, "what": what, "ranks": ranks}, result)
 
     def sequences(self, positions):

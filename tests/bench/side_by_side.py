@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -158,6 +159,30 @@ def run(command, log, limit_s, environment=None):
     except BaseException:
         job.end()
         raise
+
+
+def run_on_each(count, command, log, limit_s, environment=None):
+    """The program on each of so many GPUs at once, by itself on each: the first one's result with their mean tokens/s and median
+    step, and those of each."""
+    if count == 1 or limit_s < 5:
+        return run(command, log, limit_s, environment)
+    gpus = Gpus(count)
+    jobs = []
+    try:
+        for gpu in range(count):
+            jobs.append(Job(command, log.with_suffix(f".{gpu}.log"), {**(environment or {}), **gpus.take(gpu)}))
+        results = [job.result(limit_s) for job in jobs]
+    finally:
+        for job in jobs:
+            job.end()
+    failed = next((result for result in results if "failed" in result), None)
+    if failed:
+        return failed
+    speeds = [number(result, "tokens_per_s") for result in results]
+    mean = {**results[0], "tokens_per_s": statistics.fmean(speeds), "tokens_per_s_by_gpu": speeds}
+    if "step_s" in mean:
+        mean["step_s"] = {**mean["step_s"], "median": statistics.fmean(number(result, "step_s.median") for result in results)}
+    return mean
 
 
 def number(result, key, scale=1.0):

@@ -9,10 +9,9 @@ the exchange costs."""
 import argparse
 import os
 import pathlib
-import statistics
 import tempfile
 
-from side_by_side import (ROOT, Clock, Gpus, Job, Lines, Size, end_children_when_told_to, number, peer_command, run,
+from side_by_side import (ROOT, Clock, Lines, Size, end_children_when_told_to, number, peer_command, run, run_on_each,
                           sluice_command, table)
 
 
@@ -55,24 +54,6 @@ def better(a, b):
     return a if speeds[0] >= speeds[1] else b
 
 
-def run_on_each(own, command, log, limit_s, environment):
-    """The program on every GPU at once, by itself on each: the first one's result with the mean tokens/s, and those of each."""
-    if own.gpus == 1 or limit_s < 5:
-        return run(command, log, limit_s, environment)
-    gpus = Gpus(own.gpus)
-    jobs = []
-    try:
-        for gpu in range(own.gpus):
-            jobs.append(Job(command, log.with_suffix(f".{gpu}.log"), {**environment, **gpus.take(gpu)}))
-        results = [job.result(limit_s) for job in jobs]
-    finally:
-        for job in jobs:
-            job.end()
-    failed = next((result for result in results if "failed" in result), None)
-    speeds = [number(result, "tokens_per_s") for result in results]
-    return failed or {**results[0], "tokens_per_s": statistics.fmean(speeds), "tokens_per_s_by_gpu": speeds}
-
-
 def measure(own, folder, lines, clock):
     """{(batch, name, ranks): its best round}"""
     # The same graphs are compiled for one GPU and for several: what can be is taken from there.
@@ -84,7 +65,7 @@ def measure(own, folder, lines, clock):
                 log = folder / f"{name.replace(' ', '-')}-{batch}-{ranks}-{turn}.log"
                 job = (command, log, min(own.limit, clock.left()), environment)
                 result = lines.add({"batch": batch, "who": name, "ranks": ranks, "round": turn},
-                                   run_on_each(own, *job) if ranks == 1 else run(*job))
+                                   run_on_each(own.gpus, *job) if ranks == 1 else run(*job))
                 key = (batch, name, ranks)
                 best[key] = better(best[key], result) if key in best else result
     return best

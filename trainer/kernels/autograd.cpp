@@ -18,13 +18,14 @@ namespace sluice::kernels {
 namespace {
 
 /// What happens after a backward has reached a leaf: its gradient is moved into `sum`, unless it has been
-/// accumulated there in place, and then `ready` hears of it.
+/// accumulated there in place, or there is none because all of its uses have added theirs to it themselves;
+/// and then `ready` hears of it.
 class LeafHook : public torch::autograd::PostAccumulateGradHook {
  public:
   explicit LeafHook(at::Tensor sum) : sum_(std::move(sum)) {}
 
   void operator()(const torch::autograd::Variable& leaf) override {
-    if (sum_.defined() && !leaf.grad().is_same(sum_)) {
+    if (sum_.defined() && leaf.grad().defined() && !leaf.grad().is_same(sum_)) {
       const at::NoGradGuard no_grad;
       begun_sum(take()).add_(leaf.grad());
       leaf.mutable_grad().reset();
@@ -33,6 +34,9 @@ class LeafHook : public torch::autograd::PostAccumulateGradHook {
   }
 
   [[nodiscard]] bool has_sum() const { return sum_.defined(); }
+  [[nodiscard]] bool has_wider_sum(const at::Tensor& leaf) const {
+    return sum_.defined() && sum_.scalar_type() != leaf.scalar_type();
+  }
   void forget() { before_ = Before::kNothing; }
   [[nodiscard]] GradientSum take() { return {sum_, std::exchange(before_, Before::kSum)}; }
 
@@ -138,6 +142,12 @@ bool has_gradient_sum(const at::Tensor& leaf) {
   if (!leaf.is_leaf() || !leaf.requires_grad()) return false;
   const LeafHook* const hook = hook_of(leaf);
   return hook != nullptr && hook->has_sum();
+}
+
+bool has_wider_sum(const at::Tensor& leaf) {
+  if (!leaf.is_leaf() || !leaf.requires_grad()) return false;
+  const LeafHook* const hook = hook_of(leaf);
+  return hook != nullptr && hook->has_wider_sum(leaf);
 }
 
 GradientSum taken_sum(const at::Tensor& leaf) {

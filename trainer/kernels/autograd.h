@@ -34,6 +34,9 @@ void forget_gradient(const at::Tensor& leaf);
 [[nodiscard]] at::Tensor gradient_sum(const at::Tensor& leaf);
 
 [[nodiscard]] bool has_gradient_sum(const at::Tensor& leaf);
+/// Of a rounded leaf: what a function adds there itself, in place of giving autograd a gradient of its input,
+/// is not rounded first.
+[[nodiscard]] bool has_wider_sum(const at::Tensor& leaf);
 
 /// The same for a backward that adds to it next, and can write over what was forgotten.
 [[nodiscard]] GradientSum taken_sum(const at::Tensor& leaf);

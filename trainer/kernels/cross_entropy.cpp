@@ -15,7 +15,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "trainer/kernels/autograd.h"
 #include "trainer/kernels/cross_entropy_rows.h"
+#include "trainer/kernels/head_gradients.h"
 #include "trainer/kernels/products.h"
 
 namespace sluice::kernels {
@@ -83,6 +85,19 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
   return sums;
 }
 
+/// Multiplied in the wide type, rounded once.
+at::Tensor scaled(const at::Tensor& held, const at::Tensor& scale, at::ScalarType type) {
+  if (held.is_cuda() && type == at::kBFloat16 && held.numel() % 4 == 0) return scaled_bf16(held, scale);
+  at::Tensor out = at::empty(held.sizes(), held.options().dtype(type));
+  at::mul_out(out, held, scale);
+  return out;
+}
+
+void add_scaled_to(const at::Tensor& sum, const at::Tensor& held, const at::Tensor& scale) {
+  if (held.is_cuda() && held.numel() % 4 == 0) return add_scaled(sum, held, scale);
+  sum.addcmul_(held, scale);
+}
+
 /// Gradients are computed by forward: its saved tensors are the results that backward scales.
 class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> {
  public:
@@ -90,7 +105,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
                             const at::Tensor& weight_Vd, const std::optional<at::Tensor>& bias_V,
                             const at::Tensor& targets_T, std::int64_t chunk_rows) {
     Sums sums = run(x_Td, weight_Vd, bias_V.value_or(at::Tensor{}), targets_T, chunk_rows, Gradients::kAll);
-    context->save_for_backward({sums.x_Td, sums.weight_Vd, sums.bias_V});
+    context->save_for_backward({sums.x_Td, sums.weight_Vd, sums.bias_V, weight_Vd});
     context->saved_data["dtype"] = x_Td.scalar_type();
     return sums.loss();
   }
@@ -98,16 +113,16 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto dtype = context->saved_data["dtype"].toScalarType();
+    const torch::autograd::variable_list saved = context->get_saved_variables();
+    const at::Tensor& weight_Vd = saved[3];
     torch::autograd::variable_list results(5);
-    std::size_t index = 0;
-    for (const at::Tensor& held : context->get_saved_variables()) {
-      if (held.defined()) {
-        // Multiplied in the wide type, rounded once.
-        results[index] = at::empty(held.sizes(), held.options().dtype(dtype));
-        at::mul_out(results[index], held, gradients[0]);
-      }
-      ++index;
+    results[0] = scaled(saved[0], gradients[0], dtype);
+    if (saved[2].defined()) results[2] = scaled(saved[2], gradients[0], dtype);
+    if (!has_wider_sum(weight_Vd)) {
+      results[1] = scaled(saved[1], gradients[0], dtype);
+      return results;
     }
+    add_scaled_to(gradient_sum(weight_Vd), saved[1], gradients[0]);
     return results;
   }
 };

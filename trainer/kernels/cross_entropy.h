@@ -15,7 +15,8 @@ inline constexpr std::int64_t kIgnoredTarget = -100;
 /// CPU and makes the loss NaN on a GPU.
 /// Logits exist for `chunk_rows` rows at a time (0: rows_of_chunk). Where
 /// gradients are recorded forward computes them too, chunk by chunk, and backward only scales them; they are
-/// held and summed over chunks in the loss's type.
+/// held and summed over chunks in the loss's type. W's is added to its leaf's sum where that is wider than
+/// the leaf.
 [[nodiscard]] at::Tensor linear_cross_entropy(const at::Tensor& x_Td, const at::Tensor& weight_Vd,
                                               const at::Tensor& bias_V, const at::Tensor& targets_T,
                                               std::int64_t chunk_rows = 0);

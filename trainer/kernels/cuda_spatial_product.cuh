@@ -101,11 +101,11 @@ __device__ void fill(const Maps& maps, const Problem& p, Ring<kColumns> ring, Or
         }
       }
     }
-    if (kKind == Kind::kForward && is_gated<kParts>(work)) {
+    if (has_companion<kKind, kParts>(work)) {
       for (int part = 0; part < kColumns / 128; ++part, ring.next()) {
         ring.begin_fill(4 * kBox);
         for (int half = 0; half < 2; ++half)
-          copy_box(ring.data() + half * 2 * kBox, maps.bypass, ring.full + ring.stage,
+          copy_box(ring.data() + half * 2 * kBox, maps.companion, ring.full + ring.stage,
                    work.column + part * 128 + half * 64, work.row, work.batch);
       }
     }
@@ -141,7 +141,7 @@ __device__ void consume(const Problem& p, Ring<kColumns> ring, Orders orders) {
     } else {
 #pragma unroll
       for (int part = 0; part < kColumns / 128; ++part) {
-        const bool waits = kKind == Kind::kForward && is_gated<kParts>(work);
+        const bool waits = has_companion<kKind, kParts>(work);
         if (waits) ring.wait_full();
         write_product<kKind, kColumns, kParts>(sum, part * 128, p, work, row_of_tile, ring.data());
         if (waits) {

@@ -62,8 +62,6 @@ struct Problem {
   const __nv_bfloat16* bias;
   __nv_bfloat16* mixed;
   __nv_bfloat16* out;
-  const __nv_bfloat16* added;
-  int added_rows;
   float* sum;
   std::int64_t sum_stride;
   int writes_over;  // sums hold nothing yet, kWeight
@@ -74,7 +72,7 @@ struct Maps {
   CUtensorMap left;
   CUtensorMap diagonal;
   CUtensorMap right;
-  CUtensorMap bypass;
+  CUtensorMap companion;  // the bypass, or what is added
 };
 
 struct Work {

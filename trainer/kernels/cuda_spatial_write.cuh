@@ -40,10 +40,14 @@ __device__ inline uint4 gather_columns(const unsigned (&mine)[4], int lane) {
   return {low[0], low[1], high[0], high[1]};
 }
 
-/// Where a stage holds eight columns of the bypass: rows of 128 bytes, swizzled, 64 columns a box.
-__device__ inline uint4 bypass_columns(const char* stage, int row, int column) {
+/// Where a stage holds eight columns of a companion (has_companion): rows of 128 bytes, swizzled, 64 columns
+/// a box.
+__device__ inline const char* companion_columns(const char* stage, int row, int column) {
   const int swizzled = (column % 64 / 8) ^ (row % 8);
-  return *reinterpret_cast<const uint4*>(stage + column / 64 * 2 * kBox + row * 128 + swizzled * 16);
+  return stage + column / 64 * 2 * kBox + row * 128 + swizzled * 16;
+}
+__device__ inline unsigned companion_pair(const char* stage, int row, int column) {
+  return *reinterpret_cast<const unsigned*>(companion_columns(stage, row, column) + column % 8 * 2);
 }
 
 __device__ inline unsigned gated(unsigned bypass, unsigned mixed) {
@@ -60,18 +64,21 @@ __device__ bool is_gated(const Work& work) {
 
 /// Where sums of a row that is added to stand, or null.
 template <Kind kKind, Parts kParts>
-__device__ const __nv_bfloat16* added_row(const Problem& p, const Work& work, int row) {
-  if constexpr (kParts != Parts::kSums) return nullptr;
-  if constexpr (kKind == Kind::kForward) {
-    if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
-    return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
-  }
-  if (row >= p.added_rows) return nullptr;
-  return p.added + (static_cast<std::int64_t>(work.batch) * p.added_rows + row) * p.width;
+__device__ const __nv_bfloat16* summed_row(const Problem& p, const Work& work, int row) {
+  if (kKind != Kind::kForward || kParts != Parts::kSums) return nullptr;
+  if (work.sum == Sum::kWhole || work.sum == Sum::kFirst) return nullptr;
+  return p.mixed + (static_cast<std::int64_t>(work.batch) * p.out_rows + row) * p.width;
 }
 
-/// Writes 128 columns of the tile from `first_column` on, eight a thread at a time; kForward adds the bias
-/// first and gates by the bypass in `stage`, if is_gated().
+/// Whether stages of their own bring what a tile's sums are written with: the bypass, or what is added.
+template <Kind kKind, Parts kParts>
+__device__ bool has_companion(const Work& work) {
+  if (kKind == Kind::kInput) return kParts == Parts::kSums;
+  return kKind == Kind::kForward && is_gated<kParts>(work);
+}
+
+/// Writes 128 columns of the tile from `first_column` on, eight a thread at a time. kForward adds the bias
+/// first and gates by the bypass in `stage`, if is_gated(); kInput adds what is in `stage`, if there is.
 template <Kind kKind, int kColumns, Parts kParts>
 __device__ void write_product(const float (&sum)[kColumns / 2], int first_column, const Problem& p,
                               const Work& work, int row_of_tile, const char* stage) {
@@ -83,7 +90,7 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
     const bool inside = row < work.row_end;
     const bool gates = kKind == Kind::kForward && is_gated<kParts>(work);
     const float shift = gates && inside ? __bfloat162float(p.bias[work.position + local_row]) : 0.0f;
-    const __nv_bfloat16* const added = inside ? added_row<kKind, kParts>(p, work, row) : nullptr;
+    const __nv_bfloat16* const summed = inside ? summed_row<kKind, kParts>(p, work, row) : nullptr;
     const std::int64_t of_all = static_cast<std::int64_t>(work.column_outer + work.batch) * p.out_rows + row;
 #pragma unroll
     for (int group = 0; group < 128 / 32; ++group) {
@@ -92,9 +99,12 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
       for (int part = 0; part < 4; ++part) {
         const int at = (first_column / 8 + group * 4 + part) * 4 + 2 * below;
         float2 more = {shift, shift};
-        const int column = work.column + first_column + (group * 4 + part) * 8 + lane % 4 * 2;
-        if (added != nullptr && column < p.width) {
-          const float2 before = unpack(*reinterpret_cast<const unsigned*>(added + column));
+        const int local_column = (group * 4 + part) * 8 + lane % 4 * 2;
+        const int column = work.column + first_column + local_column;
+        if (kKind == Kind::kInput && kParts == Parts::kSums) {
+          more = unpack(companion_pair(stage, local_row, local_column));
+        } else if (summed != nullptr && column < p.width) {
+          const float2 before = unpack(*reinterpret_cast<const unsigned*>(summed + column));
           more = {before.x + shift, before.y + shift};
         }
         mine[part] = pack(sum[at] + more.x, sum[at + 1] + more.y);
@@ -105,7 +115,7 @@ __device__ void write_product(const float (&sum)[kColumns / 2], int first_column
       if (!inside || column >= p.width) continue;
       const std::int64_t to = of_all * p.width + column;
       if (gates) {
-        const uint4 u = bypass_columns(stage, local_row, local_column);
+        const auto u = *reinterpret_cast<const uint4*>(companion_columns(stage, local_row, local_column));
         if (p.mixed != nullptr) *reinterpret_cast<uint4*>(p.mixed + to) = columns;
         *reinterpret_cast<uint4*>(p.out + to) = {gated(u.x, columns.x), gated(u.y, columns.y),
                                                  gated(u.z, columns.z), gated(u.w, columns.w)};

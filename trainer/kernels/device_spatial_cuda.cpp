@@ -174,9 +174,10 @@ void device_spatial_input_gradient(const at::Tensor& dgate, const at::Tensor& dm
                                    const at::Tensor& added_Brh, const SpatialPart& part) {
   const launch::SpatialShape shape = shape_of(dmixed_Bth, dgate, weight_tn, part);
   if (is_empty(shape)) return;
-  TORCH_CHECK(!added_Brh.defined() || (added_Brh.is_contiguous() && added_Brh.size(0) == part.batch &&
-                                       added_Brh.size(2) == shape.width),
-              "spatial input gradient: added is not [", part.batch, ", .., ", shape.width, "]");
+  TORCH_CHECK(!added_Brh.defined() || (added_Brh.is_contiguous() && on_16_bytes(added_Brh) &&
+                                       added_Brh.size(0) == part.batch && added_Brh.size(2) == shape.width),
+              "spatial input gradient: added is not [", part.batch, ", .., ", shape.width,
+              "], contiguous from 16 bytes on");
   launch::spatial_input_gradient({.weight = weight_tn.const_data_ptr(),
                                   .diagonal = address_or_null(diagonal),
                                   .gradient = dmixed_Bth.const_data_ptr(),

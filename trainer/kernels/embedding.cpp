@@ -4,34 +4,52 @@
 #include <ATen/ops/embedding_dense_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "trainer/kernels/autograd.h"
 #include "trainer/kernels/deterministic.h"
 #include "trainer/kernels/gmlp_block.h"
+#include "trainer/kernels/head_gradients.h"
 
 namespace sluice::kernels {
 namespace {
+
+at::Tensor dense_gradient(const at::Tensor& gradient_BTd, const at::Tensor& tokens_BT,
+                          std::int64_t vocabulary) {
+  constexpr std::int64_t kNoPadding = -1;
+  const auto dense = [&] {
+    return at::embedding_dense_backward(gradient_BTd, tokens_BT, vocabulary, kNoPadding,
+                                        /*scale_grad_by_freq=*/false);
+  };
+  if (!gradient_BTd.is_cuda()) return dense();
+  const DeterministicScope scope;  // with few distinct tokens rows are added up by atomics otherwise
+  return dense();
+}
 
 class Embedding : public torch::autograd::Function<Embedding> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight_Vd,
                             const at::Tensor& tokens, at::ScalarType residual) {
-    context->save_for_backward({tokens});
-    context->saved_data["vocabulary"] = weight_Vd.size(0);
-    context->saved_data["dtype"] = weight_Vd.scalar_type();
+    context->save_for_backward({tokens, weight_Vd});
     return at::embedding(weight_Vd, tokens).to(residual_type(weight_Vd.scalar_type(), residual));
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
-    constexpr std::int64_t kNoPadding = -1;
-    const auto sum = [&] {
-      return at::embedding_dense_backward(gradients[0], context->get_saved_variables()[0],
-                                          context->saved_data["vocabulary"].toInt(), kNoPadding,
-                                          /*scale_grad_by_freq=*/false)
-          .to(context->saved_data["dtype"].toScalarType());
-    };
-    if (!gradients[0].is_cuda()) return {sum(), at::Tensor{}, at::Tensor{}};
-    const DeterministicScope scope;  // with few distinct tokens rows are added up by atomics otherwise
-    return {sum(), at::Tensor{}, at::Tensor{}};
+    const torch::autograd::variable_list saved = context->get_saved_variables();
+    const at::Tensor& tokens = saved[0];
+    const at::Tensor& weight_Vd = saved[1];
+    torch::autograd::variable_list results(3);
+    if (!has_wider_sum(weight_Vd)) {
+      results[0] = dense_gradient(gradients[0], tokens, weight_Vd.size(0)).to(weight_Vd.scalar_type());
+      return results;
+    }
+    const at::Tensor sum_Vd = gradient_sum(weight_Vd);
+    const at::Tensor rows_Td = gradients[0].reshape({-1, sum_Vd.size(1)});
+    if (has_embedding_gradient(sum_Vd, rows_Td)) {
+      add_embedding_gradient(sum_Vd, tokens.reshape(-1), rows_Td);
+    } else {
+      sum_Vd.add_(dense_gradient(gradients[0], tokens, weight_Vd.size(0)));
+    }
+    return results;
   }
 };
 

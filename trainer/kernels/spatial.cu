@@ -37,10 +37,10 @@ EncodeTiled find_encode() {
 
 /// A bfloat16 tensor [outer, rows, columns], read in boxes of [1, box_rows, 64].
 struct Source {
-  const void* data;
-  std::int64_t columns;
-  std::int64_t rows;
-  std::int64_t row_stride;  // in elements
+  const void* data = nullptr;
+  std::int64_t columns = 0;
+  std::int64_t rows = 0;
+  std::int64_t row_stride = 0;  // in elements
   std::int64_t outer = 1;
   int box_rows = 64;
 };
@@ -142,14 +142,14 @@ bool is_one_from_zero(const SpatialStrips& strips) {
   return strips.count == 1 && first.begin == 0 && first.row == 0 && first.outer == 0;
 }
 
-bool has_other_sums(Kind kind, const Problem& problem) {
-  if (kind != Kind::kForward) return problem.added != nullptr;
+bool has_other_sums(Kind kind, const Problem& problem, const Source& companion) {
+  if (kind != Kind::kForward) return companion.data != nullptr;
   const SpatialStrip* const end = problem.own.of + problem.own.count;
   return std::any_of(problem.own.of, end, [](const SpatialStrip& strip) { return strip.sum != Sum::kWhole; });
 }
 
-Parts parts_of(Kind kind, const Problem& problem) {
-  if (has_other_sums(kind, problem)) return Parts::kSums;
+Parts parts_of(Kind kind, const Problem& problem, const Source& companion) {
+  if (has_other_sums(kind, problem, companion)) return Parts::kSums;
   const bool whole = is_one_from_zero(problem.own) && is_one_from_zero(problem.seen) &&
                      problem.own.of[0].count == problem.seen.of[0].count;
   return whole ? Parts::kNone : Parts::kStrips;
@@ -159,8 +159,7 @@ struct Operands {
   const void* weight;
   const void* diagonal;
   const void* values;
-  const void* bypass;
-  std::int64_t bypass_stride;
+  Source companion;
 };
 
 template <Kind kKind, int kColumns>
@@ -178,10 +177,8 @@ void run_product(const Operands& a, const SpatialShape& shape, Problem problem, 
   maps.diagonal = problem.lower ? make_map(diagonal_source(a.diagonal, shape, kBoxRows)) : maps.left;
   maps.right = make_map(kKind == Kind::kInput ? own_source(a.values, shape, spatial::kStep)
                                               : seen_source(a.values, shape, spatial::kStep));
-  maps.bypass = maps.right;
-  if (a.bypass != nullptr)
-    maps.bypass = make_map({a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows});
-  switch (parts_of(kKind, problem)) {
+  maps.companion = a.companion.data == nullptr ? maps.right : make_map(a.companion);
+  switch (parts_of(kKind, problem, a.companion)) {
     case Parts::kNone:
       return run<kKind, kColumns, Parts::kNone>(maps, problem, shape.block_tiles, stream);
     case Parts::kStrips:
@@ -287,7 +284,7 @@ void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightP
   spatial::Maps maps;
   maps.left = make_map(own_source(a.gradient, shape, kRows));
   maps.right = make_map(seen_source(a.input, shape, kColumns));
-  maps.diagonal = maps.bypass = maps.left;
+  maps.diagonal = maps.companion = maps.left;
   run<Kind::kWeight, kColumns, kParts>(maps, problem, shape.block_tiles, stream);
   if (plan.splits == 1 || plan.tiles == 0) return;
   add_parts<kColumns, kParts><<<dim3(static_cast<unsigned>(plan.tiles), kAdders), 256, 0, stream>>>(problem);
@@ -298,7 +295,7 @@ template <int kColumns>
 void run_weight(const SpatialWeight& a, const SpatialShape& shape, const WeightPlan& plan,
                 cudaStream_t stream) {
   const Problem problem = problem_of(shape);
-  if (parts_of(Kind::kWeight, problem) == Parts::kNone)
+  if (parts_of(Kind::kWeight, problem, {}) == Parts::kNone)
     run_weight<kColumns, Parts::kNone>(a, shape, plan, problem, stream);
   else
     run_weight<kColumns, Parts::kStrips>(a, shape, plan, problem, stream);
@@ -319,16 +316,15 @@ void spatial_forward(const SpatialForward& a, const SpatialShape& shape, cudaStr
   problem.bias = static_cast<const __nv_bfloat16*>(a.bias);
   problem.mixed = static_cast<__nv_bfloat16*>(a.mixed);
   problem.out = static_cast<__nv_bfloat16*>(a.gated);
-  run_product<Kind::kForward>({a.weight, a.diagonal, a.input, a.bypass, a.bypass_stride}, shape, problem,
-                              stream);
+  const Source bypass = {a.bypass, shape.width, shape.own_rows, a.bypass_stride, shape.batch, kRows};
+  run_product<Kind::kForward>({a.weight, a.diagonal, a.input, bypass}, shape, problem, stream);
 }
 
 void spatial_input_gradient(const SpatialInput& a, const SpatialShape& shape, cudaStream_t stream) {
   Problem problem = problem_of(shape);
   problem.out = static_cast<__nv_bfloat16*>(a.input);
-  problem.added = static_cast<const __nv_bfloat16*>(a.added);
-  problem.added_rows = a.added == nullptr ? 0 : static_cast<int>(a.added_rows);
-  run_product<Kind::kInput>({a.weight, a.diagonal, a.gradient, nullptr, 0}, shape, problem, stream);
+  const Source added = {a.added, shape.width, a.added_rows, shape.width, shape.batch, kRows};
+  run_product<Kind::kInput>({a.weight, a.diagonal, a.gradient, added}, shape, problem, stream);
 }
 
 std::int64_t spatial_partials(const SpatialShape& shape) {

@@ -10,6 +10,8 @@
 #include <cmath>
 
 #include "tests/support/cross_entropy_cases.h"
+#include "trainer/kernels/autograd.h"
+#include "trainer/kernels/embedding.h"
 
 namespace sluice::tests {
 namespace {
@@ -86,6 +88,60 @@ TEST(LinearCrossEntropy, GivesTheSameLossWithoutAutograd) {
       kernels::linear_cross_entropy(head.x_Td, head.weight_Vd, head.bias_V, head.targets_T, 8);
   EXPECT_TRUE(plain.equal(recorded));
   EXPECT_FALSE(plain.requires_grad());
+}
+
+/// What a bfloat16 replica has: a leaf that is rounded, its gradient summed in float32.
+struct Rounded {
+  explicit Rounded(const at::Tensor& exact)
+      : sum(at::zeros(exact.sizes(), at::TensorOptions().dtype(at::kFloat))),
+        leaf(kernels::make_rounded_leaf(exact.to(at::kBFloat16), sum)) {
+    kernels::on_gradient_ready(leaf, [this] { ++ready; });
+  }
+  Rounded(const Rounded&) = delete;
+  Rounded& operator=(const Rounded&) = delete;
+
+  at::Tensor sum;
+  at::Tensor leaf;
+  int ready = 0;
+};
+
+TEST(LinearCrossEntropy, AddsToAWiderSumWithoutRounding) {
+  const Head head = make_head({.rows = 60, .width = 16, .vocabulary = 41});
+  const Rounded weight(head.weight_Vd);
+  const at::Tensor x = head.x_Td.to(at::kBFloat16).set_requires_grad(true);
+  Head rounded = head;
+  rounded.x_Td = x.detach().to(at::kDouble);
+  rounded.weight_Vd = weight.leaf.detach().to(at::kDouble);
+  rounded.bias_V.reset();
+  const at::Tensor expected = run_reference(rounded, 1.0).weight_Vd;
+  for (int backward = 1; backward <= 2; ++backward) {
+    kernels::linear_cross_entropy(x, weight.leaf, {}, head.targets_T).backward();
+    EXPECT_LE(relative_error(weight.sum, expected.mul(backward), 1.0), 1.0 / 256);
+    EXPECT_EQ(weight.ready, backward);
+  }
+  EXPECT_FALSE(weight.leaf.grad().defined());
+}
+
+TEST(LinearCrossEntropy, TiedWeightsAreCompleteOnceBothUsesHaveAdded) {
+  const Head head = make_head({.rows = 60, .width = 16, .vocabulary = 41});
+  const Rounded tied(head.weight_Vd);
+  const at::Tensor tokens = head.targets_T.clamp_min(0).roll(1);
+  const auto loss_of = [&](const at::Tensor& embedding, const at::Tensor& weight, at::ScalarType type) {
+    const at::Tensor x = kernels::embedding(embedding, tokens).to(type);
+    return kernels::linear_cross_entropy(x, weight, {}, head.targets_T);
+  };
+  loss_of(tied.leaf, tied.leaf, at::kBFloat16).backward();
+  EXPECT_EQ(tied.ready, 1);
+  const at::Tensor exact = tied.leaf.detach().to(at::kDouble).set_requires_grad(true);
+  loss_of(exact, exact, at::kDouble).backward();
+  EXPECT_LE(relative_error(tied.sum, exact.grad(), 1.0), 1.0 / 128);
+
+  const Rounded first(head.weight_Vd);
+  const Rounded last(head.weight_Vd);
+  loss_of(first.leaf, last.leaf, at::kBFloat16).backward();
+  EXPECT_EQ(first.ready, 1);
+  EXPECT_EQ(last.ready, 1);
+  EXPECT_LE(relative_error(first.sum.add(last.sum), tied.sum, 1.0), 1e-6);
 }
 
 TEST(LinearCrossEntropy, TwoBackwardsAddUp) {

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "trainer/kernels/cuda_launch.h"
+
+// Launchers of head_gradients.cu; as in cuda_launch.h.
+namespace sluice::kernels::launch {
+
+/// Rows of sorted tokens that one block adds up.
+inline constexpr std::int64_t kSortedRows = 32;
+
+struct EmbeddingGradient {
+  const std::int64_t* tokens;
+  const void* gradient;
+  float* sum;
+  std::int32_t* pairs;  ///< [4, rows]: tokens and their rows, unsorted and sorted
+  void* workspace;      ///< of embedding_workspace() bytes
+  float* partials;      ///< [pieces of kSortedRows, 2, width]
+  std::int64_t rows;
+  std::int64_t vocabulary;
+  std::int64_t width;
+};
+[[nodiscard]] std::int64_t embedding_workspace(std::int64_t rows, std::int64_t vocabulary);
+void add_embedding_gradient(const EmbeddingGradient& arguments, Precision precision, cudaStream_t stream);
+
+/// sum (float32) or rounded (bfloat16), the other one null.
+struct Scaled {
+  float* sum;
+  void* rounded;
+  const float* values;
+  const float* scale;
+  std::int64_t elements;
+};
+void scaled(const Scaled& arguments, cudaStream_t stream);
+
+}  // namespace sluice::kernels::launch

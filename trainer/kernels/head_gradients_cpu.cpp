@@ -1,0 +1,22 @@
+#include <c10/util/Exception.h>
+
+#include "trainer/kernels/head_gradients.h"
+
+namespace sluice::kernels {
+namespace {
+
+[[noreturn]] void refuse() { TORCH_CHECK(false, "head_gradients.h is for a GPU: no CUDA sources here"); }
+
+}  // namespace
+
+void add_embedding_gradient(const at::Tensor& /*sum_Vd*/, const at::Tensor& /*tokens_T*/,
+                            const at::Tensor& /*gradient_Td*/) {
+  refuse();
+}
+bool has_embedding_gradient(const at::Tensor& /*sum_Vd*/, const at::Tensor& /*gradient_Td*/) { return false; }
+void add_scaled(const at::Tensor& /*sum*/, const at::Tensor& /*values*/, const at::Tensor& /*scale*/) {
+  refuse();
+}
+at::Tensor scaled_bf16(const at::Tensor& /*values*/, const at::Tensor& /*scale*/) { refuse(); }
+
+}  // namespace sluice::kernels
