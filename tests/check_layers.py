@@ -37,6 +37,7 @@ OWNERS = [
     (r"(ceres|Eigen)/", r"^trainer/study/fit/solver\.cpp$"),
     (r"(sentencepiece\w*|xxhash)\.h$", r"\.cpp$|_internal\.h$"),
     (r"(ATen|c10|torch)/", r"^(?!dataio/)(?!.*\.cuh?$)"),  # kernels take plain pointers: nvcc is slow enough alone
+    (r"ATen/cpu/vec/", r"^trainer/kernels/host_vectors_internal\.h$"),
     (r"(ATen/ATen\.h|ATen/Functions\.h|torch/(torch|all|types)\.h|torch/nn.*)$", r"(?!)"),  # nobody: too broad to compile
     (r"(ATen/ops/.*|torch/csrc/.*)$", r"\.(cpp|cu)$|_internal\.h$"),
 ]

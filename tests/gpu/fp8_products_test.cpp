@@ -10,8 +10,8 @@
 #include <limits>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "tests/support/kernel_tensors.h"
 
 // fp8 products against products of what ATen's conversions on the CPU make of the operands, in float64.
 namespace sluice::kernels {

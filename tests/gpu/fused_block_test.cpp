@@ -1,138 +1,20 @@
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/zeros.h>
-
-#include <limits>
-#include <string>
-#include <vector>
-
-#include "tests/gpu/block_leaves.h"
-#include "trainer/kernels/embedding.h"
 #include "trainer/kernels/fused_block.h"
 
-// gMLP blocks, fused and by ATen, and the embedding on a GPU, forward and backward, against float64 on the
-// CPU.
-namespace sluice::kernels {
+#include "tests/support/cross_entropy_cases.h"
+#include "tests/support/fused_block_conformance.h"
+#include "tests/support/kernel_tensors.h"
+#include "trainer/kernels/embedding.h"
+#include "trainer/kernels/gmlp_block.h"
+
+// gMLP blocks and the embedding on a GPU, forward and backward.
+namespace sluice::tests {
 namespace {
 
-using tests::BlockLeaves;
-using tests::BlockResults;
-using tests::expect_near;
-using tests::expect_same_bits;
-using tests::gpu;
-using tests::normal;
-using tests::Path;
-using tests::relative_error;
-using tests::same_bits;
+using namespace kernels;
 
 constexpr std::int64_t kWidth = 24;
 
-struct Sizes {
-  std::int64_t batch, positions, width, half;
-  Mixing mixing;
-};
-/// The last: of which ATen multiplies a bfloat16 spatial product, since rows of W are not at multiples of 16
-/// bytes.
-const Sizes kSizes[] = {{3, 40, kWidth, 48, Mixing::kCausal},
-                        {2, 264, 64, 136, Mixing::kCausal},
-                        {2, 128, 128, 64, Mixing::kFull},
-                        {2, 33, kWidth, 40, Mixing::kCausal}};
-
-/// A block's parameters in GmlpBlock's order: shape, centre, scale. W of a scale at which the product matters
-/// beside b.
-struct Drawn {
-  std::vector<std::int64_t> shape;
-  double centre;
-  double scale;
-};
-std::vector<Drawn> drawn_of(const Sizes& s) {
-  return {{{s.width}, 1, 0.1},
-          {{s.width}, 0, 0.1},
-          {{2 * s.half, s.width}, 0, 0.2},
-          {{2 * s.half}, 0, 0.1},
-          {{s.half}, 1, 0.1},
-          {{s.half}, 0, 0.1},
-          {{s.positions, s.positions}, 0, 0.1},
-          {{s.positions}, 1, 0.1},
-          {{s.width, s.half}, 0, 0.15},
-          {{s.width}, 0, 0.1}};
-}
-
-GmlpBlock make_block(BlockLeaves& leaves, const Sizes& sizes, Recompute recompute) {
-  std::vector<at::Tensor> p;
-  for (const Drawn& drawn : drawn_of(sizes)) p.push_back(leaves.leaf(drawn.shape, drawn.centre, drawn.scale));
-  return {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], sizes.mixing, 1e-5, recompute};
-}
-
-/// Two blocks and a norm; x in the residual stream's type.
-BlockResults run(const Sizes& sizes, BlockLeaves leaves, Recompute recompute = Recompute::kNone) {
-  const at::Tensor drawn = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1);
-  const at::Tensor x = drawn.to(residual_type(drawn.scalar_type())).set_requires_grad(true);
-  const GmlpBlock first = make_block(leaves, sizes, recompute);
-  const GmlpBlock second = make_block(leaves, sizes, recompute);
-  const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);
-  const at::Tensor bias = leaves.leaf({sizes.width}, 0, 0.1);
-  if (leaves.path() == Path::kOracle)
-    return leaves.backward(
-        layer_norm(gmlp_block(gmlp_block(x, first), second), weight, bias, 1e-5).flatten(0, 1), x);
-  EXPECT_TRUE(has_fused_block(x, first));
-  return leaves.backward(
-      residual_norm(fused_block(fused_block({x, {}, {}}, first), second), weight, bias, 1e-5).y_Td, x);
-}
-
-class BlockKernelTest : public tests::KernelsTest {};
-
-TEST_F(BlockKernelTest, IsNearFloat64) {
-  for (const Sizes& sizes : kSizes) {
-    const BlockResults exact = run(sizes, {at::kDouble, at::kCPU, Path::kOracle});
-    for (const Path path : {Path::kFused, Path::kOracle}) {
-      for (const auto& [dtype, bound] : {std::pair{at::kFloat, 2e-5}, std::pair{at::kBFloat16, 0.05}}) {
-        const BlockResults got = run(sizes, {dtype, gpu(), path});
-        EXPECT_EQ(got.y.scalar_type(), dtype);
-        expect_near(std::string(path == Path::kFused ? "fused " : "ATen ") + c10::toString(dtype) + ", " +
-                        std::to_string(sizes.positions) + " positions",
-                    got, exact, bound);
-      }
-    }
-  }
-}
-
-TEST_F(BlockKernelTest, RecomputeChangesNoBit) {
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    for (const Sizes& sizes : kSizes) {
-      const BlockResults kept = run(sizes, {dtype, gpu(), Path::kFused});
-      for (const Recompute recompute : {Recompute::kNone, Recompute::kGate, Recompute::kBlock})
-        expect_same_bits(run(sizes, {dtype, gpu(), Path::kFused}, recompute), kept);
-    }
-  }
-}
-
-/// W's gradient of one block, of a leaf that was forgotten or zeroed.
-at::Tensor spatial_gradient(const Sizes& sizes, Before before) {
-  BlockLeaves leaves(at::kBFloat16, gpu(), Path::kFused);
-  GmlpBlock block = make_block(leaves, sizes, Recompute::kNone);
-  const at::Tensor sum =
-      at::zeros(block.spatial_weight.sizes(), block.norm_weight.options().dtype(at::kFloat));
-  block.spatial_weight = make_rounded_leaf(block.spatial_weight.detach(), sum);
-  if (before == Before::kNothing) {
-    sum.fill_(std::numeric_limits<float>::quiet_NaN());
-    if (sizes.mixing == Mixing::kCausal)
-      sum.masked_fill_(at::ones_like(sum).triu(1).to(at::kBool), 0.0);  // as it always is there
-    forget_gradient(block.spatial_weight);
-  }
-  const at::Tensor x = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1).to(at::kFloat);
-  const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);
-  const at::Tensor bias = leaves.leaf({sizes.width}, 0, 0.1);
-  for (int backward = 0; backward < 2; ++backward) {  // the second adds to the first
-    const at::Tensor input = x.detach().clone().set_requires_grad(true);
-    (void)leaves.backward(residual_norm(fused_block({input, {}, {}}, block), weight, bias, 1e-5).y_Td, input);
-  }
-  return sum;
-}
-
-TEST_F(BlockKernelTest, AForgottenGradientHasTheBitsOfAZeroedOne) {
-  for (const Sizes& sizes : kSizes)
-    EXPECT_TRUE(same_bits(spatial_gradient(sizes, Before::kNothing), spatial_gradient(sizes, Before::kSum)));
-}
+INSTANTIATE_TEST_SUITE_P(Gpu, FusedBlockTest, ::testing::Values(gpu()));
 
 class EmbeddingKernelTest : public tests::KernelsTest {};
 
@@ -159,4 +41,4 @@ TEST_F(EmbeddingKernelTest, GradientOfFewTokensIsExactAndHasTheSameBitsEachTime)
 }
 
 }  // namespace
-}  // namespace sluice::kernels
+}  // namespace sluice::tests

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/gpu/block_leaves.h"
+#include "tests/support/block_leaves.h"
 #include "trainer/kernels/gmlp_block.h"
 
 // GPT-2's block as one function on a GPU against the block of ATen's operators in float64 on the CPU.

@@ -14,9 +14,9 @@
 #include <random>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
 #include "tests/support/gpu.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/device_update.h"
 #include "trainer/optim/adamw.h"

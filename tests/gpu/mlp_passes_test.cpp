@@ -12,8 +12,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "tests/support/kernel_tensors.h"
 
 // The passes of a Transformer's MLP and attention against ATen in float64 on the CPU.
 namespace sluice::kernels {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/device_products.h"
 
 // The products of a linear layer through cuBLASLt, against float64 on the GPU, and the choice of algorithms.

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "parallel/nccl_communicator.h"
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
 #include "tests/support/gpu_ranks.h"
+#include "tests/support/kernel_tensors.h"
 #include "tests/support/mpi_world.h"
 #include "trainer/train/sequence_ranks.h"
 

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/device_spatial.h"
 
 // The spatial gating unit's products on a GPU, forward and backward, against ATen in float64 on the CPU.

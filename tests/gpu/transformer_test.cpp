@@ -3,8 +3,8 @@
 #include <utility>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/transformer_block.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/device_update.h"
 #include "trainer/optim/adamw.h"
 

@@ -5,8 +5,9 @@
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/residual_norm.h"
 
-// The gMLP block on a GPU as one autograd function: the products of products.h and spatial.h, the passes of
-// fused_passes.h between them, an explicit backward. gmlp_block (gmlp_block.h) is its oracle.
+// The gMLP block as one autograd function, on a GPU or, in float32, on a CPU: the products of products.h and
+// spatial.h, the passes of fused_passes.h between them, an explicit backward. gmlp_block (gmlp_block.h) is
+// its oracle.
 namespace sluice::kernels {
 
 /// Whether the block is the paper's own (is_plain), there are passes for x [B, T, d] and the block's types

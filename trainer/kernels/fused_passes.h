@@ -4,9 +4,10 @@
 
 #include <cstdint>
 
-// The passes of a gMLP block between its products (arXiv 2105.08050, figure 1), as CUDA kernels that read and
-// write every tensor once. Arithmetic in float32; GELU by the error function, computed again from its input
-// wherever it is needed. In a build without CUDA has_fused_passes is false and the rest throws c10::Error.
+// The passes of a gMLP block between its products (arXiv 2105.08050, figure 1), as CUDA kernels, or loops on
+// a CPU (host_passes.h), that read and write every tensor once. Arithmetic in float32; GELU by the error
+// function, computed again from its input wherever it is needed. Where has_fused_passes is false they throw
+// c10::Error.
 //
 // Shapes: T rows (batch x positions), d d_model, h half of d_ffn. Type C: the parameters' (float32 or
 // bfloat16); type R: the residual stream's (float32, or C). [T, h] halves may be columns of a wider matrix:
@@ -14,13 +15,14 @@
 // are added to, in an order that depends on the shapes alone.
 namespace sluice::kernels {
 
-/// Of a row that the kernels take.
+/// Of a row that a GPU's kernels take.
 inline constexpr std::int64_t kMostFusedWidth = 8192;
 [[nodiscard]] constexpr bool is_fused_width(std::int64_t width) {
   return width > 0 && width % 8 == 0 && width <= kMostFusedWidth;
 }
 
-/// Whether there are kernels: on a GPU, type C and R as above, every width one of is_fused_width().
+/// Whether there are passes: on a GPU, type C and R as above, every width one of is_fused_width(); on a CPU,
+/// float32 and of any width, but for processors whose instructions host_passes.h lacks.
 [[nodiscard]] bool has_fused_passes(const at::Tensor& x, at::ScalarType compute, at::IntArrayRef widths);
 
 struct ResidualNorm {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "trainer/kernels/fused_pass_cuda_internal.h"
+#include "trainer/kernels/host_passes.h"
 
 namespace sluice::kernels {
 namespace {
@@ -18,6 +19,7 @@ void check_positions(const Pass& pass, const at::Tensor& bias, std::int64_t posi
 }  // namespace
 
 bool has_fused_passes(const at::Tensor& x, at::ScalarType compute, at::IntArrayRef widths) {
+  if (x.is_cpu()) return host::has_passes(x, compute, widths);
   static_assert(kMostFusedWidth == launch::kFusedWidth);
   if (!std::all_of(widths.begin(), widths.end(), is_fused_width)) return false;
   return x.is_cuda() && fused_type(compute) && (x.scalar_type() == at::kFloat || x.scalar_type() == compute);
@@ -26,6 +28,7 @@ bool has_fused_passes(const at::Tensor& x, at::ScalarType compute, at::IntArrayR
 ResidualNorm residual_norm_forward(const at::Tensor& x, const at::Tensor& branch,
                                    const at::Tensor& branch_bias, const at::Tensor& weight,
                                    const at::Tensor& bias, double eps) {
+  if (x.is_cpu()) return host::residual_norm_forward(x, branch, branch_bias, weight, bias, eps);
   const Pass pass = pass_over("residual_norm_forward", x, weight.scalar_type());
   pass.matrix(x, "x", x.scalar_type());
   pass.parameter(weight, "weight");
@@ -55,6 +58,7 @@ ResidualNorm residual_norm_forward(const at::Tensor& x, const at::Tensor& branch
 ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& dsum, const at::Tensor& sum,
                                         const at::Tensor& weight, const at::Tensor& statistics,
                                         const ResidualNormSums& sums) {
+  if (sum.is_cpu()) return host::residual_norm_backward(dy, dsum, sum, weight, statistics, sums);
   const Pass pass = pass_over("residual_norm_backward", sum, weight.scalar_type());
   pass.matrix(sum, "sum", sum.scalar_type());
   pass.matrix(dy, "dy", pass.compute);
@@ -88,6 +92,7 @@ ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& 
 
 GeluNorm gelu_norm_forward(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                            double eps) {
+  if (input.is_cpu()) return host::gelu_norm_forward(input, weight, bias, eps);
   const Pass pass = pass_over("gelu_norm_forward", input, input.scalar_type());
   GeluNorm out{new_tensor(input, input.sizes(), pass.compute), new_tensor(input, {pass.rows, 2}, at::kFloat)};
   gelu_norm_forward_into(out, {}, input, weight, bias, eps);
@@ -96,6 +101,7 @@ GeluNorm gelu_norm_forward(const at::Tensor& input, const at::Tensor& weight, co
 
 void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const at::Tensor& input,
                             const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  if (input.is_cpu()) return host::gelu_norm_forward_into(out, again, input, weight, bias, eps);
   const Pass pass = pass_over("gelu_norm_forward", input, input.scalar_type());
   pass.half(input, "input");
   pass.parameter(weight, "weight");
@@ -117,6 +123,7 @@ void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const 
 
 void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at::Tensor& weight,
                         const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums) {
+  if (input.is_cpu()) return host::gelu_norm_backward(dy, input, weight, statistics, dinput, sums);
   const Pass pass = pass_over("gelu_norm_backward", input, input.scalar_type());
   pass.half(dy, "dy");
   pass.half(input, "input");
@@ -144,6 +151,7 @@ void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at:
 
 at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const at::Tensor& bias,
                         std::int64_t positions) {
+  if (input.is_cpu()) return host::gate_forward(input, mixed, bias, positions);
   const Pass pass = pass_over("gate_forward", input, input.scalar_type());
   pass.half(input, "input");
   pass.half(mixed, "mixed");
@@ -163,6 +171,7 @@ at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const 
 GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
                            const at::Tensor& bias, std::int64_t positions, const at::Tensor& dinput,
                            const GateSums& sums) {
+  if (input.is_cpu()) return host::gate_backward(dz, input, mixed, bias, positions, dinput, sums);
   const Pass pass = pass_over("gate_backward", input, input.scalar_type());
   pass.half(dz, "dz");
   pass.half(input, "input");

@@ -1,7 +1,9 @@
 #include "trainer/kernels/spatial.h"
 
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tril.h>
 
@@ -13,8 +15,38 @@
 namespace sluice::kernels {
 namespace {
 
-/// Rows of W that one product takes.
-constexpr std::int64_t kBlock = 512;
+/// Rows of W that one product of ATen's takes. On a CPU fewer: there a product of as few is as fast, and the
+/// triangle that none multiplies is larger.
+std::int64_t rows_of_product(const c10::Device& device) { return device.is_cpu() ? 128 : 512; }
+
+/// result[b] = weights values[b] for rows `first` and on of each sequence's result.
+void multiply_rows(const at::Tensor& result_BTh, std::int64_t first, const at::Tensor& weights_rs,
+                   const at::Tensor& values_Bsh) {
+  const std::int64_t batch = result_BTh.size(0);
+  const at::Tensor rows_Brh = result_BTh.narrow(1, first, weights_rs.size(0));
+  const at::Tensor repeated = weights_rs.expand({batch, weights_rs.size(0), weights_rs.size(1)});
+  if (rows_Brh.is_contiguous()) {
+    at::Tensor out = rows_Brh;
+    at::bmm_out(out, repeated, values_Bsh);
+  } else if (result_BTh.is_cpu()) {  // of one sequence they are contiguous
+    for (std::int64_t b = 0; b < batch; ++b) {
+      at::Tensor out = rows_Brh.select(0, b);
+      at::mm_out(out, weights_rs, values_Bsh.select(0, b));
+    }
+  } else {
+    rows_Brh.copy_(at::bmm(repeated, values_Bsh));
+  }
+}
+
+/// The sum over b of dmixed[b] v[b]^T.
+at::Tensor summed_products(const at::Tensor& dmixed_Brh, const at::Tensor& gate_Bsh, at::ScalarType type) {
+  if (!dmixed_Brh.is_cpu() || dmixed_Brh.scalar_type() != type)
+    return at::sum(at::bmm(dmixed_Brh, gate_Bsh.transpose(1, 2)), {0}, /*keepdim=*/false, type);
+  at::Tensor sum = at::mm(dmixed_Brh.select(0, 0), gate_Bsh.select(0, 0).t());
+  for (std::int64_t b = 1; b < gate_Bsh.size(0); ++b)
+    at::addmm_out(sum, sum, dmixed_Brh.select(0, b), gate_Bsh.select(0, b).t());
+  return sum;
+}
 
 /// Rows and columns of W that a product of rows `first` to `end` reads: masked if on the diagonal.
 at::Tensor block_of(const at::Tensor& weight_nn, std::int64_t first, std::int64_t end, std::int64_t columns,
@@ -27,19 +59,15 @@ std::int64_t seen_by(std::int64_t end, std::int64_t positions, Mixing mixing) {
   return mixing == Mixing::kCausal ? end : positions;
 }
 
-at::Tensor repeated(const at::Tensor& matrix, std::int64_t batch) {
-  return matrix.expand({batch, matrix.size(0), matrix.size(1)});
-}
-
 at::Tensor mixed_by_aten(const at::Tensor& gate_BTh, const at::Tensor& weight_nn, const at::Tensor& bias_n,
                          Mixing mixing) {
   const std::int64_t positions = gate_BTh.size(1);
+  const std::int64_t rows = rows_of_product(gate_BTh.device());
   at::Tensor mixed = at::empty_like(gate_BTh);
-  for (std::int64_t first = 0; first < positions; first += kBlock) {
-    const std::int64_t end = std::min(first + kBlock, positions);
+  for (std::int64_t first = 0; first < positions; first += rows) {
+    const std::int64_t end = std::min(first + rows, positions);
     const std::int64_t seen = seen_by(end, positions, mixing);
-    const at::Tensor weights = repeated(block_of(weight_nn, first, end, seen, mixing), gate_BTh.size(0));
-    mixed.narrow(1, first, end - first).copy_(at::bmm(weights, gate_BTh.narrow(1, 0, seen)));
+    multiply_rows(mixed, first, block_of(weight_nn, first, end, seen, mixing), gate_BTh.narrow(1, 0, seen));
   }
   return mixed.add_(bias_n.narrow(0, 0, positions).unsqueeze(1));
 }
@@ -48,7 +76,7 @@ at::Tensor mixed_by_aten(const at::Tensor& gate_BTh, const at::Tensor& weight_nn
 
 std::int64_t spatial_rows(const c10::Device& device, c10::ScalarType type) {
   const std::int64_t rows = spatial_kernel_rows(device, type);
-  return rows > 0 ? rows : kBlock;
+  return rows > 0 ? rows : rows_of_product(device);
 }
 
 SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh,
@@ -83,14 +111,13 @@ at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor
     device_spatial_input_gradient(dgate, dmixed_BTh, weight_nn, diagonal, {}, whole_part(dmixed_BTh, mixing));
     return dgate;
   }
-  for (std::int64_t first = 0; first < positions; first += kBlock) {
-    const std::int64_t end = std::min(first + kBlock, positions);
+  const std::int64_t rows = rows_of_product(dmixed_BTh.device());
+  for (std::int64_t first = 0; first < positions; first += rows) {
+    const std::int64_t end = std::min(first + rows, positions);
     const std::int64_t from = mixing == Mixing::kCausal ? first : 0;
     const at::Tensor columns = weight_nn.narrow(0, from, positions - from).narrow(1, first, end - first);
     const at::Tensor weights = mixing == Mixing::kCausal ? at::tril(columns) : columns;
-    dgate.narrow(1, first, end - first)
-        .copy_(
-            at::bmm(repeated(weights.t(), dmixed_BTh.size(0)), dmixed_BTh.narrow(1, from, positions - from)));
+    multiply_rows(dgate, first, weights.t(), dmixed_BTh.narrow(1, from, positions - from));
   }
   return dgate;
 }
@@ -104,12 +131,12 @@ void add_spatial_weight_gradient(const GradientSum& into, const at::Tensor& dmix
                                               gate_BTh, whole_part(gate_BTh, mixing));
   }
   const at::Tensor sum_nn = begun_sum(into);
-  for (std::int64_t first = 0; first < positions; first += kBlock) {
-    const std::int64_t end = std::min(first + kBlock, positions);
+  const std::int64_t rows = rows_of_product(gate_BTh.device());
+  for (std::int64_t first = 0; first < positions; first += rows) {
+    const std::int64_t end = std::min(first + rows, positions);
     const std::int64_t seen = seen_by(end, positions, mixing);
-    const at::Tensor of_each =
-        at::bmm(dmixed_BTh.narrow(1, first, end - first), gate_BTh.narrow(1, 0, seen).transpose(1, 2));
-    const at::Tensor gradient = at::sum(of_each, {0}, /*keepdim=*/false, sum_nn.scalar_type());
+    const at::Tensor gradient = summed_products(dmixed_BTh.narrow(1, first, end - first),
+                                                gate_BTh.narrow(1, 0, seen), sum_nn.scalar_type());
     sum_nn.narrow(0, first, end - first)
         .narrow(1, 0, seen)
         .add_(mixing == Mixing::kCausal ? at::tril(gradient, first) : gradient);

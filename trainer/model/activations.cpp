@@ -5,6 +5,7 @@
 #include "trainer/kernels/cross_entropy.h"
 #include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/gmlp_block.h"
+#include "trainer/kernels/host_passes.h"
 
 namespace sluice::model {
 namespace {
@@ -167,7 +168,7 @@ BlockBytes mixer_block(const ModelOptions& o, const Types& type) {
 BlockBytes block_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
   switch (family_of(o)) {
     case Family::kGmlp:
-      return runs_fused(o, plan.on_gpu) ? fused_block(o, type) : gmlp_block(o, plan, type);
+      return runs_fused(o, plan.on_gpu, plan.compute) ? fused_block(o, type) : gmlp_block(o, plan, type);
     case Family::kTransformer:
       return transformer_block(o, plan, type);
     case Family::kMixer:
@@ -206,11 +207,13 @@ std::int64_t exchanged_bytes(const ModelOptions& o, const ActivationPlan& plan, 
 
 }  // namespace
 
-bool runs_fused(const ModelOptions& o, bool on_gpu) {
-  return on_gpu && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
+bool runs_fused(const ModelOptions& o, bool on_gpu, at::ScalarType compute) {
+  const bool has_passes =
+      on_gpu ? kernels::is_fused_width(o.d_model) && kernels::is_fused_width(gate_channels(o))
+             : compute == at::kFloat && kernels::host::has_passes();
+  return has_passes && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
          o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
-         o.gate_norm && !draws_in_training(o) && kernels::is_fused_width(o.d_model) &&
-         kernels::is_fused_width(gate_channels(o));
+         o.gate_norm && !draws_in_training(o);
 }
 
 ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,

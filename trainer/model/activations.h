@@ -38,8 +38,9 @@ struct ActivationBytes {
   std::int64_t passing = 0;
 };
 
-/// Whether the model's blocks run as fused blocks (trainer/kernels/fused_block.h) when they train.
-[[nodiscard]] bool runs_fused(const ModelOptions& options, bool on_gpu);
+/// Whether the model's blocks run as fused blocks (trainer/kernels/fused_block.h) when they train; CPU ranks
+/// as on this processor.
+[[nodiscard]] bool runs_fused(const ModelOptions& options, bool on_gpu, at::ScalarType compute);
 
 /// Counted from what the operators of the blocks save (trainer/kernels); an estimate: masks, tokens, biases,
 /// workspaces of libraries, an allocator's rounding, and temporaries within one operator are left out.

@@ -114,7 +114,7 @@ FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
 }
 
 SpatialRun spatial_run(const ModelOptions& options, const c10::Device& device, c10::ScalarType compute) {
-  if (!runs_fused(options, device.is_cuda())) return {};
+  if (!runs_fused(options, device.is_cuda(), compute)) return {};
   return {kernels::spatial_rows(device, compute)};
 }
 

@@ -30,13 +30,18 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && at::equal(bytes(a), bytes(b));
 }
 
+/// First of a test on a device, which it skips where there is none.
+inline void enter(const at::Device& device) {
+  if (device.is_cuda()) {
+    SLUICE_NEEDS_GPU();
+  }
+  parallel::enter_device(device);
+}
+
 /// Tests of our own kernels: small, for compute-sanitizer.
 class KernelsTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    SLUICE_NEEDS_GPU();
-    parallel::enter_device(gpu());
-  }
+  void SetUp() override { enter(gpu()); }
 };
 
 }  // namespace sluice::tests

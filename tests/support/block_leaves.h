@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/gpu/kernel_tensors.h"
 #include "tests/support/cross_entropy_cases.h"
+#include "tests/support/kernel_tensors.h"
 #include "trainer/kernels/autograd.h"
 
 namespace sluice::tests {
