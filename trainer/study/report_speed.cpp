@@ -56,8 +56,10 @@ double predicted_speed(const SpeedPoint& point) {
   return point.cell.tokens_per_s * point.cell.step_s / point.cell.predicted_step_s;
 }
 
+/// Beyond the first of several points, the base that curves share.
 bool any_finite(const std::vector<double>& values) {
-  return std::ranges::any_of(values, [](double value) { return std::isfinite(value); });
+  const std::ptrdiff_t base = values.size() > 1 ? 1 : 0;
+  return std::any_of(values.begin() + base, values.end(), [](double value) { return std::isfinite(value); });
 }
 
 Figure speed_figure(const std::vector<SpeedCurve>& curves, const std::string& mode) {
