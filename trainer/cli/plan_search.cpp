@@ -14,9 +14,7 @@ std::vector<std::int64_t> powers_of_two(std::int64_t most) {
   return all;
 }
 
-PlanChoices completed(PlanChoices choices, const train::RunOptions& options, std::int64_t ranks,
-                      const std::string& kind) {
-  if (choices.sp.empty() && kind == "cuda") choices.sp = {1};
+PlanChoices completed(PlanChoices choices, const train::RunOptions& options, std::int64_t ranks) {
   if (choices.sp.empty()) {
     for (const std::int64_t sp : powers_of_two(std::min(ranks, options.model.seq_len)))
       if (ranks % sp == 0) choices.sp.push_back(sp);
@@ -68,7 +66,7 @@ bool is_better(const PlanCandidate& a, const PlanCandidate& b) {
 std::vector<PlanCandidate> search_plans(const train::RunOptions& options, std::int64_t vocabulary_size,
                                         std::int64_t ranks, const study::plan::Cluster& cluster,
                                         const PlanChoices& choices) {
-  const PlanChoices all = completed(choices, options, ranks, cluster.gpu.kind);
+  const PlanChoices all = completed(choices, options, ranks);
   std::vector<PlanCandidate> candidates;
   train::RunOptions one = options;
   for (const std::int64_t sp : all.sp) {

@@ -44,7 +44,19 @@ struct Rank {
     return options.train.reduce_dtype == "bf16" ? 2 : master_bytes();
   }
   [[nodiscard]] double share() const { return 1.0 / static_cast<double>(options.parallel.sp); }
+  /// Whether each rank holds the rows of W of its positions alone.
+  [[nodiscard]] bool deals_rows() const {
+    return options.parallel.sp > 1 && train::exchange_mode(options) != kernels::ExchangeMode::kAllToAll;
+  }
 };
+
+/// GPUs measure their modes at the start and take the fastest: by rows, at each length that was measured
+/// (docs/sequence.md).
+train::RunOptions as_chosen(train::RunOptions options, const Cluster& cluster) {
+  if (cluster.gpu.kind == "cuda" && options.model.kind == "gmlp" && options.parallel.sp_mode == "auto")
+    options.parallel.sp_mode = "rowshard";
+  return options;
+}
 
 /// train::placement_for() sets switches of the process; a plan computes nothing.
 train::Placement placement_of(const study::plan::Device& gpu) {
@@ -62,7 +74,8 @@ parallel::BucketPlan bucket_plan(const Rank& rank, const Cluster& cluster, std::
   if (megabytes > 0 || rank.placement.device.is_cpu() || rank.ranks == 1) {
     const double bytes = 1e6 * (megabytes > 0 ? megabytes : kCpuMegabytes);
     return {.bucket_elements = std::max<std::int64_t>(1, std::llround(bytes / rank.master_bytes())),
-            .world = rank.ranks};
+            .world = rank.ranks,
+            .sequence_ranks = rank.options.parallel.sp};
   }
   const auto group = study::plan::whole_group(cluster.links, rank.ranks);
   const double latency = study::plan::exchange_s(Exchange::kAllReduce, cluster.links, group, 0);
@@ -70,7 +83,8 @@ parallel::BucketPlan bucket_plan(const Rank& rank, const Cluster& cluster, std::
   return {.bucket_elements = parallel::choose_bucket_elements(
               {.latency_s = latency, .s_per_byte = (megabyte - latency) / 1e6}, elements,
               static_cast<std::int64_t>(rank.wire_bytes())),
-          .world = rank.ranks};
+          .world = rank.ranks,
+          .sequence_ranks = rank.options.parallel.sp};
 }
 
 /// FLOPs with which an entry's gradient ends, for one sequence: matrices over channels multiply each
@@ -86,12 +100,24 @@ double entry_flops(const model::ParameterSpec& spec, const model::ModelOptions& 
   return numel * static_cast<double>(over_positions ? options.d_model : options.seq_len);
 }
 
+std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
+
+/// What a rank holds of a parameter; rows that differ by a tile count as equal.
+parallel::TensorSpec held_tensor(const model::ParameterSpec& spec, const Rank& rank) {
+  parallel::TensorSpec tensor{spec.name, spec.shape};
+  if (!rank.deals_rows() || spec.deal != model::Deal::kRows) return tensor;
+  std::int64_t& rows = tensor.shape[tensor.shape.size() - 2];
+  rows = rounded_up(rows, rank.options.parallel.sp);
+  tensor.holders = parallel::Holders::kSamePlace;
+  return tensor;
+}
+
 void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
   const auto specs = model::parameter_specs(rank.options.model, rank.vocabulary_size);
   std::vector<parallel::TensorSpec> tensors;
   double total = 0;
   for (const auto& spec : specs) {
-    tensors.push_back({spec.name, spec.shape});
+    tensors.push_back(held_tensor(spec, rank));
     total += entry_flops(spec, rank.options.model);
   }
   const parallel::ArenaLayout layout(tensors, bucket_plan(rank, cluster, model::parameter_count(specs)));
@@ -100,17 +126,25 @@ void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
     for (auto entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       done += entry_flops(specs[static_cast<std::size_t>(entry)], rank.options.model);
     work.buckets.push_back({.bytes = static_cast<double>(bucket.numel()) * rank.wire_bytes(),
-                            .ready = total > 0 ? std::min(1.0, done / total) : 1});
+                            .ready = total > 0 ? std::min(1.0, done / total) : 1,
+                            .same_place = bucket.holders == parallel::Holders::kSamePlace});
   }
   if (!work.buckets.empty()) work.buckets.back().ready = 1;  // of the embedding, whatever came before
-  const auto elements = static_cast<double>(layout.size());
   const bool sharded = rank.options.parallel.zero > 0;
-  const double owned = sharded ? elements / static_cast<double>(rank.ranks) : elements;
   const bool rounds = rank.placement.compute != rank.placement.master;
+  double owned = 0;
+  double gathered = 0;
+  for (const parallel::Bucket& bucket : layout.buckets()) {
+    const auto elements = static_cast<double>(bucket.numel());
+    const std::int64_t holders =
+        bucket.holders == parallel::Holders::kSamePlace ? rank.ranks / rank.options.parallel.sp : rank.ranks;
+    owned += sharded ? elements / static_cast<double>(holders) : elements;
+    if (sharded && holders > 1) gathered += elements;
+  }
   // Norm: a gradient read. AdamW: four read, three written, and the rounded parameters.
   work.update_bytes = owned * (8 * rank.master_bytes() + (rounds ? rank.compute_bytes() : 0));
-  work.gradient_bytes = elements * rank.master_bytes();
-  if (sharded) work.gather_bytes = elements * rank.compute_bytes();
+  work.gradient_bytes = static_cast<double>(layout.size()) * rank.master_bytes();
+  work.gather_bytes = gathered * rank.compute_bytes();
   work.gather_hidden = rank.placement.device.is_cuda();
 }
 
@@ -170,27 +204,28 @@ void add_sequence(const Rank& rank, Workload& work) {
     add(Exchange::kAllToAll, row * channels, 2, 3);
   else
     add(Exchange::kAllGather, sp * row * channels, 1, 2);
-  work.sequence.back().hidden = train::exchange_mode(rank.options) == kernels::ExchangeMode::kRing;
+  // Copy engines bring a GPU's messages beside its products by rows, too.
+  work.sequence.back().hidden = train::exchange_mode(rank.options) == kernels::ExchangeMode::kRing ||
+                                (!all_to_all && rank.placement.device.is_cuda());
   if (o.tiny_attention > 0)
     add(Exchange::kAllGather, sp * row * 2 * static_cast<double>(o.tiny_attention), 1, 2);
 }
 
-/// Share of a causal gMLP's dense products over positions that ranks sharing sequences run: of 2 sp chunks
-/// each holds r and 2 sp - 1 - r, and blocks above the diagonal are left out.
-double shared_pairs(const train::RunOptions& options) {
+/// Share of a causal gMLP's products over positions, as one rank runs them, that ranks sharing sequences run:
+/// on a CPU of 2 sp chunks each holds r and 2 sp - 1 - r, and blocks above the diagonal are left out. A GPU
+/// leaves out the same tiles either way.
+double shared_pairs(const Rank& rank) {
+  const train::RunOptions& options = rank.options;
   const auto sp = static_cast<double>(options.parallel.sp);
   if (sp == 1 || options.model.kind != "gmlp" || !options.model.causal) return 1;
+  if (rank.placement.device.is_cuda()) return 1;
   return (2 * sp + 1) / (4 * sp);
 }
-
-std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
 
 std::optional<std::string> rank_refusal(const train::RunOptions& options, std::int64_t ranks,
                                         const Cluster& cluster) {
   const std::int64_t sp = options.parallel.sp;
   if (ranks % sp != 0) return fmt::format("sp = {} does not divide {} ranks", sp, ranks);
-  if (sp > 1 && cluster.gpu.kind == "cuda")
-    return fmt::format("sp = {}: CPU ranks alone share sequences", sp);
   if (options.train.global_batch < ranks / sp)
     return fmt::format("dp = {} ranks for {} sequences of train.global_batch", ranks / sp,
                        options.train.global_batch);
@@ -205,8 +240,9 @@ std::optional<std::string> rank_refusal(const train::RunOptions& options, std::i
 
 }  // namespace
 
-Workload plan_workload(const train::RunOptions& options, std::int64_t vocabulary_size, std::int64_t ranks,
+Workload plan_workload(const train::RunOptions& asked, std::int64_t vocabulary_size, std::int64_t ranks,
                        const Cluster& cluster) {
+  const train::RunOptions options = as_chosen(asked, cluster);
   const Rank rank{options, vocabulary_size, ranks, placement_of(cluster.gpu)};
   const std::int64_t of_rank = rounded_up(options.train.global_batch, ranks / options.parallel.sp);
   Workload work;
@@ -226,7 +262,7 @@ Workload plan_workload(const train::RunOptions& options, std::int64_t vocabulary
         .flops;
   };
   const ModelProducts products = model_products(options, vocabulary_size, rank.compute_bytes());
-  const double run = tokens * (1 - products.over_positions * (1 - shared_pairs(options)));
+  const double run = tokens * (1 - products.over_positions * (1 - shared_pairs(rank)));
   work.useful_flops_per_token = executed("none").useful_per_token;
   work.forward_flops = run * executed("none").executed_per_token / 3;
   work.backward_flops = run * executed(options.train.recompute).executed_per_token - work.forward_flops;

@@ -98,6 +98,42 @@ TEST(PlanWorkload, SharesOfASequenceShrinkWithItsRanks) {
   EXPECT_EQ(gathered.sequence[0].bytes, 2 * shared.sequence[0].bytes);
 }
 
+TEST(PlanWorkload, RowsOfWAreSummedAndUpdatedByThoseThatHoldThem) {
+  const auto of = [](std::int64_t ranks, const std::string& mode, std::int64_t zero) {
+    auto options = options_of({"--parallel.sp=2", "--parallel.sp_mode=" + mode});
+    options.model.seq_len = 512;
+    options.parallel.zero = zero;
+    return plan_workload(options, kIds, ranks, cluster_of());
+  };
+  const auto rows_of_w = [](const Workload& work) {
+    double bytes = 0;
+    for (const auto& bucket : work.buckets) bytes += bucket.same_place ? bucket.bytes : 0;
+    return bytes;
+  };
+  const Workload whole = of(4, "alltoall", 0);
+  const Workload rows = of(4, "rowshard", 0);
+  EXPECT_EQ(rows_of_w(whole), 0);
+  EXPECT_GT(rows_of_w(rows), 0);
+  EXPECT_NEAR(whole.gradient_bytes - rows.gradient_bytes, rows_of_w(rows), 0.02 * rows_of_w(rows))
+      << "half of W is another rank's";
+  EXPECT_LT(rows.update_bytes, whole.update_bytes);
+  // One row of ranks: slices of W's rows are the rank's own, nothing of them is gathered.
+  const Workload one_row = of(2, "rowshard", 1);
+  EXPECT_NEAR(one_row.gather_bytes, one_row.gradient_bytes - rows_of_w(one_row), 1);
+  EXPECT_EQ(of(4, "rowshard", 1).gather_bytes, rows.gradient_bytes);
+}
+
+TEST(PlanWorkload, GpusShareSequencesByRowsAndHideMessages) {
+  const auto options = options_of({"--parallel.sp=2"});
+  const Workload work = plan_workload(options, kIds, 2, cluster_of("cuda"));
+  ASSERT_EQ(work.sequence.size(), 1U);
+  EXPECT_EQ(work.sequence[0].exchange, study::plan::Exchange::kAllGather);
+  EXPECT_TRUE(work.sequence[0].hidden);
+  EXPECT_TRUE(std::ranges::any_of(work.buckets, &study::plan::BucketLoad::same_place));
+  const auto step = study::plan::predict_step(work, cluster_of("cuda"));
+  EXPECT_GT(step.tokens_per_s, 0);
+}
+
 TEST(PlanSearch, RefusesWhatDoesNotFitAndSaysWhy) {
   const auto options = options_of();
   const auto all = search_plans(options, kIds, 1, cluster_of(), {});
@@ -127,7 +163,6 @@ TEST(PlanSearch, OrdersByTimeAndKeepsToWhatRanksCanBe) {
   EXPECT_THAT(refusal(64, "cpu", {}), HasSubstr("[link.network]"));
   EXPECT_THAT(refusal(64, "cpu", {.sp = {1}}), HasSubstr("dp = 64 ranks for 32 sequences"));
   EXPECT_THAT(refusal(4, "cpu", {.sp = {3}}), HasSubstr("sp = 3 does not divide 4 ranks"));
-  EXPECT_THAT(refusal(4, "cuda", {.sp = {2}}), HasSubstr("CPU ranks alone"));
   EXPECT_THAT(refusal(4, "cpu", {.sp = {1}, .micro_batch = {16}}), HasSubstr("has 8 sequences"));
 }
 

@@ -55,10 +55,15 @@ std::vector<ReadyBucket> ready_buckets(const Workload& work, const Cluster& clus
   std::vector<ReadyBucket> buckets;
   if (work.layout.ranks == 1) return buckets;
   const Group all = whole_group(cluster.links, work.layout.ranks);
+  const Group same_place{.ranks = work.layout.dp(),
+                         .per_node = std::clamp<std::int64_t>(cluster.links.ranks_per_node / work.layout.sp,
+                                                              1, work.layout.dp())};
   const auto exchange = work.layout.zero > 0 ? Exchange::kReduceScatter : Exchange::kAllReduce;
   for (const BucketLoad& bucket : work.buckets) {
+    const Group& group = bucket.same_place ? same_place : all;
+    if (group.ranks == 1) continue;
     buckets.push_back({.ready_s = bucket.ready * backward_s,
-                       .reduce_s = exchange_s(exchange, cluster.links, all, bucket.bytes)});
+                       .reduce_s = exchange_s(exchange, cluster.links, group, bucket.bytes)});
   }
   return buckets;
 }

@@ -27,8 +27,9 @@ struct Product {
 };
 
 struct BucketLoad {
-  double bytes = 0;  ///< on the wire
-  double ready = 1;  ///< share of the backward that is done when its last gradient is
+  double bytes = 0;         ///< on the wire
+  double ready = 1;         ///< share of the backward that is done when its last gradient is
+  bool same_place = false;  ///< of W's rows: summed by the dp ranks that hold the same ones
 };
 
 /// Exchanges of one layer's mixing over positions between the sp ranks of a row.
