@@ -39,14 +39,16 @@ bool started_by_a_launcher() {
 }
 
 // What Open MPI is told while it starts. A process by itself would get a daemon beside it and look for every
-// network: half of the time that a short command takes. Taken back afterwards: what this process starts (a
-// study's mpirun) chooses for itself.
+// network: half of the time that a short command takes. It would also make a directory that all such
+// processes share, and fail where another one that ends removes it meanwhile. Taken back afterwards: what
+// this process starts (a study's mpirun) chooses for itself.
 class StartSettings {
  public:
   StartSettings() {
     if (started_by_a_launcher()) return;
     for (const auto& [name, value] :
-         {Setting{"OMPI_MCA_ess_singleton_isolated", "1"}, Setting{"OMPI_MCA_pml", "ob1"}}) {
+         {Setting{"OMPI_MCA_ess_singleton_isolated", "1"}, Setting{"OMPI_MCA_orte_create_session_dirs", "0"},
+          Setting{"OMPI_MCA_pml", "ob1"}}) {
       if (std::getenv(name) != nullptr) continue;
       ::setenv(name, value, 1);
       set_.push_back(name);
