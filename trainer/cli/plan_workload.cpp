@@ -137,7 +137,7 @@ void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
   for (const parallel::Bucket& bucket : layout.buckets()) {
     const auto elements = static_cast<double>(bucket.numel());
     const std::int64_t holders =
-        bucket.holders == parallel::Holders::kSamePlace ? rank.ranks / rank.options.parallel.sp : rank.ranks;
+        bucket.holders == parallel::Holders::kSamePlace ? work.layout.dp() : rank.ranks;
     owned += sharded ? elements / static_cast<double>(holders) : elements;
     if (sharded && holders > 1) gathered += elements;
   }

@@ -47,7 +47,9 @@ class LeafHook : public torch::autograd::PostAccumulateGradHook {
   Before before_ = Before::kSum;
 };
 
+/// Null for a tensor that accumulates no gradient.
 LeafHook* hook_of(const at::Tensor& leaf) {
+  if (!leaf.is_leaf() || !leaf.requires_grad()) return nullptr;
   return dynamic_cast<LeafHook*>(torch::autograd::impl::post_acc_grad_hooks(leaf).get());
 }
 
@@ -139,19 +141,16 @@ void forget_gradient(const at::Tensor& leaf) {
 }
 
 bool has_gradient_sum(const at::Tensor& leaf) {
-  if (!leaf.is_leaf() || !leaf.requires_grad()) return false;
   const LeafHook* const hook = hook_of(leaf);
   return hook != nullptr && hook->has_sum();
 }
 
 bool has_wider_sum(const at::Tensor& leaf) {
-  if (!leaf.is_leaf() || !leaf.requires_grad()) return false;
   const LeafHook* const hook = hook_of(leaf);
   return hook != nullptr && hook->has_wider_sum(leaf);
 }
 
 GradientSum taken_sum(const at::Tensor& leaf) {
-  if (!leaf.is_leaf() || !leaf.requires_grad()) return {};
   LeafHook* const hook = hook_of(leaf);
   return hook == nullptr ? GradientSum{} : hook->take();
 }
