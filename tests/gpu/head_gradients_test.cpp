@@ -72,9 +72,11 @@ TEST_F(HeadGradientsTest, ScaledIsRoundedOnce) {
   const at::Tensor scale = on_gpu(at::full({}, 0.37F, at::TensorOptions().dtype(at::kFloat)));
   EXPECT_TRUE(same_bits(scaled_bf16(on_gpu(values), scale), values.mul(0.37F).to(at::kBFloat16)));
   const at::Tensor sum = on_gpu(begun.clone());
-  add_scaled(sum, on_gpu(values), scale);
+  add_scaled({sum}, on_gpu(values), scale);
   const at::Tensor exact = begun.to(at::kDouble).add(values.to(at::kDouble), 0.37F);
   EXPECT_LE(relative_error(sum, exact, 0), 1e-7);
+  add_scaled({sum, Before::kNothing}, on_gpu(values), scale);
+  EXPECT_TRUE(same_bits(sum, values.mul(0.37F)));
 }
 
 TEST_F(HeadGradientsTest, RefusesOtherTensors) {
@@ -84,8 +86,8 @@ TEST_F(HeadGradientsTest, RefusesOtherTensors) {
   EXPECT_THROW(add_embedding_gradient(sum, tokens, on_gpu(normal({4, 4}, 2))), c10::Error);
   EXPECT_THROW(add_embedding_gradient(sum, tokens.to(at::kInt), on_gpu(normal({5, 4}, 2))), c10::Error);
   EXPECT_THROW(add_embedding_gradient(sum.t(), tokens, on_gpu(normal({5, 8}, 2))), c10::Error);
-  EXPECT_THROW(add_scaled(sum, on_gpu(normal({4, 4}, 2)), scale), c10::Error);
-  EXPECT_THROW(add_scaled(sum, on_gpu(normal({8, 4}, 2)), scale.to(at::kDouble)), c10::Error);
+  EXPECT_THROW(add_scaled({sum}, on_gpu(normal({4, 4}, 2)), scale), c10::Error);
+  EXPECT_THROW(add_scaled({sum}, on_gpu(normal({8, 4}, 2)), scale.to(at::kDouble)), c10::Error);
   EXPECT_THROW((void)scaled_bf16(sum.cpu(), scale), c10::Error);
   EXPECT_FALSE(has_embedding_gradient(on_gpu(normal({8, 6}, 1)), on_gpu(normal({5, 6}, 2))));
 }

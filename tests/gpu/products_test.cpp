@@ -55,8 +55,8 @@ struct Layer {
         before(matrix(outputs, inputs, 9).to(at::kFloat)) {}
 
   struct Results {
-    at::Tensor plain, biased, wide, dx, wide_dx, sum;
-    [[nodiscard]] std::vector<at::Tensor> all() const { return {plain, biased, wide, dx, wide_dx, sum}; }
+    at::Tensor plain, biased, wide, dx, wide_dx, sum, over;
+    [[nodiscard]] std::vector<at::Tensor> all() const { return {plain, biased, wide, dx, wide_dx, sum, over}; }
   };
   [[nodiscard]] Results run() const {
     const auto wide = x.options().dtype(at::kFloat);
@@ -65,10 +65,12 @@ struct Layer {
               at::empty({x.size(0), w.size(0)}, wide),
               linear_input_gradient(dy, w),
               at::empty(x.sizes(), wide),
+              before.clone(),
               before.clone()};
     linear_into(r.wide, x, w, {});
     linear_input_gradient_into(r.wide_dx, dy, w);
-    add_linear_weight_gradient(r.sum, dy, x);
+    add_linear_weight_gradient({r.sum}, dy, x);
+    add_linear_weight_gradient({r.over, Before::kNothing}, dy, x);
     return r;
   }
 };
@@ -103,10 +105,11 @@ TEST_F(ProductKernels, AreNearFloat64) {
         const auto got = layer.run();
         const at::Tensor y = exactly(layer.x, layer.w.t());
         const at::Tensor dx = exactly(layer.dy, layer.w);
-        const at::Tensor sum = exactly(layer.dy.t(), layer.x).add_(layer.before);
+        const at::Tensor sum = exactly(layer.dy.t(), layer.x);
         const double rounded =
             std::max({error(got.plain, y), error(got.biased, y.add(layer.bias)), error(got.dx, dx)});
-        const double summed = std::max({error(got.wide, y), error(got.wide_dx, dx), error(got.sum, sum)});
+        const double summed = std::max({error(got.wide, y), error(got.wide_dx, dx), error(got.over, sum),
+                                        error(got.sum, sum.add(layer.before))});
         EXPECT_LE(rounded, kBf16Bound);
         EXPECT_LE(summed, kSumBound);
         worst_rounded = std::max(worst_rounded, rounded);
@@ -208,9 +211,9 @@ TEST_F(ProductKernels, TuningOfGmlpBase) {
     (void)linear(x, u, matrix(1, kFfn, 6).squeeze(0));
     (void)linear(z, v, {});
     (void)linear_input_gradient(x, v);
-    add_linear_weight_gradient(sum_v, x, z);
+    add_linear_weight_gradient({sum_v}, x, z);
     (void)linear_input_gradient(h, u);
-    add_linear_weight_gradient(sum_u, h, x);
+    add_linear_weight_gradient({sum_u}, h, x);
     problems = ProductRecording::problems();
   }
   EXPECT_EQ(problems.size(), 6U);

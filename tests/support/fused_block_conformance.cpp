@@ -84,19 +84,21 @@ std::vector<at::ScalarType> types_on(const at::Device& device) {
   return {at::kFloat, at::kBFloat16};
 }
 
-/// W's gradient of one block, of a leaf that was forgotten or zeroed.
-at::Tensor spatial_gradient(const Sizes& sizes, const at::Device& device, Before before) {
+/// The matrices' gradients of one block, of leaves that were forgotten or zeroed.
+std::vector<at::Tensor> matrix_gradients(const Sizes& sizes, const at::Device& device, Before before) {
   BlockLeaves leaves(types_on(device).back(), device, Path::kFused);
   GmlpBlock block = make_block(leaves, sizes, Recompute::kNone);
-  const at::Tensor sum =
-      at::zeros(block.spatial_weight.sizes(), block.norm_weight.options().dtype(at::kFloat));
-  block.spatial_weight = make_rounded_leaf(block.spatial_weight.detach(), sum);
-  if (before == Before::kNothing) {
+  std::vector<at::Tensor> sums;
+  for (at::Tensor* const weight : {&block.expand_weight, &block.spatial_weight, &block.contract_weight}) {
+    const at::Tensor sum = at::zeros(weight->sizes(), block.norm_weight.options().dtype(at::kFloat));
+    *weight = make_rounded_leaf(weight->detach(), sum);
+    sums.push_back(sum);
+    if (before == Before::kSum) continue;
     sum.fill_(std::numeric_limits<float>::quiet_NaN());
-    if (sizes.mixing == Mixing::kCausal)
-      sum.masked_fill_(at::ones_like(sum).triu(1).to(at::kBool), 0.0);  // as it always is there
-    forget_gradient(block.spatial_weight);
+    forget_gradient(*weight);
   }
+  if (before == Before::kNothing && sizes.mixing == Mixing::kCausal)
+    sums[1].masked_fill_(at::ones_like(sums[1]).triu(1).to(at::kBool), 0.0);  // as it always is there
   const at::Tensor x = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1).to(at::kFloat);
   const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);
   const at::Tensor bias = leaves.leaf({sizes.width}, 0, 0.1);
@@ -104,7 +106,7 @@ at::Tensor spatial_gradient(const Sizes& sizes, const at::Device& device, Before
     const at::Tensor input = x.detach().clone().set_requires_grad(true);
     (void)leaves.backward(residual_norm(fused_block({input, {}, {}}, block), weight, bias, 1e-5).y_Td, input);
   }
-  return sum;
+  return sums;
 }
 
 }  // namespace
@@ -141,10 +143,13 @@ TEST_P(FusedBlockTest, RecomputeChangesNoBit) {
   }
 }
 
-TEST_P(FusedBlockTest, AForgottenGradientHasTheBitsOfAZeroedOne) {
-  for (const Sizes& sizes : sizes_on(GetParam()))
-    EXPECT_TRUE(same_bits(spatial_gradient(sizes, GetParam(), Before::kNothing),
-                          spatial_gradient(sizes, GetParam(), Before::kSum)));
+TEST_P(FusedBlockTest, ForgottenGradientsHaveTheBitsOfZeroedOnes) {
+  for (const Sizes& sizes : sizes_on(GetParam())) {
+    const std::vector<at::Tensor> forgotten = matrix_gradients(sizes, GetParam(), Before::kNothing);
+    const std::vector<at::Tensor> zeroed = matrix_gradients(sizes, GetParam(), Before::kSum);
+    for (std::size_t i = 0; i < zeroed.size(); ++i)
+      EXPECT_TRUE(same_bits(forgotten[i], zeroed[i])) << "matrix " << i;
+  }
 }
 
 }  // namespace sluice::tests

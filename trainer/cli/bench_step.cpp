@@ -34,7 +34,8 @@ const std::vector<Flag> kBenchStepFlags = {
      .default_value = "256"},
     {.name = "--profile",
      .value_name = "FILE",
-     .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; it slows them"},
+     .help = "a trace of three steps on rank 0, for Perfetto or TensorBoard; with {rank} in its name one of "
+             "every rank; it slows them"},
     {.name = "--null-exchange",
      .help = "steps in which each exchange between ranks is a local copy, and no others: a rank's own work, "
              "at its own pace (comm_exposed: the copies of gradients)"},

@@ -63,7 +63,8 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
   sums.losses_T = at::empty({rows}, wide_options);
   if (all) {
     sums.x_Td = at::empty(x_Td.sizes(), wide_options);
-    sums.weight_Vd = at::zeros(weight_Vd.sizes(), wide_options);
+    sums.weight_Vd = at::empty(weight_Vd.sizes(), wide_options);  // the first chunk writes over it
+    if (rows == 0) sums.weight_Vd.zero_();
     if (bias_V.defined()) sums.bias_V = at::zeros(bias_V.sizes(), wide_options);
   }
   for (std::int64_t from = 0; from < rows; from += chunk) {
@@ -79,7 +80,7 @@ Sums run(const at::Tensor& x_Td, const at::Tensor& weight_Vd, const at::Tensor& 
                                                       gradient);
     if (!all) continue;
     linear_input_gradient_into(sums.x_Td.narrow(0, from, count), gradient, weight_Vd);
-    add_linear_weight_gradient(sums.weight_Vd, gradient, x);
+    add_linear_weight_gradient({sums.weight_Vd, from == 0 ? Before::kNothing : Before::kSum}, gradient, x);
     if (bias_V.defined()) sums.bias_V.add_(at::sum(gradient, {0}, /*keepdim=*/false, wide(x)));
   }
   return sums;
@@ -93,9 +94,9 @@ at::Tensor scaled(const at::Tensor& held, const at::Tensor& scale, at::ScalarTyp
   return out;
 }
 
-void add_scaled_to(const at::Tensor& sum, const at::Tensor& held, const at::Tensor& scale) {
-  if (held.is_cuda() && held.numel() % 4 == 0) return add_scaled(sum, held, scale);
-  sum.addcmul_(held, scale);
+void add_scaled_to(const GradientSum& into, const at::Tensor& held, const at::Tensor& scale) {
+  if (held.is_cuda() && held.numel() % 4 == 0) return add_scaled(into, held, scale);
+  begun_sum(into).addcmul_(held, scale);
 }
 
 /// Gradients are computed by forward: its saved tensors are the results that backward scales.
@@ -122,7 +123,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       results[1] = scaled(saved[1], gradients[0], dtype);
       return results;
     }
-    add_scaled_to(gradient_sum(weight_Vd), saved[1], gradients[0]);
+    add_scaled_to(taken_sum(weight_Vd), saved[1], gradients[0]);
     return results;
   }
 };

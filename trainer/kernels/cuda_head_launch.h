@@ -30,6 +30,7 @@ void add_embedding_gradient(const EmbeddingGradient& arguments, Precision precis
 struct Scaled {
   float* sum;
   void* rounded;
+  bool writes_over;  ///< sum holds nothing yet
   const float* values;
   const float* scale;
   std::int64_t elements;

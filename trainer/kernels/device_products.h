@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "trainer/kernels/gradient_sum.h"
 #include "trainer/kernels/product_table.h"
 
 // The products of products.h on a GPU, through cuBLASLt, and the choice of its algorithms. A product runs
@@ -20,7 +21,7 @@ namespace sluice::kernels {
 [[nodiscard]] bool try_linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w,
                               const at::Tensor& bias);
 [[nodiscard]] bool try_linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& w);
-[[nodiscard]] bool try_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy,
+[[nodiscard]] bool try_linear_weight_gradient(const GradientSum& sum_oi, const at::Tensor& dy,
                                               const at::Tensor& x);
 
 /// A matrix [rows, terms] in fp8; its value is `values` times unit[0].

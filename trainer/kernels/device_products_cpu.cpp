@@ -11,7 +11,7 @@ bool try_linear(const at::Tensor& /*y*/, const at::Tensor& /*x*/, const at::Tens
 bool try_linear_input_gradient(const at::Tensor& /*dx*/, const at::Tensor& /*dy*/, const at::Tensor& /*w*/) {
   return false;
 }
-bool try_linear_weight_gradient(const at::Tensor& /*sum*/, const at::Tensor& /*dy*/,
+bool try_linear_weight_gradient(const GradientSum& /*sum_oi*/, const at::Tensor& /*dy*/,
                                 const at::Tensor& /*x*/) {
   return false;
 }

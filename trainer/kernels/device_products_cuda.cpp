@@ -62,7 +62,7 @@ std::optional<ProductAlgorithm> algorithm_for(at::Device device, const LtPlace& 
 }
 
 bool run(const ProductProblem& problem, const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
-         const at::Tensor& d, const float* a_unit = nullptr, const float* b_unit = nullptr) {
+         const at::Tensor& d, const float* a_unit = nullptr, const float* b_unit = nullptr, float beta = 0) {
   const c10::cuda::CUDAGuard guard(d.device());
   const LtPlace place = lt_place(d.device());
   LtProduct product(problem);
@@ -73,7 +73,8 @@ bool run(const ProductProblem& problem, const at::Tensor& a, const at::Tensor& b
                             .bias = bias.defined() ? bias.const_data_ptr() : nullptr,
                             .a_unit = a_unit,
                             .b_unit = b_unit,
-                            .d = d.mutable_data_ptr()};
+                            .d = d.mutable_data_ptr(),
+                            .beta = beta};
   check_lt(product.enqueue(place, *algorithm, operands), "cublasLtMatmul", problem);
   return true;
 }
@@ -108,7 +109,8 @@ bool try_linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const
              w, dy, {}, dx);
 }
 
-bool try_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, const at::Tensor& x) {
+bool try_linear_weight_gradient(const GradientSum& into, const at::Tensor& dy, const at::Tensor& x) {
+  const at::Tensor& sum = into.sum;
   if (!is_aligned_bf16(dy) || !is_aligned_bf16(x) || !is_aligned(sum)) return false;
   return run({.kind = ProductKind::kWeightGradient,
               .result = result_of(sum),
@@ -118,7 +120,7 @@ bool try_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, con
               .a_stride = row_stride(x),
               .b_stride = row_stride(dy),
               .d_stride = row_stride(sum)},
-             x, dy, {}, sum);
+             x, dy, {}, sum, nullptr, nullptr, into.before == Before::kSum ? 1.0F : 0.0F);
 }
 
 bool try_fp8_linear(const at::Tensor& y, const Fp8Operand& x, const Fp8Operand& w, const at::Tensor& bias) {

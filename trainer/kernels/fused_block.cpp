@@ -226,7 +226,7 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
                     bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
                     bypass_half(dexpanded_Tf), {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)});
   of_bias.add();
-  add_linear_weight_gradient(gradient_sum(block.contract_weight), dout_Td, of_gate.z);
+  add_linear_weight_gradient(taken_sum(block.contract_weight), dout_Td, of_gate.z);
   gradient_added(block.contract_weight);
   gradient_added(block.spatial_bias);
   of_gate.z.reset();
@@ -272,7 +272,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
 
     const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch);
     const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);
-    add_linear_weight_gradient(gradient_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
+    add_linear_weight_gradient(taken_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
     gradient_added(block.expand_weight);
 
     const bool adds = call->branch_bias.defined();

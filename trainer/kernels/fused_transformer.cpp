@@ -111,7 +111,7 @@ TransformerValues restored_values(const variable_list& saved, const TransformerB
 
 /// The weight's gradient is added up and announced, the bias's, added up already, too; returns the input's.
 at::Tensor linear_backward(const Linear& layer, const at::Tensor& dy_To, const at::Tensor& x_Ti) {
-  add_linear_weight_gradient(gradient_sum(layer.weight), dy_To, x_Ti);
+  add_linear_weight_gradient(taken_sum(layer.weight), dy_To, x_Ti);
   gradient_added(layer.weight);
   gradient_added(layer.bias);
   return linear_input_gradient(dy_To, layer.weight);
@@ -132,7 +132,7 @@ ResidualGradient norm_backward(const Norm& norm, const ResidualNorm& forward, co
 /// The contraction's gradient -> that of the MLP's norm's result.
 at::Tensor back_through_mlp(const at::Tensor& dout_Td, TransformerValues& values,
                             const TransformerBlock& block) {
-  add_linear_weight_gradient(gradient_sum(block.contract.weight), dout_Td, values.hidden_Tf);
+  add_linear_weight_gradient(taken_sum(block.contract.weight), dout_Td, values.hidden_Tf);
   gradient_added(block.contract.weight);  // its bias is the stream's: whoever adds it up announces it
   values.hidden_Tf.reset();
   const at::Tensor dexpanded_Tf =

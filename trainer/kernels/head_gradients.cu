@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) scaled_kernel(Scaled a) {
   if (a.sum == nullptr) {
     write(static_cast<__nv_bfloat16*>(a.rounded) + at, value);
   } else {
-    write(a.sum + at, read(a.sum + at) + value);
+    write(a.sum + at, a.writes_over ? value : read(a.sum + at) + value);
   }
 }
 

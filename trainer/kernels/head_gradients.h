@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/kernels/gradient_sum.h"
+
 // Gradients of a vocabulary's matrix [V, d], straight into the float32 sum of a rounded leaf. The device
 // seam: head_gradients_cuda.cpp, or a twin that throws in a build without CUDA sources.
 namespace sluice::kernels {
@@ -16,7 +18,7 @@ void add_embedding_gradient(const at::Tensor& sum_Vd, const at::Tensor& tokens_T
 
 /// sum += scale * values: float32 of one shape, contiguous and on one GPU, a multiple of 4 elements; scale a
 /// float32 scalar there. Throws c10::Error for other tensors.
-void add_scaled(const at::Tensor& sum, const at::Tensor& values, const at::Tensor& scale);
+void add_scaled(const GradientSum& into, const at::Tensor& values, const at::Tensor& scale);
 /// scale * values, rounded once to bfloat16; otherwise as above.
 [[nodiscard]] at::Tensor scaled_bf16(const at::Tensor& values, const at::Tensor& scale);
 

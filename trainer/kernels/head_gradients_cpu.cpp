@@ -14,7 +14,7 @@ void add_embedding_gradient(const at::Tensor& /*sum_Vd*/, const at::Tensor& /*to
   refuse();
 }
 bool has_embedding_gradient(const at::Tensor& /*sum_Vd*/, const at::Tensor& /*gradient_Td*/) { return false; }
-void add_scaled(const at::Tensor& /*sum*/, const at::Tensor& /*values*/, const at::Tensor& /*scale*/) {
+void add_scaled(const GradientSum& /*into*/, const at::Tensor& /*values*/, const at::Tensor& /*scale*/) {
   refuse();
 }
 at::Tensor scaled_bf16(const at::Tensor& /*values*/, const at::Tensor& /*scale*/) { refuse(); }

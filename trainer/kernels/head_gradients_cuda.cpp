@@ -73,13 +73,15 @@ void add_embedding_gradient(const at::Tensor& sum_Vd, const at::Tensor& tokens_T
       stream_of(sum_Vd));
 }
 
-void add_scaled(const at::Tensor& sum, const at::Tensor& values, const at::Tensor& scale) {
+void add_scaled(const GradientSum& into, const at::Tensor& values, const at::Tensor& scale) {
+  const at::Tensor& sum = into.sum;
   check_scaled(values, scale);
   check_scaled(sum, scale);
   TORCH_CHECK(sum.sizes() == values.sizes(), "add_scaled: ", values.sizes(), " to ", sum.sizes());
   const c10::cuda::CUDAGuard guard(values.device());
   launch::scaled({.sum = sum.mutable_data_ptr<float>(),
                   .rounded = nullptr,
+                  .writes_over = into.before == Before::kNothing,
                   .values = values.const_data_ptr<float>(),
                   .scale = scale.const_data_ptr<float>(),
                   .elements = values.numel()},
@@ -92,6 +94,7 @@ at::Tensor scaled_bf16(const at::Tensor& values, const at::Tensor& scale) {
   at::Tensor rounded = at::empty(values.sizes(), values.options().dtype(at::kBFloat16));
   launch::scaled({.sum = nullptr,
                   .rounded = rounded.mutable_data_ptr(),
+                  .writes_over = true,
                   .values = values.const_data_ptr<float>(),
                   .scale = scale.const_data_ptr<float>(),
                   .elements = values.numel()},

@@ -155,8 +155,7 @@ cublasStatus_t LtProduct::enqueue(const LtPlace& place, const ProductAlgorithm& 
   set_units(operands);
   const cublasLtMatmulAlgo_t chosen = as_library(algorithm);
   const float alpha = 1;
-  const float beta = problem_.kind == ProductKind::kWeightGradient ? 1 : 0;
-  return cublasLtMatmul(place.handle, &operation_, &alpha, operands.a, &a_, operands.b, &b_, &beta,
+  return cublasLtMatmul(place.handle, &operation_, &alpha, operands.a, &a_, operands.b, &b_, &operands.beta,
                         operands.d, &d_, operands.d, &d_, &chosen, place.workspace, kLtWorkspaceBytes,
                         place.stream);
 }

@@ -34,6 +34,7 @@ struct LtOperands {
   const float* a_unit = nullptr;  ///< of fp8: what A's and B's values are to be multiplied by
   const float* b_unit = nullptr;
   void* d = nullptr;
+  float beta = 0;  ///< what is in D is multiplied by this and added
 };
 
 [[nodiscard]] constexpr bool transposes_a(ProductKind kind) {

@@ -33,8 +33,10 @@ at::ScalarType b_type(ProductOperands operands) {
 /// Buffers of one run; values N(0, 1), since zeros draw less power and so run faster.
 struct RunBuffers {
   at::Tensor a, b, bias, d;
+  float beta;
 
-  RunBuffers(const ProductProblem& problem, at::Device device) {
+  RunBuffers(const ProductProblem& problem, at::Device device)
+      : beta(problem.kind == ProductKind::kWeightGradient ? 1 : 0) {
     const auto bf16 = at::TensorOptions().dtype(at::kBFloat16).device(device);
     const auto random = [&](std::int64_t columns, std::int64_t stride, at::ScalarType type) {
       return at::empty({columns * stride}, bf16).normal_().to(type);
@@ -52,7 +54,8 @@ struct RunBuffers {
     return {.a = a.const_data_ptr(),
             .b = b.const_data_ptr(),
             .bias = bias.const_data_ptr(),
-            .d = d.mutable_data_ptr()};
+            .d = d.mutable_data_ptr(),
+            .beta = beta};
   }
 };
 

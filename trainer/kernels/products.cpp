@@ -93,13 +93,15 @@ void linear_input_gradient_into(const at::Tensor& dx, const at::Tensor& dy, cons
   multiply(dx, dy, w);
 }
 
-void add_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, const at::Tensor& x) {
+void add_linear_weight_gradient(const GradientSum& into, const at::Tensor& dy, const at::Tensor& x) {
+  const at::Tensor& sum = into.sum;
   check_operands("add_linear_weight_gradient", dy, 0, x, 0);
   check_result("add_linear_weight_gradient", sum, dy, dy.size(1), x.size(1));
   TORCH_CHECK(sum.scalar_type() == at::kFloat || sum.scalar_type() == at::kDouble,
               "add_linear_weight_gradient: sum of ", sum.scalar_type(), ", allowed are float32 and float64");
-  if (try_linear_weight_gradient(sum, dy, x)) return;
+  if (try_linear_weight_gradient(into, dy, x)) return;
   const at::NoGradGuard no_autograd;
+  if (into.before == Before::kNothing) return multiply(sum, dy.t(), x);
   at::Tensor out = sum;
   if (sum.scalar_type() == dy.scalar_type()) {
     at::addmm_out(out, sum, dy.t(), x);

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/kernels/gradient_sum.h"
+
 // The products of a linear layer, without autograd. T: rows, i: inputs, o: outputs. Matrices are row-major:
 // the columns of a row are adjacent, rows may lie further apart than they are wide. On a GPU bfloat16 goes
 // through cuBLASLt, summed in fp32 throughout and with the same bits each time, where rows begin at multiples
@@ -19,6 +21,6 @@ void linear_into(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, 
 void linear_input_gradient_into(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& w);
 
 /// sum [o, i] += dy^T x; sum float32 (or dy's type if that is float32 or float64).
-void add_linear_weight_gradient(const at::Tensor& sum, const at::Tensor& dy, const at::Tensor& x);
+void add_linear_weight_gradient(const GradientSum& sum_oi, const at::Tensor& dy, const at::Tensor& x);
 
 }  // namespace sluice::kernels

@@ -194,6 +194,8 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   mark();
   range.reset();
   range.emplace("backward");
+  parallel::Work agreement;  // small, and known now: beside backward nothing waits for it
+  if (ends) agreement = communicator_.all_reduce_async(agreed_, parallel::ReduceOp::kSum);
   reducing_ = ends;
   if (reducing_) reducer_.start();
   loss.backward(gradient_scale_);
@@ -202,7 +204,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   range.reset();
   if (!ends) return;
   range.emplace("all_reduce");
-  reduce(mark);
+  reduce(agreement, mark);
   range.reset();
   range.emplace("optimizer");
   update();
@@ -219,13 +221,13 @@ void DeviceStep::begin_step() {
 
 /// The gradient of what forward uses first is ready last: while that bucket is on its way, the others are
 /// summed.
-void DeviceStep::reduce(const Mark& mark) {
+void DeviceStep::reduce(parallel::Work& agreement, const Mark& mark) {
   reducer_.wait(norm_sums_.early_buckets());
   mark();
   norm_sums_.begin();
   mark();
   reducer_.finish();
-  communicator_.all_reduce(agreed_, parallel::ReduceOp::kSum);
+  agreement.wait();
   mark();
 }
 

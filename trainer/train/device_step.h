@@ -89,7 +89,7 @@ class DeviceStep final : public TrainStep {
   // What is captured.
   void run_part(Part part, const Mark& mark);
   void begin_step();
-  void reduce(const Mark& mark);
+  void reduce(parallel::Work& agreement, const Mark& mark);
   void update();
 
   [[nodiscard]] StepResult read(const Flight& flight) const;

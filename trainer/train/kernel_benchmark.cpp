@@ -175,7 +175,7 @@ struct Maker {
     const auto dy = values({rows, outer});
     const auto x = values({rows, inner});
     const auto into = sum({outer, inner});
-    return [=] { kernels::add_linear_weight_gradient(into, dy, x); };
+    return [=] { kernels::add_linear_weight_gradient({into}, dy, x); };
   }
 };
 

@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "trainer/train/errors.h"
@@ -26,6 +27,14 @@ std::set<profiler::ActivityType> activities(const c10::Device& device) {
 }
 
 }  // namespace
+
+std::optional<std::filesystem::path> profile_file(const std::string& name, std::int64_t rank) {
+  constexpr std::string_view kRank = "{rank}";
+  const auto found = name.find(kRank);
+  if (name.empty() || (found == std::string::npos && rank != 0)) return std::nullopt;
+  if (found == std::string::npos) return name;
+  return std::string(name).replace(found, kRank.size(), std::to_string(rank));
+}
 
 Profile::Profile(ProfilePlan plan, const c10::Device& device) : plan_(std::move(plan)), device_(device) {
   if (!std::ofstream(plan_.file, std::ios::app))

@@ -1,6 +1,7 @@
 #include "trainer/train/replica.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
@@ -68,6 +69,7 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     }
     leaves_.push_back(value);
   }
+  if (gradients_.defined()) part_gradients();
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;
@@ -106,19 +108,25 @@ void Replica::round_parameters() {
   }
 }
 
-void Replica::clear_gradients() {
+/// Into what is cleared and what is written over.
+void Replica::part_gradients() {
   std::int64_t done = 0;
   const auto clear_to = [&](std::int64_t end) {
-    if (done < end) gradients_.narrow(0, done, end - done).zero_();
+    if (done < end) cleared_.push_back(gradients_.narrow(0, done, end - done));
   };
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     const auto& entry = layout().entries()[i];
-    if (!rounded_.defined() || specs_[i].deal != model::Deal::kRows || entry.numel < kLargeMatrix) continue;
-    kernels::forget_gradient(leaves_[i]);
+    if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix) continue;
+    large_.push_back(leaves_[i]);
     clear_to(entry.offset);
     done = entry.offset + entry.numel;
   }
   clear_to(layout().size());
+}
+
+void Replica::clear_gradients() {
+  for (const at::Tensor& leaf : large_) kernels::forget_gradient(leaf);
+  at::_foreach_zero_(cleared_);  // a launch for a hundred of them
 }
 
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }

@@ -26,9 +26,8 @@ enum class ReplicaUse { kTraining, kInference };
 /// in full precision (ZeRO-1): those that this rank updates.
 class Replica {
  public:
-  /// Elements from which on a matrix's gradient is not cleared but written over; below, a launch for each
-  /// costs more than the pass.
-  static constexpr std::int64_t kLargeMatrix = 1 << 20;
+  /// Elements from which on a matrix's gradient is not cleared but written over.
+  static constexpr std::int64_t kLargeMatrix = 1 << 19;
 
   /// All parameters are zero until somebody writes to them. `buckets`: how the arena is cut for exchange;
   /// inference needs none, and recomputes nothing. `owner`: the rank whose slices alone are held in full
@@ -69,9 +68,9 @@ class Replica {
   [[nodiscard]] const at::Tensor& whole_parameters() const { return owner_ ? rounded_ : parameters_; }
   [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
-  /// Before a step's first backward, in place of zeroing gradients(). Those of large matrices of positions
-  /// hold anything until then (kernels::forget_gradient): a pass over them costs what a whole layer does
-  /// elsewhere, and their product can write as well as add.
+  /// Before a step's first backward, in place of zeroing gradients(). Those of large matrices that are rounded
+  /// hold anything until then (kernels::forget_gradient): their products can write as well as add, so that
+  /// neither a pass that zeroes nor the product reads or writes them once more.
   void clear_gradients();
   [[nodiscard]] std::int64_t parameter_count() const;  ///< of all ranks together
   /// Slices of whole kernels::kDecayBlock elements that nothing reads (above the diagonal of a causal W):
@@ -87,6 +86,8 @@ class Replica {
   [[nodiscard]] const kernels::SequenceExchange* sequence() const { return sequence_; }
 
  private:
+  void part_gradients();
+
   model::ModelOptions options_;
   std::int64_t vocabulary_size_;
   std::vector<model::ParameterSpec> specs_;  ///< logical ones
@@ -97,6 +98,8 @@ class Replica {
   at::Tensor rounded_;
   at::Tensor gradients_;
   std::vector<at::Tensor> leaves_;
+  std::vector<at::Tensor> large_;    ///< leaves whose gradients clear_gradients() leaves
+  std::vector<at::Tensor> cleared_;  ///< of gradients_: all between those
   const kernels::SequenceExchange* sequence_;
   std::unique_ptr<model::LanguageModel> model_;
 };

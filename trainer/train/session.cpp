@@ -44,6 +44,8 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
   }
   parallel::on_all_ranks(world_, [this] {
     if (is_rank_zero()) watch();
+    if (const auto file = profile_file(context_.profile, world_.rank()))
+      profile_.emplace(ProfilePlan{.file = *file}, replica_->parameters().device());
   });
 }
 
@@ -170,7 +172,6 @@ void Session::watch() {
   meter_.emplace(workload_of(options_, vocabulary_size(), world_.size(), device,
                              replica_->computed_with().scalar_type()),
                  peaks_, device);
-  if (!context_.profile.empty()) profile_.emplace(ProfilePlan{.file = context_.profile}, device);
   writer_.emplace(options_.run.dir, replica_->state_layout().logical(), replica_->parameters().scalar_type(),
                   device, *tokenizer_, options_.checkpoint);
 }

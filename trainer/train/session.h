@@ -36,7 +36,7 @@ struct SessionContext {
   CompareForResume compare;
   std::function<StopWish()> stop_wish;  ///< asked on each rank in each step
   TrainSink* sink = nullptr;            ///< used on rank 0; outlives the session
-  std::filesystem::path profile;        ///< file for a trace of rank 0; empty: none
+  std::string profile;                  ///< profile_file()'s name
 };
 
 /// One training run on all ranks: set up, or taken up again where its newest good checkpoint stands, and then
@@ -118,7 +118,7 @@ class Session {
   std::map<std::string, std::int64_t> choices_;  ///< what bits depend on and settings leave open
   std::string products_;                         ///< likewise: the table of linear products
   std::optional<StepMeter> meter_;               ///< rank 0 alone
-  std::optional<Profile> profile_;               ///< rank 0 alone
+  std::optional<Profile> profile_;               ///< of ranks that write one
   std::optional<CheckpointWriter> writer_;       ///< rank 0 alone
 };
 

@@ -146,8 +146,8 @@ StepBenchmark benchmark_steps(const RunOptions& options, const dataio::SplitLayo
   const c10::Device device = replica.parameters().device();
   EnergyWatch energy(device);
   std::optional<Profile> profile;
-  if (!plan.profile.empty() && world.rank() == 0)
-    profile.emplace(ProfilePlan{.file = plan.profile, .skip = plan.warm_up}, device);
+  if (const auto file = profile_file(plan.profile, world.rank()))
+    profile.emplace(ProfilePlan{.file = *file, .skip = plan.warm_up}, device);
   world.barrier();
   const std::int64_t all = plan.warm_up + plan.steps;
   for (std::int64_t begun = 0, done = 0; done < all;) {

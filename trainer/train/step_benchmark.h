@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <string>
 #include <vector>
 
 #include "dataio/corpus.h"
@@ -18,7 +18,7 @@ struct BenchmarkPlan {
   std::int64_t warm_up = 3;                        ///< steps that are not counted
   std::int64_t steps = 20;                         ///< at least one
   Exchanging exchanging = Exchanging::kWithRanks;  ///< in the steps; set-up is always with the ranks
-  std::filesystem::path profile{};  ///< file for a trace of rank 0, of steps after the warm-up; empty: none
+  std::string profile{};  ///< profile_file()'s name, of steps after the warm-up
 };
 
 /// Seconds of one step of this rank.

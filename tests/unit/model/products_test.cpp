@@ -2,9 +2,11 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
 // The products of a linear layer on the CPU, against sums written out in float64.
@@ -82,8 +84,11 @@ TEST_P(LinearProducts, AreThoseOfTheDefinition) {
 
     const at::Tensor before = matrix(kO, kI, kI + beyond, 5, wide);
     const at::Tensor sum = before.clone();
-    add_linear_weight_gradient(sum, dy, x);
+    add_linear_weight_gradient({sum}, dy, x);
     EXPECT_LE(error(sum, before.to(at::kDouble).add(written_out(dy, yes, x, no))), wide_bound);
+    const at::Tensor over = at::full_like(before, std::numeric_limits<double>::quiet_NaN());
+    add_linear_weight_gradient({over, Before::kNothing}, dy, x);
+    EXPECT_LE(error(over, written_out(dy, yes, x, no)), wide_bound);
   }
 }
 
@@ -103,7 +108,7 @@ TEST(LinearProductsChecks, RefuseWhatTheyCannotMultiply) {
   EXPECT_THROW((void)linear(x.t().contiguous().t(), w, {}), c10::Error);  // columns far apart
   const at::Tensor dy = matrix(kT, kO, kO, 4, at::kBFloat16);
   const at::Tensor sum = matrix(kO, kI, kI, 5, at::kBFloat16);
-  EXPECT_THROW(add_linear_weight_gradient(sum, dy, x.to(at::kBFloat16)), c10::Error);  // a sum in bfloat16
+  EXPECT_THROW(add_linear_weight_gradient({sum}, dy, x.to(at::kBFloat16)), c10::Error);  // a sum in bfloat16
   EXPECT_THROW(linear_into(at::empty({kT, kO}), dy, sum.t().contiguous(), {}), c10::Error);
 }
 

@@ -49,6 +49,14 @@ TEST(Profile, WritesATraceOfTheStepsAskedFor) {
   EXPECT_EQ(events.at("aten::mm"), 3);
 }
 
+TEST(Profile, IsOfRankZeroOrOfThoseThatItsNameTellsApart) {
+  EXPECT_EQ(profile_file("trace.json", 0), "trace.json");
+  EXPECT_EQ(profile_file("trace.json", 1), std::nullopt);
+  EXPECT_EQ(profile_file("a/{rank}.json", 0), "a/0.json");
+  EXPECT_EQ(profile_file("a/{rank}.json", 12), "a/12.json");
+  EXPECT_EQ(profile_file("", 0), std::nullopt);
+}
+
 TEST(Profile, OfARunThatEndsBeforeItsStepsIsWrittenAtTheEnd) {
   const dataio::Scratch scratch;
   const auto file = scratch.path() / "trace.json";
