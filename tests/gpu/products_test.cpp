@@ -56,7 +56,9 @@ struct Layer {
 
   struct Results {
     at::Tensor plain, biased, wide, dx, wide_dx, sum, over;
-    [[nodiscard]] std::vector<at::Tensor> all() const { return {plain, biased, wide, dx, wide_dx, sum, over}; }
+    [[nodiscard]] std::vector<at::Tensor> all() const {
+      return {plain, biased, wide, dx, wide_dx, sum, over};
+    }
   };
   [[nodiscard]] Results run() const {
     const auto wide = x.options().dtype(at::kFloat);

@@ -26,8 +26,9 @@ namespace {
 const std::vector<Flag> kTrainFlags = {
     {.name = "--profile",
      .value_name = "FILE",
-     .help = "a trace of steps 11 to 13 on rank 0, for Perfetto or TensorBoard; with {rank} in its name one of "
-             "every rank"}};
+     .help =
+         "a trace of steps 11 to 13 on rank 0, for Perfetto or TensorBoard; with {rank} in its name one of "
+         "every rank"}};
 
 train::RunOptions agreed_options(const std::vector<std::string>& arguments, parallel::Communicator& world) {
   train::RunOptions options;

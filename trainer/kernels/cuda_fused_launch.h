@@ -18,7 +18,9 @@ struct Strided {
 };
 
 inline constexpr std::int64_t kFusedWidth = 8192;  ///< widest row
-inline constexpr int kFusedMost = 396;  ///< blocks of a launch at most; each leaves sums over its rows
+/// Blocks of a launch at most. Each leaves sums over its rows; launchers that leave some return how many
+/// blocks there were.
+inline constexpr int kFusedMost = 396;
 
 /// Warps that take a row together: eight columns a lane, sixteen where 512 threads would not do.
 constexpr int fused_warps(std::int64_t width) {
@@ -49,16 +51,14 @@ struct ResidualBackward {
   const void* weight;
   const float* statistics;
   void* dx;
-  void* branch;  ///< or null: not wanted
-  float* weight_sum;
-  float* bias_sum;
-  float* branch_sum;  ///< or null: not wanted
-  float* partials;    ///< [3, kFusedMost, width]
+  void* branch;      ///< or null: not wanted
+  bool sums_branch;  ///< the gradient itself, too
+  float* partials;   ///< [3, kFusedMost, width]
   std::int64_t rows;
   std::int64_t width;
 };
-void residual_norm_backward(const ResidualBackward& arguments, Precision residual, Precision compute,
-                            cudaStream_t stream);
+int residual_norm_backward(const ResidualBackward& arguments, Precision residual, Precision compute,
+                           cudaStream_t stream);
 
 struct GeluForward {
   Strided input;
@@ -80,14 +80,11 @@ struct GeluBackward {
   const float* statistics;
   void* dinput;
   std::int64_t dinput_stride;
-  float* weight_sum;
-  float* bias_sum;
-  float* input_sum;
   float* partials;  ///< [3, kFusedMost, width]
   std::int64_t rows;
   std::int64_t width;
 };
-void gelu_norm_backward(const GeluBackward& arguments, Precision compute, cudaStream_t stream);
+int gelu_norm_backward(const GeluBackward& arguments, Precision compute, cudaStream_t stream);
 
 struct GateForward {
   Strided input;
@@ -109,15 +106,13 @@ struct GateBackward {
   void* dmixed;
   void* dinput;
   std::int64_t dinput_stride;
-  float* position_sum;
-  float* input_sum;
   float* partials;      ///< [kFusedMost, width]
   float* row_partials;  ///< [fused_warps(width), rows]
   std::int64_t rows;
   std::int64_t positions;
   std::int64_t width;
 };
-void gate_backward(const GateBackward& arguments, Precision compute, cudaStream_t stream);
+int gate_backward(const GateBackward& arguments, Precision compute, cudaStream_t stream);
 
 struct ActivationForward {
   const void* input;
@@ -132,26 +127,24 @@ struct ActivationBackward {
   const void* dy;
   const void* input;
   void* dinput;
-  float* input_sum;
   float* partials;  ///< [kFusedMost, width]
   std::int64_t rows;
   std::int64_t width;
   GeluForm form;
 };
-void gelu_backward(const ActivationBackward& arguments, Precision compute, cudaStream_t stream);
+int gelu_backward(const ActivationBackward& arguments, Precision compute, cudaStream_t stream);
 
 inline constexpr int kJoined = 3;
 struct Join {
   const void* parts[kJoined];  ///< [rows, width / kJoined] each
   void* joined;
-  float* sum;
   float* partials;  ///< [kFusedMost, width]
   std::int64_t rows;
   std::int64_t width;
 };
-void join_columns(const Join& arguments, Precision compute, cudaStream_t stream);
+int join_columns(const Join& arguments, Precision compute, cudaStream_t stream);
 
-inline constexpr int kColumnSums = 3;  ///< of one launch
+inline constexpr int kColumnSums = 8;  ///< of one launch
 /// into [columns] += the sum over rows of partials [rows, columns].
 struct ColumnSum {
   const float* partials;

@@ -129,13 +129,4 @@ __device__ void put_normed(C* y, C* again, const Eight (&v)[kParts], const float
   }
 }
 
-inline void add_norm_sums(const float* partials, float* weight, float* bias, float* third, int blocks,
-                          int width, cudaStream_t stream) {
-  const std::int64_t size = static_cast<std::int64_t>(blocks) * width;
-  add_column_sums({{{partials, weight, blocks, width},
-                    {partials + size, bias, blocks, width},
-                    {partials + 2 * size, third, blocks, width}}},
-                  stream);
-}
-
 }  // namespace sluice::kernels::launch::rows

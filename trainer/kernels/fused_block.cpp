@@ -14,6 +14,7 @@
 
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/fused_passes.h"
+#include "trainer/kernels/left_gradients.h"
 #include "trainer/kernels/products.h"
 #include "trainer/kernels/shared_gate.h"
 #include "trainer/kernels/spatial.h"
@@ -212,23 +213,19 @@ at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, 
   return spatial_input_gradient(dmixed_BTh, block.spatial_weight, diagonal, block.mixing);
 }
 
-/// The contraction's gradient -> that of `expanded`, and all sums of the parameters between; each is
-/// announced when it is done.
+/// The contraction's gradient -> that of `expanded`; matrices' gradients are announced when they are done,
+/// the others are left.
 at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const GmlpBlock& block,
-                            std::int64_t batch) {
+                            std::int64_t batch, const PositionSums& of_bias, LeftGradients& left) {
   at::Tensor dexpanded_Tf = at::empty_like(values.expanded_Tf);
   const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
   const std::int64_t half = values.gate_Th.size(1);
-  const std::int64_t positions = values.gate_Th.size(0) / batch;
-  const PositionSums of_bias(block, positions);
-  GateGradient of_gate =
-      gate_backward(channel_input_gradient(block, dout_Td, block.contract_weight),
-                    bypass_half(values.expanded_Tf), values.spatial.mixed_BTh.flatten(0, 1), {}, positions,
-                    bypass_half(dexpanded_Tf), {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)});
-  of_bias.add();
+  GateGradient of_gate = gate_backward(
+      channel_input_gradient(block, dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
+      values.spatial.mixed_BTh.flatten(0, 1), {}, values.gate_Th.size(0) / batch, bypass_half(dexpanded_Tf),
+      {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)}, &left.sums);
   add_linear_weight_gradient(taken_sum(block.contract_weight), dout_Td, of_gate.z);
   gradient_added(block.contract_weight);
-  gradient_added(block.spatial_bias);
   of_gate.z.reset();
   const at::Tensor dgate_BTh =
       back_through_positions(by_sequence(of_gate.mixed, batch), values, block, batch);
@@ -236,10 +233,9 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
   gelu_norm_backward(dgate_BTh.flatten(0, 1), gate_half(values.expanded_Tf), block.gate_norm_weight,
                      values.gate_statistics, gate_half(dexpanded_Tf),
                      {gradient_sum(block.gate_norm_weight), gradient_sum(block.gate_norm_bias),
-                      of_expand_bias.narrow(0, half, half)});
-  gradient_added(block.gate_norm_bias);
-  gradient_added(block.gate_norm_weight);
-  gradient_added(block.expand_bias);
+                      of_expand_bias.narrow(0, half, half)},
+                     &left.sums);
+  left.leaves.insert(left.leaves.end(), {block.gate_norm_bias, block.gate_norm_weight, block.expand_bias});
   return dexpanded_Tf;
 }
 
@@ -270,7 +266,9 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     Values values = restored(context->get_saved_variables(), block, batch);
     const at::Tensor dout_Td = gradients[1].contiguous();
 
-    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch);
+    LeftGradients left;
+    const PositionSums of_bias(block, values.gate_Th.size(0) / batch);
+    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, of_bias, left);
     const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);
     add_linear_weight_gradient(taken_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
     gradient_added(block.expand_weight);
@@ -281,10 +279,13 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     const ResidualGradient out =
         residual_norm_backward(dnormed_Td, dsum_Td, values.sum_Td, block.norm_weight, values.norm_statistics,
                                {gradient_sum(block.norm_weight), gradient_sum(block.norm_bias),
-                                adds ? gradient_sum(call->branch_bias) : at::Tensor()});
-    gradient_added(block.norm_bias);
-    gradient_added(block.norm_weight);
-    if (adds) gradient_added(call->branch_bias);
+                                adds ? gradient_sum(call->branch_bias) : at::Tensor()},
+                               &left.sums);
+    left.leaves.insert(left.leaves.end(), {block.norm_bias, block.norm_weight});
+    if (adds) left.leaves.push_back(call->branch_bias);
+    left.finish();
+    of_bias.add();
+    gradient_added(block.spatial_bias);
     return {by_sequence(out.x, batch), out.branch, at::Tensor()};
   }
 };

@@ -165,7 +165,7 @@ void gelu_forward(const ActivationForward& a, Precision compute, cudaStream_t st
   check_launch("gelu_forward");
 }
 
-void gelu_backward(const ActivationBackward& a, Precision compute, cudaStream_t stream) {
+int gelu_backward(const ActivationBackward& a, Precision compute, cudaStream_t stream) {
   const int left = over_rows(
       a.rows, a.width, compute,
       [&]<typename S, typename C>(S, C, const Shape& shape, unsigned blocks, unsigned threads) {
@@ -174,17 +174,17 @@ void gelu_backward(const ActivationBackward& a, Precision compute, cudaStream_t 
         });
       });
   check_launch("gelu_backward");
-  add_column_sums({{{a.partials, a.input_sum, left, static_cast<int>(a.width)}, {}, {}}}, stream);
+  return left;
 }
 
-void join_columns(const Join& a, Precision compute, cudaStream_t stream) {
+int join_columns(const Join& a, Precision compute, cudaStream_t stream) {
   const int left =
       over_rows(a.rows, a.width, compute,
                 [&]<typename S, typename C>(S, C, const Shape& shape, unsigned blocks, unsigned threads) {
                   join_kernel<S, C><<<blocks, threads, 0, stream>>>(a, shape);
                 });
   check_launch("join_columns");
-  add_column_sums({{{a.partials, a.sum, left, static_cast<int>(a.width)}, {}, {}}}, stream);
+  return left;
 }
 
 }  // namespace sluice::kernels::launch

@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 
 #include "trainer/kernels/cuda_fused_launch.h"
@@ -98,6 +99,21 @@ inline launch::Strided strided(const at::Tensor& tensor) {
 
 inline const void* data_or_null(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr() : nullptr;
+}
+
+/// What each of a pass's blocks has left of its sums, [sums, blocks, width], to what is defined of `into`:
+/// now, or later.
+inline void add_sums(ColumnSums* later, const at::Tensor& partials, int blocks,
+                     std::initializer_list<at::Tensor> into) {
+  ColumnSums now;
+  std::int64_t done = 0;
+  for (const at::Tensor& sum : into) {
+    if (!sum.defined()) continue;  // the last ones
+    const std::int64_t left = blocks * sum.size(0);
+    (later == nullptr ? now : *later).add(partials.narrow(0, done, left).view({blocks, sum.size(0)}), sum);
+    done += left;
+  }
+  now.finish();
 }
 
 inline at::Tensor partials_of(const Pass& pass, const at::Tensor& like, std::int64_t sums) {

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "trainer/kernels/column_sums.h"
+
 // The passes of a gMLP block between its products (arXiv 2105.08050, figure 1), as CUDA kernels, or loops on
 // a CPU (host_passes.h), that read and write every tensor once. Arithmetic in float32; GELU by the error
 // function, computed again from its input wherever it is needed. Where has_fused_passes is false they throw
@@ -12,7 +14,8 @@
 // Shapes: T rows (batch x positions), d d_model, h half of d_ffn. Type C: the parameters' (float32 or
 // bfloat16); type R: the residual stream's (float32, or C). [T, h] halves may be columns of a wider matrix:
 // elements of a row adjacent, rows at any stride that keeps them 16-byte aligned. "Sums" are float32 and
-// are added to, in an order that depends on the shapes alone.
+// are added to, in an order that depends on the shapes alone; on a GPU by later->finish() where `later` is
+// given.
 namespace sluice::kernels {
 
 /// Of a row that a GPU's kernels take.
@@ -49,7 +52,8 @@ struct ResidualGradient {
 [[nodiscard]] ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& dsum,
                                                       const at::Tensor& sum, const at::Tensor& weight,
                                                       const at::Tensor& statistics,
-                                                      const ResidualNormSums& sums);
+                                                      const ResidualNormSums& sums,
+                                                      ColumnSums* later = nullptr);
 
 struct GeluNorm {
   at::Tensor y;           ///< [T, h] C, contiguous
@@ -69,7 +73,8 @@ struct GeluNormSums {
 };
 /// dy [T, h] C -> dinput [T, h] C, written to a half of a wider matrix.
 void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at::Tensor& weight,
-                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums);
+                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums,
+                        ColumnSums* later = nullptr);
 
 /// gelu(input) * (mixed + bias[position]): input [T, h] C, mixed [T, h] C, bias [n] C or undefined (zero);
 /// row r is position r mod n. Returns [T, h] C, contiguous.
@@ -89,6 +94,6 @@ struct GateGradient {
 [[nodiscard]] GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input,
                                          const at::Tensor& mixed, const at::Tensor& bias,
                                          std::int64_t positions, const at::Tensor& dinput,
-                                         const GateSums& sums);
+                                         const GateSums& sums, ColumnSums* later = nullptr);
 
 }  // namespace sluice::kernels

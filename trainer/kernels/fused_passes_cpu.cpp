@@ -15,7 +15,7 @@ ResidualNorm residual_norm_forward(const at::Tensor& x, const at::Tensor& branch
 
 ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& dsum, const at::Tensor& sum,
                                         const at::Tensor& weight, const at::Tensor& statistics,
-                                        const ResidualNormSums& sums) {
+                                        const ResidualNormSums& sums, ColumnSums* /*later*/) {
   return host::residual_norm_backward(dy, dsum, sum, weight, statistics, sums);
 }
 
@@ -30,7 +30,8 @@ void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const 
 }
 
 void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at::Tensor& weight,
-                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums) {
+                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums,
+                        ColumnSums* /*later*/) {
   host::gelu_norm_backward(dy, input, weight, statistics, dinput, sums);
 }
 
@@ -41,7 +42,7 @@ at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const 
 
 GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
                            const at::Tensor& bias, std::int64_t positions, const at::Tensor& dinput,
-                           const GateSums& sums) {
+                           const GateSums& sums, ColumnSums* /*later*/) {
   return host::gate_backward(dz, input, mixed, bias, positions, dinput, sums);
 }
 

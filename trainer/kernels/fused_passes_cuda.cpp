@@ -57,7 +57,7 @@ ResidualNorm residual_norm_forward(const at::Tensor& x, const at::Tensor& branch
 
 ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& dsum, const at::Tensor& sum,
                                         const at::Tensor& weight, const at::Tensor& statistics,
-                                        const ResidualNormSums& sums) {
+                                        const ResidualNormSums& sums, ColumnSums* later) {
   if (sum.is_cpu()) return host::residual_norm_backward(dy, dsum, sum, weight, statistics, sums);
   const Pass pass = pass_over("residual_norm_backward", sum, weight.scalar_type());
   pass.matrix(sum, "sum", sum.scalar_type());
@@ -73,20 +73,20 @@ ResidualGradient residual_norm_backward(const at::Tensor& dy, const at::Tensor& 
   const bool rounded = branch && sum.scalar_type() != pass.compute;
   if (branch) out.branch = rounded ? new_tensor(sum, sum.sizes(), pass.compute) : out.x;
   const at::Tensor partials = partials_of(pass, sum, 3);
-  launch::residual_norm_backward({.dy = dy.const_data_ptr(),
-                                  .dsum = data_or_null(dsum),
-                                  .sum = sum.const_data_ptr(),
-                                  .weight = weight.const_data_ptr(),
-                                  .statistics = statistics.const_data_ptr<float>(),
-                                  .dx = out.x.mutable_data_ptr(),
-                                  .branch = rounded ? out.branch.mutable_data_ptr() : nullptr,
-                                  .weight_sum = sums.weight.mutable_data_ptr<float>(),
-                                  .bias_sum = sums.bias.mutable_data_ptr<float>(),
-                                  .branch_sum = branch ? sums.branch_bias.mutable_data_ptr<float>() : nullptr,
-                                  .partials = partials.mutable_data_ptr<float>(),
-                                  .rows = pass.rows,
-                                  .width = pass.width},
-                                 fused_precision(sum), fused_precision(weight), fused_stream(sum));
+  const int blocks =
+      launch::residual_norm_backward({.dy = dy.const_data_ptr(),
+                                      .dsum = data_or_null(dsum),
+                                      .sum = sum.const_data_ptr(),
+                                      .weight = weight.const_data_ptr(),
+                                      .statistics = statistics.const_data_ptr<float>(),
+                                      .dx = out.x.mutable_data_ptr(),
+                                      .branch = rounded ? out.branch.mutable_data_ptr() : nullptr,
+                                      .sums_branch = branch,
+                                      .partials = partials.mutable_data_ptr<float>(),
+                                      .rows = pass.rows,
+                                      .width = pass.width},
+                                     fused_precision(sum), fused_precision(weight), fused_stream(sum));
+  add_sums(later, partials, blocks, {sums.weight, sums.bias, sums.branch_bias});
   return out;
 }
 
@@ -122,7 +122,8 @@ void gelu_norm_forward_into(const GeluNorm& out, const at::Tensor& again, const 
 }
 
 void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at::Tensor& weight,
-                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums) {
+                        const at::Tensor& statistics, const at::Tensor& dinput, const GeluNormSums& sums,
+                        ColumnSums* later) {
   if (input.is_cpu()) return host::gelu_norm_backward(dy, input, weight, statistics, dinput, sums);
   const Pass pass = pass_over("gelu_norm_backward", input, input.scalar_type());
   pass.half(dy, "dy");
@@ -134,19 +135,17 @@ void gelu_norm_backward(const at::Tensor& dy, const at::Tensor& input, const at:
   pass.sum(sums.bias, "sums.bias");
   pass.sum(sums.input_bias, "sums.input_bias");
   const at::Tensor partials = partials_of(pass, input, 3);
-  launch::gelu_norm_backward({.dy = strided(dy),
-                              .input = strided(input),
-                              .weight = weight.const_data_ptr(),
-                              .statistics = statistics.const_data_ptr<float>(),
-                              .dinput = dinput.mutable_data_ptr(),
-                              .dinput_stride = dinput.stride(0),
-                              .weight_sum = sums.weight.mutable_data_ptr<float>(),
-                              .bias_sum = sums.bias.mutable_data_ptr<float>(),
-                              .input_sum = sums.input_bias.mutable_data_ptr<float>(),
-                              .partials = partials.mutable_data_ptr<float>(),
-                              .rows = pass.rows,
-                              .width = pass.width},
-                             fused_precision(input), fused_stream(input));
+  const int blocks = launch::gelu_norm_backward({.dy = strided(dy),
+                                                 .input = strided(input),
+                                                 .weight = weight.const_data_ptr(),
+                                                 .statistics = statistics.const_data_ptr<float>(),
+                                                 .dinput = dinput.mutable_data_ptr(),
+                                                 .dinput_stride = dinput.stride(0),
+                                                 .partials = partials.mutable_data_ptr<float>(),
+                                                 .rows = pass.rows,
+                                                 .width = pass.width},
+                                                fused_precision(input), fused_stream(input));
+  add_sums(later, partials, blocks, {sums.weight, sums.bias, sums.input_bias});
 }
 
 at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const at::Tensor& bias,
@@ -170,7 +169,7 @@ at::Tensor gate_forward(const at::Tensor& input, const at::Tensor& mixed, const 
 
 GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input, const at::Tensor& mixed,
                            const at::Tensor& bias, std::int64_t positions, const at::Tensor& dinput,
-                           const GateSums& sums) {
+                           const GateSums& sums, ColumnSums* later) {
   if (input.is_cpu()) return host::gate_backward(dz, input, mixed, bias, positions, dinput, sums);
   const Pass pass = pass_over("gate_backward", input, input.scalar_type());
   pass.half(dz, "dz");
@@ -184,23 +183,26 @@ GateGradient gate_backward(const at::Tensor& dz, const at::Tensor& input, const 
                    .z = new_tensor(input, input.sizes(), pass.compute)};
   const at::Tensor partials = partials_of(pass, input, 1);
   const at::Tensor row_partials =
-      new_tensor(input, {launch::fused_warps(pass.width) * pass.rows}, at::kFloat);
-  launch::gate_backward({.dz = strided(dz),
-                         .input = strided(input),
-                         .mixed = strided(mixed),
-                         .bias = data_or_null(bias),
-                         .z = out.z.mutable_data_ptr(),
-                         .dmixed = out.mixed.mutable_data_ptr(),
-                         .dinput = dinput.mutable_data_ptr(),
-                         .dinput_stride = dinput.stride(0),
-                         .position_sum = sums.position_bias.mutable_data_ptr<float>(),
-                         .input_sum = sums.input_bias.mutable_data_ptr<float>(),
-                         .partials = partials.mutable_data_ptr<float>(),
-                         .row_partials = row_partials.mutable_data_ptr<float>(),
-                         .rows = pass.rows,
-                         .positions = positions,
-                         .width = pass.width},
-                        fused_precision(input), fused_stream(input));
+      new_tensor(input, {launch::fused_warps(pass.width) * pass.rows / positions, positions}, at::kFloat);
+  const int blocks = launch::gate_backward({.dz = strided(dz),
+                                            .input = strided(input),
+                                            .mixed = strided(mixed),
+                                            .bias = data_or_null(bias),
+                                            .z = out.z.mutable_data_ptr(),
+                                            .dmixed = out.mixed.mutable_data_ptr(),
+                                            .dinput = dinput.mutable_data_ptr(),
+                                            .dinput_stride = dinput.stride(0),
+                                            .partials = partials.mutable_data_ptr<float>(),
+                                            .row_partials = row_partials.mutable_data_ptr<float>(),
+                                            .rows = pass.rows,
+                                            .positions = positions,
+                                            .width = pass.width},
+                                           fused_precision(input), fused_stream(input));
+  ColumnSums now;
+  ColumnSums& left = later == nullptr ? now : *later;
+  left.add(row_partials, sums.position_bias);
+  add_sums(&left, partials, blocks, {sums.input_bias});
+  now.finish();
   return out;
 }
 

@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
   const std::int64_t size = static_cast<std::int64_t>(gridDim.x) * shape.width;
   leaver.leave(of_weight, a.partials, seat, shape);
   leaver.leave(of_bias, a.partials + size, seat, shape);
-  if (a.branch_sum != nullptr) leaver.leave(of_branch, a.partials + 2 * size, seat, shape);
+  if (a.sums_branch) leaver.leave(of_branch, a.partials + 2 * size, seat, shape);
 }
 
 /// Calls run with an element of type R and one of type C.
@@ -173,8 +173,8 @@ void residual_norm_forward(const ResidualForward& a, Precision residual, Precisi
   check_launch("residual_norm_forward");
 }
 
-void residual_norm_backward(const ResidualBackward& a, Precision residual, Precision compute,
-                            cudaStream_t stream) {
+int residual_norm_backward(const ResidualBackward& a, Precision residual, Precision compute,
+                           cudaStream_t stream) {
   int blocks = 0;
   for_types(residual, compute, [&]<typename R, typename C>(R, C) {
     for_width(a.width, [&]<typename S>(S) {
@@ -185,8 +185,7 @@ void residual_norm_backward(const ResidualBackward& a, Precision residual, Preci
     });
   });
   check_launch("residual_norm_backward");
-  add_norm_sums(a.partials, a.weight_sum, a.bias_sum, a.branch_sum, blocks, static_cast<int>(a.width),
-                stream);
+  return blocks;
 }
 
 }  // namespace sluice::kernels::launch

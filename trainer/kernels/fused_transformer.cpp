@@ -11,6 +11,7 @@
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/flash_attention.h"
 #include "trainer/kernels/fused_passes.h"
+#include "trainer/kernels/left_gradients.h"
 #include "trainer/kernels/mlp_passes.h"
 #include "trainer/kernels/products.h"
 
@@ -109,51 +110,54 @@ TransformerValues restored_values(const variable_list& saved, const TransformerB
           .hidden_Tf = saved[9]};
 }
 
-/// The weight's gradient is added up and announced, the bias's, added up already, too; returns the input's.
-at::Tensor linear_backward(const Linear& layer, const at::Tensor& dy_To, const at::Tensor& x_Ti) {
+/// The weight's gradient is added up and announced, the bias's is left; returns the input's.
+at::Tensor linear_backward(const Linear& layer, const at::Tensor& dy_To, const at::Tensor& x_Ti,
+                           LeftGradients& left) {
   add_linear_weight_gradient(taken_sum(layer.weight), dy_To, x_Ti);
   gradient_added(layer.weight);
-  gradient_added(layer.bias);
+  left.leaves.push_back(layer.bias);
   return linear_input_gradient(dy_To, layer.weight);
 }
 
 /// To what was added up by the norm whose `branch_bias` (or undefined) came before it.
 ResidualGradient norm_backward(const Norm& norm, const ResidualNorm& forward, const at::Tensor& dy_Td,
-                               const at::Tensor& dsum_Td, const at::Tensor& branch_bias) {
+                               const at::Tensor& dsum_Td, const at::Tensor& branch_bias,
+                               LeftGradients& left) {
   const ResidualGradient gradient =
       residual_norm_backward(dy_Td, dsum_Td, forward.sum, norm.weight, forward.statistics,
                              {gradient_sum(norm.weight), gradient_sum(norm.bias),
-                              branch_bias.defined() ? gradient_sum(branch_bias) : at::Tensor()});
-  gradient_added(norm.bias);
-  gradient_added(norm.weight);
+                              branch_bias.defined() ? gradient_sum(branch_bias) : at::Tensor()},
+                             &left.sums);
+  left.leaves.insert(left.leaves.end(), {norm.bias, norm.weight});
   return gradient;
 }
 
 /// The contraction's gradient -> that of the MLP's norm's result.
 at::Tensor back_through_mlp(const at::Tensor& dout_Td, TransformerValues& values,
-                            const TransformerBlock& block) {
+                            const TransformerBlock& block, LeftGradients& left) {
   add_linear_weight_gradient(taken_sum(block.contract.weight), dout_Td, values.hidden_Tf);
   gradient_added(block.contract.weight);  // its bias is the stream's: whoever adds it up announces it
   values.hidden_Tf.reset();
   const at::Tensor dexpanded_Tf =
       gelu_backward(linear_input_gradient(dout_Td, block.contract.weight), values.expanded_Tf, form_of(block),
-                    gradient_sum(block.expand.bias));
+                    gradient_sum(block.expand.bias), &left.sums);
   values.expanded_Tf.reset();
-  return linear_backward(block.expand, dexpanded_Tf, values.before_mlp.y);
+  return linear_backward(block.expand, dexpanded_Tf, values.before_mlp.y, left);
 }
 
 /// The gradient of attention's branch -> that of its norm's result.
 at::Tensor back_through_attention(const at::Tensor& dbranch_Td, const TransformerValues& values,
-                                  const TransformerBlock& block, std::int64_t batch) {
-  const at::Tensor dattended_Td = linear_backward(block.out, dbranch_Td, rows_of(values.attention.out_BHTk));
+                                  const TransformerBlock& block, std::int64_t batch, LeftGradients& left) {
+  const at::Tensor dattended_Td =
+      linear_backward(block.out, dbranch_Td, rows_of(values.attention.out_BHTk), left);
   const auto heads = heads_of(values.qkv_Te, block, batch);
   const at::Tensor dattended_BHTk =
       dattended_Td.unflatten(1, {block.heads, -1}).unflatten(0, {batch, -1}).transpose(1, 2);
   const auto [dq, dk, dv] =
       flash_attention_backward(dattended_BHTk, heads[0], heads[1], heads[2], values.attention, block.mixing);
   const at::Tensor dqkv_Te =
-      join_columns({rows_of(dq), rows_of(dk), rows_of(dv)}, gradient_sum(block.qkv.bias));
-  return linear_backward(block.qkv, dqkv_Te, values.before_attention.y);
+      join_columns({rows_of(dq), rows_of(dk), rows_of(dv)}, gradient_sum(block.qkv.bias), &left.sums);
+  return linear_backward(block.qkv, dqkv_Te, values.before_attention.y, left);
 }
 
 class FusedTransformer : public torch::autograd::Function<FusedTransformer> {
@@ -182,13 +186,15 @@ class FusedTransformer : public torch::autograd::Function<FusedTransformer> {
     const at::Tensor dsum_Td =
         gradients[0].defined() ? gradients[0].contiguous().view(sum_Td.sizes()) : at::Tensor();
 
-    const at::Tensor dmlp_Td = back_through_mlp(gradients[1].contiguous(), values, block);
+    LeftGradients left;
+    const at::Tensor dmlp_Td = back_through_mlp(gradients[1].contiguous(), values, block, left);
     const ResidualGradient middle =
-        norm_backward(block.mlp_norm, values.before_mlp, dmlp_Td, dsum_Td, block.out.bias);
-    const at::Tensor dattention_Td = back_through_attention(middle.branch, values, block, batch);
+        norm_backward(block.mlp_norm, values.before_mlp, dmlp_Td, dsum_Td, block.out.bias, left);
+    const at::Tensor dattention_Td = back_through_attention(middle.branch, values, block, batch, left);
     const ResidualGradient out = norm_backward(block.attention_norm, values.before_attention, dattention_Td,
-                                               middle.x, call->branch_bias);
-    if (call->branch_bias.defined()) gradient_added(call->branch_bias);
+                                               middle.x, call->branch_bias, left);
+    if (call->branch_bias.defined()) left.leaves.push_back(call->branch_bias);
+    left.finish();
     return {out.x.unflatten(0, {batch, -1}), out.branch, at::Tensor()};
   }
 };

@@ -108,14 +108,15 @@ void LtProduct::set_units(const LtOperands& operands) {
   set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.b_unit);
 }
 
-std::vector<ProductAlgorithm> LtProduct::candidates(const LtPlace& place, int most) {
+std::vector<ProductAlgorithm> LtProduct::candidates(const LtPlace& place, int most,
+                                                    std::size_t workspace_bytes) {
   cublasLtMatmulPreferenceOpaque_t preference{};
   check_lt(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit", problem_);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
     check_lt(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
              "cublasLtMatmulPreferenceSetAttribute", problem_);
   };
-  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kLtWorkspaceBytes});
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_bytes});
   // Sums that are split go through fp32 in the workspace and are added up in a step of their own.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -134,7 +135,7 @@ std::vector<ProductAlgorithm> LtProduct::candidates(const LtPlace& place, int mo
   check_lt(status, "cublasLtMatmulAlgoGetHeuristic", problem_);
   std::vector<ProductAlgorithm> algorithms;
   for (const auto& one : std::vector(found.begin(), found.begin() + count)) {
-    if (one.state != CUBLAS_STATUS_SUCCESS || one.workspaceSize > kLtWorkspaceBytes) continue;
+    if (one.state != CUBLAS_STATUS_SUCCESS || one.workspaceSize > workspace_bytes) continue;
     std::memcpy(algorithms.emplace_back().data(), &one.algo, sizeof one.algo);
   }
   return algorithms;

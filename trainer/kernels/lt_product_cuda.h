@@ -47,13 +47,16 @@ class LtProduct {
  public:
   explicit LtProduct(const ProductProblem& problem);
 
-  /// At most `most` algorithms that sum in fp32 in a fixed order, the one that the library thinks fastest
-  /// first; none if it has none.
-  [[nodiscard]] std::vector<ProductAlgorithm> candidates(const LtPlace& place, int most);
+  /// At most `most` algorithms that sum in fp32 in a fixed order and need no more workspace than that, the
+  /// one that the library thinks fastest first; none if it has none.
+  [[nodiscard]] std::vector<ProductAlgorithm> candidates(const LtPlace& place, int most,
+                                                         std::size_t workspace_bytes = kLtWorkspaceBytes);
   /// Whether the algorithm runs this problem on this device with this library.
   [[nodiscard]] bool accepts(const LtPlace& place, const ProductAlgorithm& algorithm);
   [[nodiscard]] cublasStatus_t enqueue(const LtPlace& place, const ProductAlgorithm& algorithm,
                                        const LtOperands& operands);
+
+  [[nodiscard]] const ProductProblem& problem() const { return problem_; }
 
  private:
   void set_bias(const void* bias);

@@ -2,25 +2,31 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <numeric>
+#include <utility>
 
 #include "trainer/kernels/device_products.h"
 #include "trainer/kernels/lt_product_cuda.h"
 
 // Which algorithm is fastest: all candidates are timed shortly, the best of them longer and in turns, so that
-// a drift of the clock speaks for none.
+// a drift of the clock speaks for none. They run as they do in a step, from captured graphs: there the few
+// bytes that some kernels have cleared before each of their runs take longer than on a stream.
 namespace sluice::kernels {
 namespace {
 
 constexpr int kCandidates = 16;
+constexpr int kWithoutWorkspace = 8;  ///< more of them: those that clear nothing are seldom thought fastest
+constexpr std::size_t kRuns = 4;      ///< of a graph
 constexpr std::size_t kShortRounds = 2;
 constexpr std::size_t kFinalists = 4;
-constexpr std::size_t kLongRounds = 12;
+constexpr std::size_t kLongRounds = 6;
 constexpr double kGain = 0.99;  ///< of the first candidate's time: another must take less
 
 at::ScalarType a_type(ProductOperands operands) {
@@ -59,6 +65,33 @@ struct RunBuffers {
   }
 };
 
+/// Runs of a product, captured.
+class CapturedRuns {
+ public:
+  /// `run` enqueues one on the stream.
+  CapturedRuns(cudaStream_t stream, const std::function<void()>& run) : stream_(stream) {
+    C10_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (std::size_t i = 0; i < kRuns; ++i) run();
+    cudaGraph_t graph = nullptr;
+    C10_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    const cudaError_t result = cudaGraphInstantiate(&runs_, graph, 0);
+    C10_CUDA_CHECK(cudaGraphDestroy(graph));
+    C10_CUDA_CHECK(result);
+  }
+  ~CapturedRuns() {
+    if (runs_ != nullptr) cudaGraphExecDestroy(runs_);
+  }
+  CapturedRuns(CapturedRuns&& other) noexcept
+      : stream_(other.stream_), runs_(std::exchange(other.runs_, nullptr)) {}
+  CapturedRuns& operator=(CapturedRuns&&) = delete;
+
+  void replay() const { C10_CUDA_CHECK(cudaGraphLaunch(runs_, stream_)); }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t runs_ = nullptr;
+};
+
 /// Runs of one problem, each on other buffers than those before it, in all more than a cache holds.
 class Rehearsal {
  public:
@@ -71,33 +104,41 @@ class Rehearsal {
     while (buffers_.size() < count) buffers_.emplace_back(problem, device);
   }
 
+  /// Those that run. The first time loads the code.
   [[nodiscard]] std::vector<ProductAlgorithm> candidates() {
-    return product_.candidates(place_, kCandidates);
+    std::vector<ProductAlgorithm> all = product_.candidates(place_, kCandidates);
+    for (const ProductAlgorithm& one : product_.candidates(place_, kWithoutWorkspace, 0))
+      if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
+    std::erase_if(all, [&](const ProductAlgorithm& one) { return run(one) != CUBLAS_STATUS_SUCCESS; });
+    return all;
   }
-  [[nodiscard]] bool run(const ProductAlgorithm& algorithm) {
-    const LtOperands operands = buffers_[next_++ % buffers_.size()].operands();
-    return product_.enqueue(place_, algorithm, operands) == CUBLAS_STATUS_SUCCESS;
-  }
-  /// Seconds of each algorithm's runs, which take turns.
+  /// Seconds of a run, by algorithm and round; the algorithms take turns.
   [[nodiscard]] std::vector<std::vector<double>> time(const std::vector<ProductAlgorithm>& algorithms,
                                                       std::size_t rounds) {
+    std::vector<CapturedRuns> captured;
+    for (const ProductAlgorithm& one : algorithms)
+      captured.emplace_back(place_.stream, [&] { check_lt(run(one), "cublasLtMatmul", product_.problem()); });
     const c10::Stream stream = c10::cuda::getCurrentCUDAStream(device_.index()).unwrap();
     std::vector<c10::Event> marks;
-    for (std::size_t i = 0; i <= rounds * algorithms.size(); ++i)
+    for (std::size_t i = 0; i <= rounds * captured.size(); ++i)
       marks.emplace_back(device_.type(), c10::EventFlag::BACKEND_DEFAULT);
     marks[0].record(stream);
     for (std::size_t i = 1; i < marks.size(); ++i) {
-      (void)run(algorithms[(i - 1) % algorithms.size()]);
+      captured[(i - 1) % captured.size()].replay();
       marks[i].record(stream);
     }
     marks.back().synchronize();
-    std::vector<std::vector<double>> seconds(algorithms.size());
+    std::vector<std::vector<double>> seconds(captured.size());
     for (std::size_t i = 1; i < marks.size(); ++i)
-      seconds[(i - 1) % algorithms.size()].push_back(1e-3 * marks[i - 1].elapsedTime(marks[i]));
+      seconds[(i - 1) % captured.size()].push_back(1e-3 * marks[i - 1].elapsedTime(marks[i]) / kRuns);
     return seconds;
   }
 
  private:
+  [[nodiscard]] cublasStatus_t run(const ProductAlgorithm& algorithm) {
+    return product_.enqueue(place_, algorithm, buffers_[next_++ % buffers_.size()].operands());
+  }
+
   at::Device device_;
   LtPlace place_;
   LtProduct product_;
@@ -134,9 +175,7 @@ std::vector<TunedProduct> tune_products(const std::vector<ProductProblem>& probl
   std::vector<TunedProduct> tuned;
   for (const ProductProblem& problem : problems) {
     Rehearsal rehearsal(problem, device);
-    std::vector<ProductAlgorithm> all = rehearsal.candidates();
-    // The first run loads the code.
-    std::erase_if(all, [&](const ProductAlgorithm& one) { return !rehearsal.run(one); });
+    const std::vector<ProductAlgorithm> all = rehearsal.candidates();
     if (all.empty()) continue;
     const std::vector<ProductAlgorithm> best = finalists(rehearsal, all);
     std::vector<double> seconds;

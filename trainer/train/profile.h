@@ -16,8 +16,8 @@ struct ProfilePlan {
   std::int64_t steps = 3;
 };
 
-/// This rank's file of a profile asked for by `name`: with the rank in place of {rank}, or of rank 0 alone where
-/// there is no {rank} in it. None for an empty name.
+/// This rank's file of a profile asked for by `name`: with the rank in place of {rank}, or of rank 0 alone
+/// where there is no {rank} in it. None for an empty name.
 [[nodiscard]] std::optional<std::filesystem::path> profile_file(const std::string& name, std::int64_t rank);
 
 /// Records what host and device do during a few steps: operators, the program's TraceRanges, kernels and

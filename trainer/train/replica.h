@@ -68,9 +68,9 @@ class Replica {
   [[nodiscard]] const at::Tensor& whole_parameters() const { return owner_ ? rounded_ : parameters_; }
   [[nodiscard]] std::optional<std::int64_t> owner() const { return owner_; }
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< flat; undefined for inference
-  /// Before a step's first backward, in place of zeroing gradients(). Those of large matrices that are rounded
-  /// hold anything until then (kernels::forget_gradient): their products can write as well as add, so that
-  /// neither a pass that zeroes nor the product reads or writes them once more.
+  /// Before a step's first backward, in place of zeroing gradients(). Those of large matrices that are
+  /// rounded hold anything until then (kernels::forget_gradient): their products can write as well as add, so
+  /// that neither a pass that zeroes nor the product reads or writes them once more.
   void clear_gradients();
   [[nodiscard]] std::int64_t parameter_count() const;  ///< of all ranks together
   /// Slices of whole kernels::kDecayBlock elements that nothing reads (above the diagonal of a causal W):

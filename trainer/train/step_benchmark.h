@@ -18,7 +18,7 @@ struct BenchmarkPlan {
   std::int64_t warm_up = 3;                        ///< steps that are not counted
   std::int64_t steps = 20;                         ///< at least one
   Exchanging exchanging = Exchanging::kWithRanks;  ///< in the steps; set-up is always with the ranks
-  std::string profile{};  ///< profile_file()'s name, of steps after the warm-up
+  std::string profile{};                           ///< profile_file()'s name, of steps after the warm-up
 };
 
 /// Seconds of one step of this rank.
