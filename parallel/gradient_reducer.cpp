@@ -35,6 +35,9 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
   for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) make_ordered(holders);
+  halves_last_ = options.last == LastBucket::kInHalves && options.mode == ReduceMode::kAllReduce &&
+                 options.wire == at::kFloat && groups.of(layout.buckets().back().holders).size() > 1;
+  if (halves_last_) groups_.check(layout);
 }
 
 /// In place of the own sums of the group that exchanges buckets of `holders`, if those are not the ones asked
@@ -56,6 +59,7 @@ void GradientReducer::start() {
   active_ = true;
   exposed_s_ = 0;
   startable_ = 0;
+  gathering_last_ = false;
   running_.clear();
   ready_.assign(layout_.entries().size(), false);
   missing_.clear();
@@ -113,8 +117,17 @@ void GradientReducer::wait(std::int64_t buckets) {
   exposed_s_ += seconds_since(begin);
 }
 
+void GradientReducer::finish_slices() {
+  wait(static_cast<std::int64_t>(tensors_.size()));
+  if (!halves_last_) return;
+  Communicator& group = groups_.of(layout_.buckets().back().holders);
+  running_.back() = group.all_gather_async(tensors_.back());
+  gathering_last_ = true;
+}
+
 double GradientReducer::finish() {
   TORCH_CHECK(active_, "GradientReducer: finish() without start()");
+  if (halves_last_ && !gathering_last_) finish_slices();
   const auto begin = Clock::now();
   start_rest();
   for (Work& work : running_) work.wait();
@@ -132,7 +145,8 @@ double GradientReducer::finish() {
 Work GradientReducer::begin_bucket(std::size_t index) {
   const at::Tensor& tensor = tensors_[index];
   const Holders holders = layout_.buckets()[index].holders;
-  const bool everywhere = options_.mode == ReduceMode::kAllReduce;
+  const bool in_halves = halves_last_ && index + 1 == tensors_.size();
+  const bool everywhere = options_.mode == ReduceMode::kAllReduce && !in_halves;
   if (auto& own = ordered(holders))
     return everywhere ? own->all_reduce_async(tensor) : own->reduce_scatter_async(tensor);
   Communicator& group = groups_.of(holders);

@@ -25,8 +25,13 @@ enum class ReducerProgress { kCaller, kThread };
 /// a plain run is compared with where the two differ in bits (NCCL).
 enum class ReduceMode { kAllReduce, kReduceScatter, kReduceScatterAllGather };
 
+/// How an all-reduced bucket comes that no backward hides, the last one: kWhole, or its own slice to each
+/// rank at finish_slices(), and the others' by finish(), beside what is done with what is there by then.
+enum class LastBucket { kWhole, kInHalves };
+
 struct ReducerOptions {
   ReduceMode mode = ReduceMode::kAllReduce;
+  LastBucket last = LastBucket::kWhole;  ///< kInHalves: of kAllReduce in float32, else kWhole
   ReducerProgress progress = ReducerProgress::kThread;
   at::ScalarType wire =
       at::kFloat;  ///< kBFloat16: what travels is rounded to it, sums stay float32 (OrderedReduction)
@@ -53,6 +58,11 @@ class GradientReducer {
   /// After the last mark_ready(), before finish(): blocks until the first `buckets` are reduced and may be
   /// read, while the others go on. Not for kReduceScatterAllGather, which gathers them together.
   void wait(std::int64_t buckets);
+  /// Whether the last bucket comes in halves.
+  [[nodiscard]] bool halves_last() const { return halves_last_; }
+  /// Before finish(): blocks until every bucket is reduced, of the last one in halves this rank's slice, and
+  /// starts its gather.
+  void finish_slices();
   /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds that the
   /// calling threads spent in the exchange, here and in mark_ready(), progress() and wait(): exposed
   /// communication.
@@ -82,6 +92,8 @@ class GradientReducer {
   std::vector<bool> ready_;
   std::vector<Work> running_;  ///< of the helper between start() and finish(), where there is one
   double exposed_s_ = 0;
+  bool halves_last_ = false;
+  bool gathering_last_ = false;
   bool active_ = false;
 
   std::mutex mutex_;

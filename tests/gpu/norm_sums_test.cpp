@@ -30,7 +30,7 @@ TEST(NormSums, HaveTheBitsOfOnePassOverAllThatIsThere) {
     replica.gradients().normal_().masked_fill_(idle, 0);
 
     const auto local = parallel::make_local_communicator();
-    NormSums sums(replica, Sharding::kNone, *local, blocks);
+    NormSums sums(replica, SquareSums::kOfAllSlices, *local, blocks);
     const auto buckets = static_cast<std::int64_t>(replica.layout().buckets().size());
     EXPECT_EQ(sums.early_buckets(), buckets - 1);
     sums.begin();

@@ -38,9 +38,9 @@ class SharedGate {
   SharedGate() = default;
 };
 
-/// Pieces in which a batch's v is gathered forward (kRowShard): the first is waited for, the others travel
-/// beside products of those before.
-[[nodiscard]] std::int64_t gathered_pieces(std::int64_t batch);
+/// Sequences of a batch whose v is gathered first in forward (kRowShard): it is waited for, the others'
+/// travels beside its products.
+[[nodiscard]] std::int64_t gathered_first(std::int64_t batch);
 
 /// Makes sequences [first, first + count) of v where it is kept, and again in the memory that they are sent
 /// from, [count t, h], unless that is undefined.

@@ -46,9 +46,9 @@ class GatheredGate final : public SharedGate {
 
   void make_and_send(const GateWriter& write) {
     const std::int64_t batch = o_.gate_Bth.size(0);
-    const std::int64_t pieces = gathered_pieces(batch);
-    for (std::int64_t piece = 0; piece < pieces; ++piece) {
-      Piece& made = add_piece(batch * piece / pieces, batch * (piece + 1) / pieces);
+    const std::int64_t first = gathered_first(batch);
+    for (std::int64_t begin = 0; begin < batch; begin = pieces_.back().end()) {
+      Piece& made = add_piece(begin, begin == 0 ? first : batch);
       make(made, write);
       made.passing = o_.exchange.start_all_gather(made.parts);
     }
@@ -101,6 +101,7 @@ class GatheredGate final : public SharedGate {
     at::Tensor parts;  ///< [ranks, count, most, h]
     std::unique_ptr<SequenceExchange::Passing> passing;
 
+    [[nodiscard]] std::int64_t end() const { return first + count; }
     [[nodiscard]] at::Tensor sequences() const { return parts.flatten(0, 1); }
     [[nodiscard]] at::Tensor of(const at::Tensor& own_Bth) const {
       return own_Bth.defined() ? own_Bth.narrow(0, first, count) : own_Bth;
@@ -208,10 +209,9 @@ class GatheredGate final : public SharedGate {
 
 }  // namespace
 
-std::int64_t gathered_pieces(std::int64_t batch) {
-  constexpr std::int64_t kMost = 2;  // each is a launch of the product, whose last tiles leave cores idle
-  return std::min(batch, kMost);
-}
+// Two pieces at most: each is a launch of the product, whose last tiles leave cores idle. The first one,
+// whose message nothing hides but what is left of the expansion, is the smaller.
+std::int64_t gathered_first(std::int64_t batch) { return std::max<std::int64_t>(1, batch / 4); }
 
 std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, const GateWriter& write) {
   auto gate = std::make_unique<GatheredGate>(operands);

@@ -28,6 +28,18 @@ namespace {
 
 std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
+/// The last bucket's second half is gathered beside the update of the others.
+parallel::ReducerOptions reducer_options_of(const StepPlan& plan) {
+  parallel::ReducerOptions options = reducer_options(plan);
+  options.last = parallel::LastBucket::kInHalves;
+  return options;
+}
+
+/// Where the last bucket that comes in halves ends, which lies at the arena's begin; 0: there is none.
+std::int64_t end_of_halves(const Replica& replica, const parallel::GradientReducer& reducer) {
+  return reducer.halves_last() ? replica.layout().buckets().back().end : 0;
+}
+
 }  // namespace
 
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
@@ -37,11 +49,17 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
       communicator_(groups.all()),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
                  owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
-      reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
+      reducer_(replica.layout(), replica.gradients(), groups, reducer_options_of(plan)),
       gather_(replica.layout(), replica.computed_with(), groups),
       blocks_(block_updates(replica)),
-      norm_sums_(replica, plan.sharding, communicator_, blocks_),
-      update_slices_(slices_to_update(replica, optimizer_, blocks_)),
+      norm_sums_(replica,
+                 reducer_.halves_last() || shares_sums(replica.layout(), plan.sharding)
+                     ? SquareSums::kOfOwnSlices
+                     : SquareSums::kOfAllSlices,
+                 communicator_, blocks_),
+      update_slices_(slices_to_update(replica, optimizer_, blocks_,
+                                      {end_of_halves(replica, reducer_), replica.layout().size()})),
+      last_slices_(slices_to_update(replica, optimizer_, blocks_, {0, end_of_halves(replica, reducer_)})),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       reading_(replica.parameters().device()) {
   const auto owner = replica.owner();
@@ -207,8 +225,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   reduce(agreement, mark);
   range.reset();
   range.emplace("optimizer");
-  update();
-  mark();
+  update(mark);
 }
 
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
@@ -226,15 +243,20 @@ void DeviceStep::reduce(parallel::Work& agreement, const Mark& mark) {
   mark();
   norm_sums_.begin();
   mark();
-  reducer_.finish();
+  reducer_.finish_slices();
   agreement.wait();
   mark();
 }
 
-void DeviceStep::update() {
+void DeviceStep::update(const Mark& mark) {
   kernels::decide_update(norm_sums_.finish(), agreed_, scalars_, decision_);
   state_read_.block_stream();
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
+  mark();
+  reducer_.finish();
+  mark();
+  for (const kernels::UpdateSlice& slice : last_slices_) kernels::adamw_update(slice, scalars_, decision_);
+  mark();
 }
 
 void DeviceStep::settle() {
@@ -290,8 +312,10 @@ StepResult DeviceStep::read(const Flight& flight) const {
   }
   const auto& last = flight.points.back();
   const auto between = [&](Point begin, Point end) { return last[end].seconds_since(last[begin]); };
-  result.comm_exposed_s = between(kBackwardDone, kMostReduced) + between(kMostSummed, kReduced);
-  result.optimizer_s = between(kMostReduced, kMostSummed) + between(kReduced, kUpdated);
+  result.comm_exposed_s = between(kBackwardDone, kMostReduced) + between(kMostSummed, kReduced) +
+                          between(kMostUpdated, kGathered);
+  result.optimizer_s =
+      between(kMostReduced, kMostSummed) + between(kReduced, kMostUpdated) + between(kGathered, kUpdated);
   result.data_wait_s = std::min(idle_s, flight.data_wait_s);
   result.step_s = flight.done.seconds_since(*flight.since);
   return result;

@@ -51,6 +51,8 @@ class DeviceStep final : public TrainStep {
     kMostReduced,  ///< all buckets but the last
     kMostSummed,
     kReduced,
+    kMostUpdated,
+    kGathered,  ///< the last bucket, where it comes in halves
     kUpdated,
     kPoints
   };
@@ -90,7 +92,7 @@ class DeviceStep final : public TrainStep {
   void run_part(Part part, const Mark& mark);
   void begin_step();
   void reduce(parallel::Work& agreement, const Mark& mark);
-  void update();
+  void update(const Mark& mark);
 
   [[nodiscard]] StepResult read(const Flight& flight) const;
 
@@ -103,7 +105,8 @@ class DeviceStep final : public TrainStep {
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   at::Tensor blocks_;              ///< of the arena: how each is updated (block_updates)
   NormSums norm_sums_;
-  std::vector<kernels::UpdateSlice> update_slices_;
+  std::vector<kernels::UpdateSlice> update_slices_;  ///< all but those of a last bucket in halves
+  std::vector<kernels::UpdateSlice> last_slices_;
   SampleForm form_;
 
   at::Tensor inputs_;  ///< float64, on the device like all below

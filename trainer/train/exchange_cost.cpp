@@ -96,7 +96,8 @@ ExchangePrediction row_shard(const ExchangeShape& shape, const ExchangeRates& ra
       product_seconds(shape, pairs, static_cast<double>(shape.channels), rates.flops_per_s);
   const double gather = seconds(rates.all_gather, bytes);
   const double scatter = seconds(rates.reduce_scatter, bytes);
-  const double later = 1 - 1 / static_cast<double>(kernels::gathered_pieces(shape.batch));
+  const double later =
+      1 - static_cast<double>(kernels::gathered_first(shape.batch)) / static_cast<double>(shape.batch);
   ExchangePrediction prediction{.mode = ExchangeMode::kRowShard};
   prediction.exchange_s = gather - rates.gathers_hidden * later * std::min(gather, product) +
                           (1 - rates.gathers_hidden) * gather + scatter -

@@ -58,7 +58,7 @@ struct ExchangePrediction {
 ///   all-to-all  5 all-to-alls of B n c; every pair of positions (causal: blocks up to the diagonal) for
 ///               c / ranks channels, three times; the gradient of all of W summed over all ranks
 ///   row-sharded 2 all-gathers and a reduce-scatter of B n c, of which forward waits for the first piece
-///               (kernels::gathered_pieces), the rest goes on beside products, or in backward the passes
+///               (kernels::gathered_first), the rest goes on beside products, or in backward the passes
 ///               before them; its rows of W for all c channels, three times; the gradient of its rows summed
 ///               over the rows of ranks
 ///   ring        the same products block by block, with 3 (ranks - 1) messages beside them

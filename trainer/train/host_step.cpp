@@ -34,7 +34,10 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::BucketGroup
                  owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
       reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
       gather_(replica.layout(), replica.parameters(), groups),
-      summed_(slices_to_sum(replica.layout(), plan.sharding, communicator_.rank())),
+      summed_(slices_to_sum(
+          replica.layout(),
+          shares_sums(replica.layout(), plan.sharding) ? SquareSums::kOfOwnSlices : SquareSums::kOfAllSlices,
+          communicator_.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),

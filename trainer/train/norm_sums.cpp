@@ -12,10 +12,10 @@ std::int64_t bucket_count(const Replica& replica) {
 }
 
 /// What rank `rank` sums of buckets `first` to `end`, each slice with its place among all.
-std::vector<kernels::Slice> slices_of(const Replica& replica, Sharding sharding, std::int64_t rank,
+std::vector<kernels::Slice> slices_of(const Replica& replica, SquareSums sums, std::int64_t rank,
                                       std::int64_t first, std::int64_t end) {
   const std::int64_t world = replica.layout().world();
-  const std::vector<optim::Range> ranges = slices_to_sum(replica.layout(), sharding, rank);
+  const std::vector<optim::Range> ranges = slices_to_sum(replica.layout(), sums, rank);
   std::vector<kernels::Slice> slices;
   for (std::int64_t index = first * world; index < end * world; ++index) {
     const optim::Range& range = ranges[static_cast<std::size_t>(index)];
@@ -26,25 +26,25 @@ std::vector<kernels::Slice> slices_of(const Replica& replica, Sharding sharding,
 
 }  // namespace
 
-NormSums::NormSums(const Replica& replica, Sharding sharding, parallel::Communicator& ranks,
+NormSums::NormSums(const Replica& replica, SquareSums sums, parallel::Communicator& ranks,
                    const at::Tensor& blocks)
     : replica_(replica),
       ranks_(ranks),
-      shared_(shares_sums(replica.layout(), sharding)),
+      which_(sums),
       early_buckets_(bucket_count(replica) - 1),
-      early_(slices_of(replica, sharding, ranks.rank(), 0, early_buckets_), blocks),
-      late_(slices_of(replica, sharding, ranks.rank(), early_buckets_, bucket_count(replica)), blocks),
+      early_(slices_of(replica, sums, ranks.rank(), 0, early_buckets_), blocks),
+      late_(slices_of(replica, sums, ranks.rank(), early_buckets_, bucket_count(replica)), blocks),
       sums_(at::zeros({bucket_count(replica) * replica.layout().world()},
                       at::TensorOptions().dtype(at::kDouble).device(blocks.device()))) {}
 
 void NormSums::begin() {
-  if (shared_) sums_.zero_();  // the others' sums of the step before are there
+  if (which_ == SquareSums::kOfOwnSlices) sums_.zero_();  // the others' sums of the step before are there
   early_.run(replica_.gradients(), sums_);
 }
 
 const at::Tensor& NormSums::finish() {
   late_.run(replica_.gradients(), sums_);
-  if (shared_) ranks_.all_reduce(sums_, parallel::ReduceOp::kSum);
+  if (which_ == SquareSums::kOfOwnSlices) ranks_.all_reduce(sums_, parallel::ReduceOp::kSum);
   return sums_;
 }
 

@@ -12,14 +12,13 @@ namespace sluice::train {
 
 /// The sums of squares that a step's gradient norm is made of on a GPU, one for each slice of the arena
 /// (ArenaLayout::slices), in two parts: of buckets that are reduced while the last one is still on its way,
-/// and of that one. Each rank forms its own (slices_to_sum); where others have what it has not, ranks
-/// exchange them. Only enqueues, and may be captured.
+/// and of that one. Where ranks form those of their own slices alone they exchange them. Only enqueues, and
+/// may be captured.
 class NormSums {
  public:
   /// `blocks`: how the arena's blocks are updated (block_updates); what is left alone has no gradient and is
   /// not read. Replica and ranks outlive it.
-  NormSums(const Replica& replica, Sharding sharding, parallel::Communicator& ranks,
-           const at::Tensor& blocks);
+  NormSums(const Replica& replica, SquareSums sums, parallel::Communicator& ranks, const at::Tensor& blocks);
 
   /// How many buckets begin() needs reduced: all but the last.
   [[nodiscard]] std::int64_t early_buckets() const { return early_buckets_; }
@@ -30,7 +29,7 @@ class NormSums {
  private:
   const Replica& replica_;
   parallel::Communicator& ranks_;
-  bool shared_;
+  SquareSums which_;
   std::int64_t early_buckets_;
   kernels::SliceSums early_;
   kernels::SliceSums late_;

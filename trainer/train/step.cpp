@@ -50,12 +50,12 @@ bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding) {
   return sharding == Sharding::kState || layout.differs_by_place();
 }
 
-std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
+std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, SquareSums sums,
                                         std::int64_t rank) {
   std::vector<optim::Range> ranges;
   for (const auto& [begin, end] : layout.slices()) {
     const bool own =
-        !shares_sums(layout, sharding) || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
+        sums == SquareSums::kOfAllSlices || static_cast<std::int64_t>(ranges.size()) % layout.world() == rank;
     ranges.push_back(own ? optim::Range{begin, end} : optim::Range{});
   }
   return ranges;

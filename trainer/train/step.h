@@ -104,11 +104,12 @@ class TrainStep {
 [[nodiscard]] std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
                                                      std::int64_t rank);
 
-/// Whether each rank sums the squares of its own slices alone, and ranks exchange the sums: where others have
-/// what this one does not.
+/// Whether others have gradients that this rank has not: then each sums the squares of its own slices alone,
+/// and ranks exchange the sums.
 [[nodiscard]] bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding);
+enum class SquareSums { kOfAllSlices, kOfOwnSlices };
 /// Every slice of the arena in its order; empty where another rank sums its squares.
-[[nodiscard]] std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, Sharding sharding,
+[[nodiscard]] std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, SquareSums sums,
                                                       std::int64_t rank);
 /// How a step with this plan exchanges gradients.
 [[nodiscard]] parallel::ReducerOptions reducer_options(const StepPlan& plan);

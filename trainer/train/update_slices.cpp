@@ -22,13 +22,17 @@ at::Tensor block_updates(const Replica& replica) {
 }
 
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer,
-                                                   const at::Tensor& blocks) {
+                                                   const at::Tensor& blocks, const optim::Range& within) {
   std::vector<kernels::UpdateSlice> slices;
-  std::int64_t offset = 0;
+  std::int64_t held = 0;  // of the moments before this range
   for (const optim::Range& range : optimizer.owned()) {
-    const std::int64_t count = range.numel();
+    const std::int64_t begin = std::max(range.begin, within.begin);
+    const std::int64_t count = std::min(range.end, within.end) - begin;
+    const std::int64_t offset = held + begin - range.begin;
+    held += range.numel();
+    if (count <= 0) continue;
     const auto of_arena = [&](const at::Tensor& flat) {
-      return flat.defined() ? flat.narrow(0, range.begin, count) : flat;
+      return flat.defined() ? flat.narrow(0, begin, count) : flat;
     };
     slices.push_back(
         {.parameters =
@@ -37,8 +41,7 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
          .first = optimizer.first_moment().narrow(0, offset, count),
          .second = optimizer.second_moment().narrow(0, offset, count),
          .compute = of_arena(replica.rounded()),
-         .blocks = blocks.narrow(0, range.begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
-    offset += count;
+         .blocks = blocks.narrow(0, begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
   }
   return slices;
 }

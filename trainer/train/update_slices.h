@@ -13,10 +13,12 @@ namespace sluice::train {
 /// idle decays.
 [[nodiscard]] at::Tensor block_updates(const Replica& replica);
 
-/// What this rank updates, as `blocks` of the whole arena say: gradients lie in the arena, moments one after
-/// another, parameters as the replica has them. Views of the replica's and the optimizer's buffers.
+/// What this rank updates `within` a range of the arena, as `blocks` of the whole arena say: gradients lie in
+/// the arena, moments one after another, parameters as the replica has them. Views of the replica's and the
+/// optimizer's buffers.
 [[nodiscard]] std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica,
                                                                  const optim::AdamW& optimizer,
-                                                                 const at::Tensor& blocks);
+                                                                 const at::Tensor& blocks,
+                                                                 const optim::Range& within);
 
 }  // namespace sluice::train

@@ -118,6 +118,47 @@ RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) 
   RC_ASSERT(right == ranks);
 }
 
+/// What finish_slices() promises, and finish() after it or alone.
+RC_GTEST_PROP(GradientReducer, LastBucketInHalvesIsTheAllReduceBitForBit, ()) {
+  const auto ranks = *rc::gen::inRange<std::int64_t>(1, 6);
+  const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
+  const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
+  const auto asks = *rc::gen::arbitrary<bool>();
+  std::mutex mutex;
+  std::int64_t right = 0;
+  run_thread_ranks(ranks, [&](Communicator& communicator) {
+    const ArenaLayout layout = small_layout(bucket_elements, ranks);
+    const at::Tensor want = layout.allocate(at::kFloat, at::kCPU);
+    fill(layout, want, communicator.rank());
+    reduce(layout, want, communicator, {});
+    const at::Tensor flat = layout.allocate(at::kFloat, at::kCPU);
+    GradientReducer reducer(layout, flat, communicator,
+                            {.last = LastBucket::kInHalves, .progress = progress});
+    bool rank_right = reducer.halves_last() == (ranks > 1);
+    for (int step = 0; step < 2; ++step) {
+      fill(layout, flat, communicator.rank());
+      reducer.start();
+      for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
+        reducer.mark_ready(entry);
+      const auto is_right = [&](const Range& range) {
+        return at::equal(flat.narrow(0, range.begin, range.numel()),
+                         want.narrow(0, range.begin, range.numel()));
+      };
+      if (asks) {
+        reducer.finish_slices();
+        const auto last = static_cast<std::int64_t>(layout.buckets().size()) - 1;
+        rank_right = rank_right && is_right(layout.slice(last, communicator.rank())) &&
+                     is_right({layout.buckets().back().end, layout.size()});
+      }
+      (void)reducer.finish();
+      rank_right = rank_right && is_right({0, layout.size()});
+    }
+    const std::lock_guard lock(mutex);
+    right += rank_right;
+  });
+  RC_ASSERT(right == ranks);
+}
+
 /// What wait() promises, whoever moves the exchange.
 RC_GTEST_PROP(GradientReducer, FirstBucketsAreThereBeforeTheLast, ()) {
   const auto ranks = *rc::gen::inRange<std::int64_t>(1, 5);

@@ -198,7 +198,10 @@ TEST(HeldRows, NoBlockThatIsReadIsLeftOut) {
     const SequenceRanks sequence(options, world);
     const Replica replica = make_replica(options, world, sequence);
     const optim::AdamW optimizer(options.optim, replica.parameters(), replica.decayed_ranges());
-    const at::Tensor blocks = slices_to_update(replica, optimizer, block_updates(replica)).front().blocks;
+    const at::Tensor blocks =
+        slices_to_update(replica, optimizer, block_updates(replica), {0, replica.layout().size()})
+            .front()
+            .blocks;
     const at::Tensor left =
         blocks.eq(static_cast<int>(kernels::BlockUpdate::kNone)).repeat_interleave(kernels::kDecayBlock);
     const auto held = sequence.exchange()->rows().held(world.rank());
