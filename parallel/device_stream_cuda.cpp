@@ -14,6 +14,8 @@
 #include <cstring>
 #include <utility>
 
+#include "parallel/graph_fills_cuda.h"
+
 namespace sluice::parallel {
 namespace {
 
@@ -147,6 +149,7 @@ void DeviceGraph::capture(const std::function<void(const std::function<void()>&)
                                             cudaEventRecordExternal));
   });
   impl_->graph.capture_end();
+  fill_by_kernels(impl_->graph.raw_cuda_graph());
   impl_->find_nodes();
   impl_->graph.instantiate();
   impl_->captured = true;

@@ -117,17 +117,22 @@ void GradientReducer::wait(std::int64_t buckets) {
   exposed_s_ += seconds_since(begin);
 }
 
-void GradientReducer::finish_slices() {
-  wait(static_cast<std::int64_t>(tensors_.size()));
+void GradientReducer::finish_slices() { wait(static_cast<std::int64_t>(tensors_.size())); }
+
+void GradientReducer::gather_last() {
+  TORCH_CHECK(active_ && !gathering_last_,
+              "GradientReducer: gather_last() outside start() and finish(), or twice");
   if (!halves_last_) return;
-  Communicator& group = groups_.of(layout_.buckets().back().holders);
-  running_.back() = group.all_gather_async(tensors_.back());
+  running_.back() = groups_.of(layout_.buckets().back().holders).all_gather_async(tensors_.back());
   gathering_last_ = true;
 }
 
 double GradientReducer::finish() {
   TORCH_CHECK(active_, "GradientReducer: finish() without start()");
-  if (halves_last_ && !gathering_last_) finish_slices();
+  if (halves_last_ && !gathering_last_) {
+    finish_slices();
+    gather_last();
+  }
   const auto begin = Clock::now();
   start_rest();
   for (Work& work : running_) work.wait();

@@ -25,8 +25,9 @@ enum class ReducerProgress { kCaller, kThread };
 /// a plain run is compared with where the two differ in bits (NCCL).
 enum class ReduceMode { kAllReduce, kReduceScatter, kReduceScatterAllGather };
 
-/// How an all-reduced bucket comes that no backward hides, the last one: kWhole, or its own slice to each
-/// rank at finish_slices(), and the others' by finish(), beside what is done with what is there by then.
+/// How an all-reduced bucket comes that no backward hides, the last one: kWhole, or to each rank its own
+/// slice by finish_slices(), and the others' from gather_last() to finish(), beside what is done with what is
+/// there.
 enum class LastBucket { kWhole, kInHalves };
 
 struct ReducerOptions {
@@ -60,9 +61,10 @@ class GradientReducer {
   void wait(std::int64_t buckets);
   /// Whether the last bucket comes in halves.
   [[nodiscard]] bool halves_last() const { return halves_last_; }
-  /// Before finish(): blocks until every bucket is reduced, of the last one in halves this rank's slice, and
-  /// starts its gather.
+  /// Before finish(): blocks until every bucket is reduced, of the last one in halves this rank's slice.
   void finish_slices();
+  /// After finish_slices(): the others' slices set out. What the group exchanges sooner is asked for before.
+  void gather_last();
   /// Blocks until every bucket is reduced; throws if an entry was never marked. Returns the seconds that the
   /// calling threads spent in the exchange, here and in mark_ready(), progress() and wait(): exposed
   /// communication.

@@ -9,6 +9,7 @@ namespace sluice::kernels::launch {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr unsigned int kWarp = 32;
 
 /// Sum over the block's threads, in a fixed tree; the result is thread 0's.
 __device__ double block_sum(double value) {
@@ -16,29 +17,34 @@ __device__ double block_sum(double value) {
   const unsigned int thread = threadIdx.x;
   sums[thread] = value;
   __syncthreads();
-  for (unsigned int half = kThreads / 2; half > 0; half /= 2) {
+  for (unsigned int half = kThreads / 2; half >= kWarp; half /= 2) {
     if (thread < half) sums[thread] += sums[thread + half];
     __syncthreads();
   }
-  return sums[0];
+  if (thread >= kWarp) return 0;
+  double sum = sums[thread];
+  for (unsigned int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_down_sync(0xFFFFFFFF, sum, half);
+  return sum;
 }
 
-/// The last slice whose first block is at or before `block`: of slices without blocks none is ever taken.
+/// The last slice whose first block is at or before `block`: of slices without blocks none is ever taken. The
+/// block's threads look at as many slices at once.
 __device__ std::int64_t slice_of(const std::int64_t* table, std::int64_t slices, std::int64_t block) {
-  std::int64_t low = 0;
-  std::int64_t high = slices;
-  while (high - low > 1) {
-    const std::int64_t middle = (low + high) / 2;
-    if (table[middle * kSliceColumns + 3] <= block) {
-      low = middle;
-    } else {
-      high = middle;
-    }
+  int begun = 0;
+  for (std::int64_t first = 0; first < slices; first += kThreads) {
+    const std::int64_t slice = first + threadIdx.x;
+    begun += __syncthreads_count(slice < slices && table[slice * kSliceColumns + 3] <= block);
   }
-  return low;
+  return begun - 1;
 }
 
 __device__ double square(float value) { return static_cast<double>(value) * static_cast<double>(value); }
+
+/// Four elements from `at`; zeros for those at `end` and beyond.
+__device__ float4 values_at(const float* flat, std::int64_t at, std::int64_t end) {
+  if (at + 4 <= end) return *reinterpret_cast<const float4*>(flat + at);
+  return {flat[at], at + 1 < end ? flat[at + 1] : 0, at + 2 < end ? flat[at + 2] : 0, 0};
+}
 
 __global__ void __launch_bounds__(kThreads)
     slice_blocks(const float* __restrict__ flat, const std::uint8_t* __restrict__ updates,
@@ -55,17 +61,15 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int round = 0; round < kRounds; ++round)
     reads[round] = place(round) < end && updates[place(round) / kDecayElements] != kIdleBlock;
+  float4 values[kRounds];  // and all elements before any is squared
+#pragma unroll
+  for (int round = 0; round < kRounds; ++round)
+    values[round] = reads[round] ? values_at(flat, place(round), end) : float4{0, 0, 0, 0};
   double sum = 0;
 #pragma unroll
   for (int round = 0; round < kRounds; ++round) {
-    const std::int64_t at = place(round);
-    if (!reads[round]) continue;
-    if (at + 4 <= end) {
-      const float4 v = *reinterpret_cast<const float4*>(flat + at);
-      sum += (square(v.x) + square(v.y)) + (square(v.z) + square(v.w));
-    } else {
-      for (std::int64_t i = at; i < end; ++i) sum += square(flat[i]);
-    }
+    const float4& v = values[round];
+    sum += (square(v.x) + square(v.y)) + (square(v.z) + square(v.w));
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) partials[block] = sum;

@@ -249,7 +249,9 @@ void DeviceStep::reduce(parallel::Work& agreement, const Mark& mark) {
 }
 
 void DeviceStep::update(const Mark& mark) {
-  kernels::decide_update(norm_sums_.finish(), agreed_, scalars_, decision_);
+  const at::Tensor& sums = norm_sums_.finish();
+  reducer_.gather_last();  // after the sums, which are small and wanted first
+  kernels::decide_update(sums, agreed_, scalars_, decision_);
   state_read_.block_stream();
   for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
   mark();

@@ -124,6 +124,7 @@ RC_GTEST_PROP(GradientReducer, LastBucketInHalvesIsTheAllReduceBitForBit, ()) {
   const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
   const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
   const auto asks = *rc::gen::arbitrary<bool>();
+  const auto gathers = *rc::gen::arbitrary<bool>();
   std::mutex mutex;
   std::int64_t right = 0;
   run_thread_ranks(ranks, [&](Communicator& communicator) {
@@ -149,6 +150,7 @@ RC_GTEST_PROP(GradientReducer, LastBucketInHalvesIsTheAllReduceBitForBit, ()) {
         const auto last = static_cast<std::int64_t>(layout.buckets().size()) - 1;
         rank_right = rank_right && is_right(layout.slice(last, communicator.rank())) &&
                      is_right({layout.buckets().back().end, layout.size()});
+        if (gathers) reducer.gather_last();
       }
       (void)reducer.finish();
       rank_right = rank_right && is_right({0, layout.size()});
