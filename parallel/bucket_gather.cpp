@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <utility>
+
 namespace sluice::parallel {
 
 BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups)
@@ -19,10 +21,17 @@ BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Bu
 }
 
 void BucketGather::start() {
-  for (std::size_t index = running_.size(); index-- > 0;) {
-    Communicator& group = groups_.of(layout_.buckets()[index].holders);
-    running_[index] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
-  }
+  for (std::size_t index = running_.size(); index-- > 0;) start_bucket(index);
+}
+
+void BucketGather::start(Holders holders) {
+  for (std::size_t index = running_.size(); index-- > 0;)
+    if (layout_.buckets()[index].holders == holders) start_bucket(index);
+}
+
+void BucketGather::start_bucket(std::size_t index) {
+  Communicator& group = groups_.of(layout_.buckets()[index].holders);
+  running_[index] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
 }
 
 void BucketGather::wait(std::int64_t entry) {
@@ -32,7 +41,7 @@ void BucketGather::wait(std::int64_t entry) {
 }
 
 void BucketGather::finish() {
-  for (Work& work : running_) work.wait();
+  for (Work& work : running_) std::exchange(work, Work()).wait();
 }
 
 }  // namespace sluice::parallel

@@ -18,15 +18,18 @@ class BucketGather {
   /// `layout` and the groups outlive it; `flat`: a buffer of that layout.
   BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups);
 
-  /// Starts all buckets. The buffer belongs to the exchange, bucket by bucket, until it was waited for.
+  /// Starts all buckets, or those of some holders. They belong to the exchange until they were waited for.
   void start();
+  void start(Holders holders);
   /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. Buckets already waited
   /// for cost nothing.
   void wait(std::int64_t entry);
-  /// Until all are.
+  /// Until all that were started are.
   void finish();
 
  private:
+  void start_bucket(std::size_t index);
+
   const ArenaLayout& layout_;
   at::Tensor flat_;
   BucketGroups groups_;

@@ -38,7 +38,7 @@ class DeviceEvent {
   void record();
   /// The current stream goes on once the device has come past what was recorded last; at once if nothing
   /// was. Captured in a graph, that holds for every replay: of what was recorded before it.
-  void block_stream();
+  void block_stream() const;
   /// True when the device has come past it, or it was never recorded.
   [[nodiscard]] bool done() const;
   /// Seconds of the device between two events that are done.

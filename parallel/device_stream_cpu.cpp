@@ -35,7 +35,7 @@ DeviceEvent::~DeviceEvent() = default;
 DeviceEvent::DeviceEvent(DeviceEvent&&) noexcept = default;
 DeviceEvent& DeviceEvent::operator=(DeviceEvent&&) noexcept = default;
 void DeviceEvent::record() { refuse(); }
-void DeviceEvent::block_stream() { refuse(); }
+void DeviceEvent::block_stream() const { refuse(); }
 bool DeviceEvent::done() const { refuse(); }
 double DeviceEvent::seconds_since(const DeviceEvent& /*earlier*/) const { refuse(); }
 

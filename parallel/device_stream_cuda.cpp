@@ -80,7 +80,7 @@ DeviceEvent& DeviceEvent::operator=(DeviceEvent&&) noexcept = default;
 
 void DeviceEvent::record() { C10_CUDA_CHECK(cudaEventRecord(impl_->event, current_stream())); }
 
-void DeviceEvent::block_stream() {
+void DeviceEvent::block_stream() const {
   cudaStreamCaptureStatus status{};
   C10_CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &status));
   const bool captures = status == cudaStreamCaptureStatusActive;

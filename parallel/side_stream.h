@@ -19,6 +19,8 @@ class SideStream {
   /// Enqueues what `work` enqueues on the current stream on this one instead, after what the current stream
   /// holds. Host and current stream do not wait. Can be captured if join() follows within the capture.
   void run(const std::function<void()>& work);
+  /// The same, but after nothing that the current stream holds: what it needs `work` itself waits for.
+  void run_apart(const std::function<void()>& work);
   /// The current stream waits for all that was run.
   void join();
 

@@ -14,6 +14,7 @@ SideStream::SideStream(SideStream&&) noexcept = default;
 SideStream& SideStream::operator=(SideStream&&) noexcept = default;
 
 void SideStream::run(const std::function<void()>& work) { work(); }
+void SideStream::run_apart(const std::function<void()>& work) { work(); }
 void SideStream::join() {}
 
 }  // namespace sluice::parallel

@@ -41,6 +41,11 @@ void SideStream::run(const std::function<void()>& work) {
   if (!impl_) return work();
   C10_CUDA_CHECK(cudaEventRecord(impl_->begin, impl_->current()));
   C10_CUDA_CHECK(cudaStreamWaitEvent(impl_->stream.stream(), impl_->begin, 0));
+  run_apart(work);
+}
+
+void SideStream::run_apart(const std::function<void()>& work) {
+  if (!impl_) return work();
   const c10::cuda::CUDAStreamGuard guard(impl_->stream);
   work();
   C10_CUDA_CHECK(cudaEventRecord(impl_->end, impl_->stream.stream()));

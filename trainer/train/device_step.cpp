@@ -3,6 +3,7 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
@@ -35,11 +36,6 @@ parallel::ReducerOptions reducer_options_of(const StepPlan& plan) {
   return options;
 }
 
-/// Where the last bucket that comes in halves ends, which lies at the arena's begin; 0: there is none.
-std::int64_t end_of_halves(const Replica& replica, const parallel::GradientReducer& reducer) {
-  return reducer.halves_last() ? replica.layout().buckets().back().end : 0;
-}
-
 }  // namespace
 
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
@@ -57,33 +53,29 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
                      ? SquareSums::kOfOwnSlices
                      : SquareSums::kOfAllSlices,
                  communicator_, blocks_),
-      update_slices_(slices_to_update(replica, optimizer_, blocks_,
-                                      {end_of_halves(replica, reducer_), replica.layout().size()})),
-      last_slices_(slices_to_update(replica, optimizer_, blocks_, {0, end_of_halves(replica, reducer_)})),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
+      input_(replica.parameters().device(), plan.slicing.micro_batch, form_.row_tokens),
+      arrived_(at::empty_like(input_.bytes)),
+      feeding_(replica.parameters().device()),
+      reporting_(replica.parameters().device()),
       reading_(replica.parameters().device()) {
   const auto owner = replica.owner();
   TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator_.rank()), "rank ",
               communicator_.rank(), " has the parameters of ", owner.value_or(-1), " alone");
+  plan_update();
   const at::Device device = replica.parameters().device();
   const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
     return at::zeros(shape, at::TensorOptions().dtype(dtype).device(device));
   };
   const std::int64_t rows = plan.slicing.micro_batch;
   const std::int64_t length = replica.options().seq_len;
-  inputs_ = on_device({kernels::kUpdateScalars + kernels::kAgreed}, at::kDouble);
-  scalars_ = inputs_.narrow(0, 0, kernels::kUpdateScalars);
-  start_ = inputs_.narrow(0, kernels::kUpdateScalars, kernels::kAgreed);
   agreed_ = on_device({kernels::kAgreed}, at::kDouble);
   decision_ = on_device({kernels::kDecision}, at::kDouble);
-  rows_ = on_device({1}, at::kInt);
-  windows_ = on_device({rows, form_.row_tokens}, at::kInt);
   tokens_BT_ = on_device({rows, length}, at::kLong);
   targets_BT_ = on_device({rows, length}, at::kLong);
   if (const kernels::SequenceExchange* const sequence = replica.sequence())
     held_t_ = kernels::held_positions(*sequence, device);
   if (model::draws_in_training(replica.options())) {
-    first_sample_ = on_device({1}, at::kLong);
     row_numbers_ = at::arange(rows, at::TensorOptions().dtype(at::kLong).device(device));
     samples_B_ = on_device({rows}, at::kLong);
   }
@@ -91,9 +83,8 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
                              at::TensorOptions().dtype(at::kFloat).device(device));
   const std::int64_t micro_batches = plan.slicing.micro_batches();
   for (Flight& flight : flights_) {
-    flight.inputs = parallel::pinned_empty(inputs_.sizes(), at::kDouble);
-    flight.rows = parallel::pinned_empty({micro_batches}, at::kInt);
-    flight.samples = parallel::pinned_empty({micro_batches}, at::kLong);
+    for (std::int64_t micro = 0; micro < micro_batches; ++micro)
+      flight.inputs.emplace_back(at::kCPU, rows, form_.row_tokens);
     flight.decision = parallel::pinned_empty(decision_.sizes(), at::kDouble);
     flight.points = std::vector<std::array<parallel::DeviceEvent, kPoints>>(at_index(micro_batches));
   }
@@ -103,6 +94,32 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
   replica_.on_parameter_use([this](std::int64_t entry) {
     if (gathering_) gather_.wait(entry);
   });
+}
+
+/// What is updated when. Neighbours that are updated together are one slice.
+void DeviceStep::plan_update() {
+  const parallel::ArenaLayout& layout = replica_.layout();
+  gathers_early_ = plan_.sharding == Sharding::kState && layout.differs_by_place();
+  std::vector<optim::Range> first, most, last;
+  for (const parallel::Bucket& bucket : layout.buckets()) {
+    const bool early = gathers_early_ && bucket.holders == parallel::Holders::kAllRanks;
+    const bool halved = reducer_.halves_last() && &bucket == &layout.buckets().back();
+    auto& ranges = early ? first : halved ? last : most;
+    if (!ranges.empty() && ranges.back().begin == bucket.end) {
+      ranges.back().begin = bucket.begin;
+    } else {
+      ranges.push_back({bucket.begin, bucket.end});
+    }
+  }
+  const auto add = [this](std::vector<kernels::UpdateSlice>& slices,
+                          const std::vector<optim::Range>& ranges) {
+    for (const optim::Range& range : ranges)
+      for (auto& slice : slices_to_update(replica_, optimizer_, blocks_, range))
+        slices.push_back(std::move(slice));
+  };
+  add(first_slices_, first);
+  add(update_slices_, most);
+  add(last_slices_, last);
 }
 
 void DeviceStep::begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) {
@@ -115,34 +132,25 @@ void DeviceStep::begin(std::int64_t step, dataio::Loader& loader, const std::fun
   flight.begun.record();
   flight.since =
       unfinished_.empty() ? &flight.begun : &flights_[at_index(unfinished_.back()) % flights_.size()].done;
-  fill_inputs(step, wish(), flight);
+  fill_scalars(step, wish(), flight);
   for (std::int64_t micro = 0; micro < plan_.slicing.micro_batches(); ++micro) {
     feed(micro, loader, flight);
     enqueue(micro, flight);
   }
-  parallel::copy_to_host(flight.decision, decision_);
   flight.done.record();
+  report(flight);
   unfinished_.push_back(step);
 }
 
-void DeviceStep::fill_inputs(std::int64_t step, StopWish wish, Flight& flight) {
+void DeviceStep::fill_scalars(std::int64_t step, StopWish wish, Flight& flight) {
   flight.lr = optim::learning_rate(plan_.optim, replica_.options().d_model, step, plan_.total_steps);
-  const kernels::UpdateScalars scalars = optim::update_scalars(plan_.optim, flight.lr, step + 1);
-  const kernels::Agreed start{.wishes = wish == StopWish::kStop ? 1.0 : 0.0};
-  auto* const values = flight.inputs.mutable_data_ptr<double>();
-  std::memcpy(values, &scalars, sizeof scalars);
-  std::memcpy(values + kernels::kUpdateScalars, &start, sizeof start);
-  parallel::copy_to_device(inputs_, values, sizeof scalars + sizeof start);
+  flight.scalars = optim::update_scalars(plan_.optim, flight.lr, step + 1);
+  flight.start = {.wishes = wish == StopWish::kStop ? 1.0 : 0.0};
 }
 
-/// The next micro-batch on its way to the device; waits for data, and for the device only where it is so far
-/// behind that it has not read the batches before.
+/// The next micro-batch on its way to the device, as soon as the work has taken the one before; waits for
+/// data alone.
 void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight) {
-  constexpr std::size_t kLoans = 2;
-  while (!loans_.empty() && (loans_.size() >= kLoans || loans_.front().copied.done())) {
-    while (!loans_.front().copied.done()) std::this_thread::yield();
-    loans_.pop_front();
-  }
   Stopwatch watch;
   std::optional<parallel::TraceRange> range(std::in_place, "data");
   const dataio::Batch batch = loader.next();
@@ -150,17 +158,31 @@ void DeviceStep::feed(std::int64_t micro, dataio::Loader& loader, Flight& flight
   flight.data_wait_s += watch.lap();
   TORCH_CHECK(batch.step == flight.step && batch.micro == micro, "the loader gave micro-batch ", batch.micro,
               " of step ", batch.step, ", expected ", micro, " of ", flight.step);
-  auto* const rows = flight.rows.mutable_data_ptr<std::int32_t>() + micro;
-  *rows = static_cast<std::int32_t>(batch.rows);
-  parallel::copy_to_device(rows_, rows, sizeof *rows);
-  if (first_sample_.defined()) {
-    auto* const sample = flight.samples.mutable_data_ptr<std::int64_t>() + micro;
-    *sample = batch.samples.first;
-    parallel::copy_to_device(first_sample_, sample, sizeof *sample);
+  const MicroInput& input = flight.inputs[at_index(micro)];
+  input.fill(flight.scalars, flight.start, batch);
+  const auto copy = [&] {
+    parallel::copy_to_device(arrived_, input.bytes.const_data_ptr(), input.bytes.nbytes());
+  };
+  if (taken_ == nullptr) {
+    feeding_.run(copy);
+  } else {
+    feeding_.run_apart([&] {
+      taken_->block_stream();
+      copy();
+    });
   }
-  parallel::copy_to_device(windows_, batch.tokens.data(), batch.tokens.size_bytes());
-  loans_.push_back({{}, batch.lease});
-  loans_.back().copied.record();
+  feeding_.join();
+  taken_ = &flight.points[at_index(micro)][kBegin];
+}
+
+/// The decision comes back beside the update that follows it.
+void DeviceStep::report(Flight& flight) {
+  reporting_.run_apart([&] {
+    flight.points.back()[kDecided].block_stream();
+    parallel::copy_to_host(flight.decision, decision_);
+    flight.reported.record();
+  });
+  reporting_.join();  // the next decision comes after
 }
 
 DeviceStep::Part DeviceStep::part_of(std::int64_t micro) const {
@@ -198,11 +220,12 @@ void DeviceStep::enqueue(std::int64_t micro, Flight& flight) {
 
 void DeviceStep::run_part(Part part, const Mark& mark) {
   const bool ends = part == Part::kOnly || part == Part::kLast;
+  input_.bytes.copy_(arrived_);
   mark();
   if (part == Part::kOnly || part == Part::kFirst) begin_step();
   std::optional<parallel::TraceRange> range(std::in_place, "forward");
-  kernels::split_windows(windows_, rows_, tokens_BT_, targets_BT_);
-  if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, first_sample_);
+  kernels::split_windows(input_.windows, input_.rows, tokens_BT_, targets_BT_);
+  if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, input_.first_sample);
   const auto held = [this](const at::Tensor& all_BT) {
     return held_t_.defined() ? all_BT.index_select(1, held_t_) : all_BT;
   };
@@ -231,8 +254,9 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
 void DeviceStep::begin_step() {
   replica_.clear_gradients();
-  agreed_.copy_(start_);
+  agreed_.copy_(input_.start);
   gathering_ = plan_.sharding == Sharding::kState;
+  if (gathers_early_) return gather_.start(parallel::Holders::kSamePlace);
   if (gathering_) gather_.start();
 }
 
@@ -251,14 +275,22 @@ void DeviceStep::reduce(parallel::Work& agreement, const Mark& mark) {
 void DeviceStep::update(const Mark& mark) {
   const at::Tensor& sums = norm_sums_.finish();
   reducer_.gather_last();  // after the sums, which are small and wanted first
-  kernels::decide_update(sums, agreed_, scalars_, decision_);
+  kernels::decide_update(sums, agreed_, input_.scalars, decision_);
+  mark();
   state_read_.block_stream();
-  for (const kernels::UpdateSlice& slice : update_slices_) kernels::adamw_update(slice, scalars_, decision_);
+  run_update(first_slices_);
+  if (gathers_early_) gather_.start(parallel::Holders::kAllRanks);
+  run_update(update_slices_);
   mark();
   reducer_.finish();
+  if (gathers_early_) gather_.finish();
   mark();
-  for (const kernels::UpdateSlice& slice : last_slices_) kernels::adamw_update(slice, scalars_, decision_);
+  run_update(last_slices_);
   mark();
+}
+
+void DeviceStep::run_update(const std::vector<kernels::UpdateSlice>& slices) const {
+  for (const kernels::UpdateSlice& slice : slices) kernels::adamw_update(slice, input_.scalars, decision_);
 }
 
 void DeviceStep::settle() {
@@ -290,7 +322,9 @@ std::function<void()> DeviceStep::read_state(const std::function<void()>& copy) 
 StepResult DeviceStep::finish() {
   TORCH_CHECK(!unfinished_.empty(), "DeviceStep: finish() without begin()");
   const Flight& flight = flights_[at_index(unfinished_.front()) % flights_.size()];
-  parallel::wait_for_event(flight.done, communicator_, fmt::format("step {} on the GPU", flight.step + 1));
+  const std::string what = fmt::format("step {} on the GPU", flight.step + 1);
+  parallel::wait_for_event(flight.done, communicator_, what);
+  parallel::wait_for_event(flight.reported, communicator_, what);
   unfinished_.pop_front();
   return read(flight);
 }

@@ -15,6 +15,7 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/side_stream.h"
 #include "trainer/kernels/device_update.h"
+#include "trainer/train/micro_input.h"
 #include "trainer/train/norm_sums.h"
 #include "trainer/train/step.h"
 
@@ -51,6 +52,7 @@ class DeviceStep final : public TrainStep {
     kMostReduced,  ///< all buckets but the last
     kMostSummed,
     kReduced,
+    kDecided,
     kMostUpdated,
     kGathered,  ///< the last bucket, where it comes in halves
     kUpdated,
@@ -60,22 +62,17 @@ class DeviceStep final : public TrainStep {
   /// One step between begin() and finish().
   struct Flight {
     std::int64_t step = -1;
-    at::Tensor inputs;    ///< page-locked: UpdateScalars, then Agreed as this rank starts it
-    at::Tensor samples;   ///< the first one of each micro-batch, host memory
-    at::Tensor rows;      ///< page-locked int32 [micro-batches]
-    at::Tensor decision;  ///< page-locked: kernels::Decision
+    kernels::UpdateScalars scalars;
+    kernels::Agreed start;
+    std::vector<MicroInput> inputs;                                  ///< by micro-batch, page-locked
+    at::Tensor decision;                                             ///< page-locked: kernels::Decision
     std::vector<std::array<parallel::DeviceEvent, kPoints>> points;  ///< by micro-batch
     parallel::DeviceEvent begun;
     parallel::DeviceEvent done;
+    parallel::DeviceEvent reported;                ///< the decision is there
     const parallel::DeviceEvent* since = nullptr;  ///< where this step's time begins
     double data_wait_s = 0;                        ///< of the host
     double lr = 0;
-  };
-
-  /// A micro-batch whose page-locked memory the device may still be reading.
-  struct Loan {
-    parallel::DeviceEvent copied;
-    std::shared_ptr<void> lease;
   };
 
   struct CapturedPart {
@@ -83,8 +80,9 @@ class DeviceStep final : public TrainStep {
     std::optional<parallel::DeviceGraph> graph;
   };
 
-  void fill_inputs(std::int64_t step, StopWish wish, Flight& flight);
+  void fill_scalars(std::int64_t step, StopWish wish, Flight& flight);
   void feed(std::int64_t micro, dataio::Loader& loader, Flight& flight);
+  void report(Flight& flight);
   void enqueue(std::int64_t micro, Flight& flight);
   [[nodiscard]] Part part_of(std::int64_t micro) const;
 
@@ -93,6 +91,9 @@ class DeviceStep final : public TrainStep {
   void begin_step();
   void reduce(parallel::Work& agreement, const Mark& mark);
   void update(const Mark& mark);
+
+  void plan_update();
+  void run_update(const std::vector<kernels::UpdateSlice>& slices) const;
 
   [[nodiscard]] StepResult read(const Flight& flight) const;
 
@@ -105,28 +106,30 @@ class DeviceStep final : public TrainStep {
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   at::Tensor blocks_;              ///< of the arena: how each is updated (block_updates)
   NormSums norm_sums_;
-  std::vector<kernels::UpdateSlice> update_slices_;  ///< all but those of a last bucket in halves
-  std::vector<kernels::UpdateSlice> last_slices_;
+  /// Of what all ranks hold, where the gather that follows is hidden by the update of what each holds alone.
+  std::vector<kernels::UpdateSlice> first_slices_;
+  std::vector<kernels::UpdateSlice> update_slices_;
+  std::vector<kernels::UpdateSlice> last_slices_;  ///< of a last bucket that comes in halves
   SampleForm form_;
 
-  at::Tensor inputs_;  ///< float64, on the device like all below
-  at::Tensor scalars_;
-  at::Tensor start_;
+  MicroInput input_;                              ///< what the work reads, on the device like all below
+  at::Tensor arrived_;                            ///< the next one's bytes, which come beside the work before
+  const parallel::DeviceEvent* taken_ = nullptr;  ///< where arrived_ was read last
   at::Tensor agreed_;
   at::Tensor decision_;
-  at::Tensor rows_;
-  at::Tensor windows_;  ///< int32 [B, n + 1]
   at::Tensor tokens_BT_;
   at::Tensor targets_BT_;
   at::Tensor held_t_;  ///< positions of the sequence that this rank computes; undefined: all
   // Of a model that draws by sample; undefined otherwise.
-  at::Tensor first_sample_;  ///< int64 [1]
-  at::Tensor row_numbers_;   ///< 0, 1, ...
+  at::Tensor row_numbers_;  ///< 0, 1, ...
   at::Tensor samples_B_;
   at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
   bool gathering_ = false;
+  bool gathers_early_ = false;  ///< under ZeRO-1 what all ranks hold, in the step itself
 
+  parallel::SideStream feeding_;      ///< of inputs' way to the device
+  parallel::SideStream reporting_;    ///< of decisions' way back
   parallel::SideStream reading_;      ///< of copies of the state
   parallel::DeviceEvent state_read_;  ///< their end: an update comes after it
 
@@ -134,7 +137,6 @@ class DeviceStep final : public TrainStep {
   std::array<Flight, 3>
       flights_;  ///< the step that is read, one that runs, and the one before both, whose end is read
   std::deque<std::int64_t> unfinished_;
-  std::deque<Loan> loans_;
 };
 
 }  // namespace sluice::train
