@@ -6,8 +6,8 @@
 namespace sluice::parallel {
 
 /// Fills of a few bytes in a captured graph (counters that libraries' kernels find at zero) become kernels: a
-/// graph goes from kernel to kernel in a microsecond, to a memset and back in five. Before it is instantiated.
-/// Throws std::runtime_error.
+/// graph goes from kernel to kernel in a microsecond, to a memset and back in five. Before it is
+/// instantiated. Throws std::runtime_error.
 void fill_by_kernels(cudaGraph_t graph);
 
 }  // namespace sluice::parallel

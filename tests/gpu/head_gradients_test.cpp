@@ -24,6 +24,12 @@ using tests::same_bits;
 
 class HeadGradientsTest : public tests::KernelsTest {};
 
+SortedTokens sorted(const at::Tensor& tokens, std::int64_t vocabulary) {
+  const SortedTokens room(tokens, vocabulary);
+  room.sort();
+  return room;
+}
+
 struct EmbeddingCase {
   std::string name;
   std::int64_t vocabulary;
@@ -57,7 +63,7 @@ TEST_F(HeadGradientsTest, EmbeddingGradientIsExactAndHasTheSameBitsEachTime) {
       const at::Tensor exact = begun.to(at::kDouble).index_add(0, c.tokens, rows.to(at::kDouble));
       const auto sum = [&] {
         const at::Tensor to = on_gpu(begun.clone());
-        add_embedding_gradient(to, on_gpu(c.tokens), on_gpu(rows));
+        add_embedding_gradient(to, sorted(on_gpu(c.tokens), c.vocabulary), on_gpu(rows));
         return to;
       };
       const at::Tensor first = sum();
@@ -82,10 +88,11 @@ TEST_F(HeadGradientsTest, ScaledIsRoundedOnce) {
 TEST_F(HeadGradientsTest, RefusesOtherTensors) {
   const at::Tensor sum = on_gpu(normal({8, 4}, 1));
   const at::Tensor tokens = on_gpu(any_tokens(8, 5));
+  const SortedTokens order = sorted(tokens, 8);
   const at::Tensor scale = on_gpu(at::full({}, 2, at::TensorOptions().dtype(at::kFloat)));
-  EXPECT_THROW(add_embedding_gradient(sum, tokens, on_gpu(normal({4, 4}, 2))), c10::Error);
-  EXPECT_THROW(add_embedding_gradient(sum, tokens.to(at::kInt), on_gpu(normal({5, 4}, 2))), c10::Error);
-  EXPECT_THROW(add_embedding_gradient(sum.t(), tokens, on_gpu(normal({5, 8}, 2))), c10::Error);
+  EXPECT_THROW(add_embedding_gradient(sum, order, on_gpu(normal({4, 4}, 2))), c10::Error);
+  EXPECT_THROW(SortedTokens(tokens.to(at::kInt), 8), c10::Error);
+  EXPECT_THROW(add_embedding_gradient(sum.t(), order, on_gpu(normal({5, 8}, 2))), c10::Error);
   EXPECT_THROW(add_scaled({sum}, on_gpu(normal({4, 4}, 2)), scale), c10::Error);
   EXPECT_THROW(add_scaled({sum}, on_gpu(normal({8, 4}, 2)), scale.to(at::kDouble)), c10::Error);
   EXPECT_THROW((void)scaled_bf16(sum.cpu(), scale), c10::Error);

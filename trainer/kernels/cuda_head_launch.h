@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "trainer/kernels/cuda_launch.h"
@@ -12,18 +13,25 @@ namespace sluice::kernels::launch {
 /// Rows of sorted tokens that one block adds up.
 inline constexpr std::int64_t kSortedRows = 32;
 
-struct EmbeddingGradient {
+struct SortTokens {
   const std::int64_t* tokens;
-  const void* gradient;
-  float* sum;
   std::int32_t* pairs;  ///< [4, rows]: tokens and their rows, unsorted and sorted
   void* workspace;      ///< of embedding_workspace() bytes
-  float* partials;      ///< [pieces of kSortedRows, 2, width]
+  std::size_t workspace_bytes;
   std::int64_t rows;
   std::int64_t vocabulary;
-  std::int64_t width;
 };
 [[nodiscard]] std::int64_t embedding_workspace(std::int64_t rows, std::int64_t vocabulary);
+void sort_tokens(const SortTokens& arguments, cudaStream_t stream);
+
+struct EmbeddingGradient {
+  const std::int32_t* sorted;  ///< [2, rows]: tokens and their rows
+  const void* gradient;
+  float* sum;
+  float* partials;  ///< [pieces of kSortedRows, 2, width]
+  std::int64_t rows;
+  std::int64_t width;
+};
 void add_embedding_gradient(const EmbeddingGradient& arguments, Precision precision, cudaStream_t stream);
 
 /// sum (float32) or rounded (bfloat16), the other one null.

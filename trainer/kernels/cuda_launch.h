@@ -25,6 +25,17 @@ void slice_sums(const float* flat, const std::uint8_t* updates, const std::int64
                 std::int64_t slices, std::int64_t blocks, double* partials, double* sums,
                 cudaStream_t stream);
 
+/// Rows of 16-byte vectors, `stride` vectors apart, by a few blocks.
+struct CopyRows {
+  void* to;
+  const void* from;
+  std::int64_t rows;
+  std::int64_t vectors;
+  std::int64_t to_stride;
+  std::int64_t from_stride;
+};
+void copy_rows(const CopyRows& arguments, cudaStream_t stream);
+
 void decide_update(const double* slice_sums, std::int64_t count, const double* agreed, const double* scalars,
                    double* decision, cudaStream_t stream);
 

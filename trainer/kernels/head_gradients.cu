@@ -38,7 +38,7 @@ __device__ float4 operator+(const float4& a, const float4& b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
 }
 
-__global__ void __launch_bounds__(kThreads) number_rows(EmbeddingGradient a) {
+__global__ void __launch_bounds__(kThreads) number_rows(SortTokens a) {
   const int row = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (row >= a.rows) return;
   a.pairs[row] = static_cast<std::int32_t>(a.tokens[row]);
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) sum_pieces(EmbeddingGradient a) {
   __shared__ int tokens[kPieceRows + 2];
   __shared__ int rows[kPieceRows];
   const Piece piece = piece_of(blockIdx.x, a.rows);
-  const std::int32_t* const sorted = a.pairs + 2 * a.rows;
+  const std::int32_t* const sorted = a.sorted;
   const int count = piece.end - piece.first;
   for (int i = static_cast<int>(threadIdx.x); i < count + 2; i += kThreads) {
     const int at = piece.first + i - 1;
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kThreads) sum_pieces(EmbeddingGradient a) {
 __global__ void __launch_bounds__(kThreads) sum_runs(EmbeddingGradient a) {
   const Piece piece = piece_of(blockIdx.x, a.rows);
   if (piece.end == a.rows) return;
-  const std::int32_t* const sorted = a.pairs + 2 * a.rows;
+  const std::int32_t* const sorted = a.sorted;
   const int token = sorted[piece.end - 1];
   const bool began_here = piece.first == 0 || sorted[piece.first - 1] != token;
   if (sorted[piece.end] != token || !began_here) return;
@@ -128,8 +128,8 @@ __global__ void __launch_bounds__(kThreads) scaled_kernel(Scaled a) {
   }
 }
 
-cudaError_t sort(const EmbeddingGradient& a, void* workspace, std::size_t& bytes, cudaStream_t stream) {
-  return cub::DeviceRadixSort::SortPairs(workspace, bytes, a.pairs, a.pairs + 2 * a.rows, a.pairs + a.rows,
+cudaError_t sort(const SortTokens& a, std::size_t& bytes, cudaStream_t stream) {
+  return cub::DeviceRadixSort::SortPairs(a.workspace, bytes, a.pairs, a.pairs + 2 * a.rows, a.pairs + a.rows,
                                          a.pairs + 3 * a.rows, static_cast<int>(a.rows), 0,
                                          bits_of(a.vocabulary), stream);
 }
@@ -137,19 +137,24 @@ cudaError_t sort(const EmbeddingGradient& a, void* workspace, std::size_t& bytes
 }  // namespace
 
 std::int64_t embedding_workspace(std::int64_t rows, std::int64_t vocabulary) {
-  EmbeddingGradient sizes{};
+  SortTokens sizes{};
   sizes.rows = rows;
   sizes.vocabulary = vocabulary;
   std::size_t bytes = 0;
-  check_cuda(sort(sizes, nullptr, bytes, nullptr), "cub::DeviceRadixSort");
+  check_cuda(sort(sizes, bytes, nullptr), "cub::DeviceRadixSort");
   return static_cast<std::int64_t>(bytes);
+}
+
+void sort_tokens(const SortTokens& a, cudaStream_t stream) {
+  if (a.rows == 0) return;
+  number_rows<<<blocks_for(a.rows), kThreads, 0, stream>>>(a);
+  std::size_t bytes = a.workspace_bytes;
+  check_cuda(sort(a, bytes, stream), "cub::DeviceRadixSort");
+  check_launch("sort_tokens");
 }
 
 void add_embedding_gradient(const EmbeddingGradient& a, Precision precision, cudaStream_t stream) {
   if (a.rows == 0) return;
-  number_rows<<<blocks_for(a.rows), kThreads, 0, stream>>>(a);
-  auto bytes = static_cast<std::size_t>(embedding_workspace(a.rows, a.vocabulary));
-  check_cuda(sort(a, a.workspace, bytes, stream), "cub::DeviceRadixSort");
   const auto pieces = static_cast<unsigned>((a.rows + kSortedRows - 1) / kSortedRows);
   if (precision == Precision::kFloat) {
     sum_pieces<float><<<pieces, kThreads, 0, stream>>>(a);

@@ -9,7 +9,9 @@ namespace {
 
 }  // namespace
 
-void add_embedding_gradient(const at::Tensor& /*sum_Vd*/, const at::Tensor& /*tokens_T*/,
+SortedTokens::SortedTokens(const at::Tensor& /*tokens_T*/, std::int64_t /*vocabulary*/) { refuse(); }
+void SortedTokens::sort() const { refuse(); }
+void add_embedding_gradient(const at::Tensor& /*sum_Vd*/, const SortedTokens& /*sorted*/,
                             const at::Tensor& /*gradient_Td*/) {
   refuse();
 }

@@ -39,35 +39,47 @@ bool has_embedding_gradient(const at::Tensor& sum_Vd, const at::Tensor& gradient
          by_fours(gradient_Td) && (type == at::kFloat || type == at::kBFloat16);
 }
 
-void add_embedding_gradient(const at::Tensor& sum_Vd, const at::Tensor& tokens_T,
+SortedTokens::SortedTokens(const at::Tensor& tokens, std::int64_t of_vocabulary)
+    : tokens_T(tokens), vocabulary(of_vocabulary) {
+  const std::int64_t rows = tokens.numel();
+  TORCH_CHECK(tokens.scalar_type() == at::kLong && tokens.dim() == 1 && tokens.is_contiguous() &&
+                  tokens.is_cuda() && rows <= std::numeric_limits<std::int32_t>::max(),
+              "SortedTokens: tokens ", tokens.sizes(), " of ", tokens.scalar_type(), " on ", tokens.device());
+  pairs = at::empty({4, rows}, tokens.options().dtype(at::kInt));
+  workspace = at::empty({launch::embedding_workspace(rows, vocabulary)}, tokens.options().dtype(at::kByte));
+}
+
+void SortedTokens::sort() const {
+  const c10::cuda::CUDAGuard guard(tokens_T.device());
+  launch::sort_tokens({.tokens = tokens_T.const_data_ptr<std::int64_t>(),
+                       .pairs = pairs.mutable_data_ptr<std::int32_t>(),
+                       .workspace = workspace.mutable_data_ptr(),
+                       .workspace_bytes = workspace.nbytes(),
+                       .rows = tokens_T.numel(),
+                       .vocabulary = vocabulary},
+                      stream_of(tokens_T));
+}
+
+void add_embedding_gradient(const at::Tensor& sum_Vd, const SortedTokens& sorted,
                             const at::Tensor& gradient_Td) {
-  const std::int64_t rows = tokens_T.numel();
+  const std::int64_t rows = sorted.tokens_T.numel();
   const std::int64_t width = sum_Vd.size(-1);
   TORCH_CHECK(has_embedding_gradient(sum_Vd, gradient_Td) && sum_Vd.dim() == 2 && gradient_Td.dim() == 2 &&
-                  gradient_Td.size(0) == rows && gradient_Td.size(1) == width &&
-                  sum_Vd.device() == gradient_Td.device(),
+                  sum_Vd.size(0) == sorted.vocabulary && gradient_Td.size(0) == rows &&
+                  gradient_Td.size(1) == width && sum_Vd.device() == gradient_Td.device() &&
+                  sum_Vd.device() == sorted.pairs.device(),
               "add_embedding_gradient: sum ", sum_Vd.sizes(), " of ", sum_Vd.scalar_type(), ", gradient ",
-              gradient_Td.sizes(), " of ", gradient_Td.scalar_type(), " on ", gradient_Td.device());
-  TORCH_CHECK(tokens_T.scalar_type() == at::kLong && tokens_T.is_contiguous() &&
-                  tokens_T.device() == sum_Vd.device() && rows <= std::numeric_limits<std::int32_t>::max(),
-              "add_embedding_gradient: tokens ", tokens_T.sizes(), " of ", tokens_T.scalar_type(), " on ",
-              tokens_T.device());
+              gradient_Td.sizes(), " of ", gradient_Td.scalar_type(), " on ", gradient_Td.device(), ", ",
+              rows, " tokens of ", sorted.vocabulary, " on ", sorted.pairs.device());
   const c10::cuda::CUDAGuard guard(sum_Vd.device());
-  const auto options = sum_Vd.options();
   const std::int64_t pieces = (rows + launch::kSortedRows - 1) / launch::kSortedRows;
-  const at::Tensor pairs = at::empty({4, rows}, options.dtype(at::kInt));
-  const at::Tensor workspace =
-      at::empty({launch::embedding_workspace(rows, sum_Vd.size(0))}, options.dtype(at::kByte));
-  const at::Tensor partials = at::empty({pieces, 2, width}, options);
+  const at::Tensor partials = at::empty({pieces, 2, width}, sum_Vd.options());
   launch::add_embedding_gradient(
-      {.tokens = tokens_T.const_data_ptr<std::int64_t>(),
+      {.sorted = sorted.pairs.const_data_ptr<std::int32_t>() + 2 * rows,
        .gradient = gradient_Td.const_data_ptr(),
        .sum = sum_Vd.mutable_data_ptr<float>(),
-       .pairs = pairs.mutable_data_ptr<std::int32_t>(),
-       .workspace = workspace.mutable_data_ptr(),
        .partials = partials.mutable_data_ptr<float>(),
        .rows = rows,
-       .vocabulary = sum_Vd.size(0),
        .width = width},
       gradient_Td.scalar_type() == at::kFloat ? launch::Precision::kFloat : launch::Precision::kBf16,
       stream_of(sum_Vd));

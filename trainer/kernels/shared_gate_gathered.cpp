@@ -1,41 +1,15 @@
 #include <ATen/ops/empty_like.h>
-#include <c10/core/Event.h>
-#include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
+#include "trainer/kernels/beside.h"
+#include "trainer/kernels/device_copies.h"
 #include "trainer/kernels/shared_gate_internal.h"
 
 namespace sluice::kernels {
 namespace {
-
-/// Work on streams of a GPU beside the current one.
-class Beside {
- public:
-  explicit Beside(at::Device device) : device_(device), streams_(device.type()) {}
-
-  /// After what the current stream holds.
-  void add(const std::function<void()>& work) {
-    c10::Event begun(device_.type());
-    begun.record(streams_.getStream(device_));
-    const c10::StreamGuard guard(streams_.getStreamFromGlobalPool(device_));
-    begun.block(guard.current_stream());
-    work();
-    ended_.emplace_back(device_.type()).record(guard.current_stream());
-  }
-  /// The current stream waits for all of it.
-  void join() {
-    for (const c10::Event& event : ended_) event.block(streams_.getStream(device_));
-  }
-
- private:
-  at::Device device_;
-  c10::impl::VirtualGuardImpl streams_;
-  std::vector<c10::Event> ended_;
-};
 
 class GatheredGate final : public SharedGate {
  public:
@@ -56,7 +30,7 @@ class GatheredGate final : public SharedGate {
   void send() {
     Piece& whole = add_piece(0, o_.gate_Bth.size(0));
     beside_.add([&] {
-      own_part(whole).copy_(o_.gate_Bth);
+      copy_sparing_cores(own_part(whole), o_.gate_Bth);
       whole.passing = o_.exchange.start_all_gather(whole.parts);
     });
   }
