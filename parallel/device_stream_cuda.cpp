@@ -14,7 +14,7 @@
 #include <cstring>
 #include <utility>
 
-#include "parallel/graph_fills_cuda.h"
+#include "parallel/graph_nodes_cuda.h"
 
 namespace sluice::parallel {
 namespace {
@@ -151,6 +151,7 @@ void DeviceGraph::capture(const std::function<void(const std::function<void()>&)
   impl_->graph.capture_end();
   fill_by_kernels(impl_->graph.raw_cuda_graph());
   impl_->find_nodes();
+  for (const cudaGraphNode_t node : impl_->nodes) unchain(impl_->graph.raw_cuda_graph(), node);
   impl_->graph.instantiate();
   impl_->captured = true;
 }

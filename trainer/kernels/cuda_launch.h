@@ -18,12 +18,18 @@ inline constexpr int kDecayElements = 32;
 inline constexpr int kDecayedBlock = 1;  // of BlockUpdate
 inline constexpr int kIdleBlock = 2;
 
-inline constexpr int kSliceColumns = 4;                  ///< begin, end, index, first block
+inline constexpr int kSliceColumns = 4;                  ///< of both tables of SliceSums
 inline constexpr std::int64_t kElementsPerBlock = 8192;  ///< a slice's fixed block
 
-void slice_sums(const float* flat, const std::uint8_t* updates, const std::int64_t* table,
-                std::int64_t slices, std::int64_t blocks, double* partials, double* sums,
-                cudaStream_t stream);
+/// SliceSums' tables, on the device.
+struct SliceTables {
+  const std::int64_t* table;
+  std::int64_t slices;
+  const std::int64_t* work;
+  std::int64_t blocks;
+};
+void slice_sums(const float* flat, const std::uint8_t* updates, const SliceTables& tables, double* partials,
+                double* sums, cudaStream_t stream);
 
 /// Rows of 16-byte vectors, `stride` vectors apart, by a few blocks.
 struct CopyRows {

@@ -27,17 +27,6 @@ __device__ double block_sum(double value) {
   return sum;
 }
 
-/// The last slice whose first block is at or before `block`: of slices without blocks none is ever taken. The
-/// block's threads look at as many slices at once.
-__device__ std::int64_t slice_of(const std::int64_t* table, std::int64_t slices, std::int64_t block) {
-  int begun = 0;
-  for (std::int64_t first = 0; first < slices; first += kThreads) {
-    const std::int64_t slice = first + threadIdx.x;
-    begun += __syncthreads_count(slice < slices && table[slice * kSliceColumns + 3] <= block);
-  }
-  return begun - 1;
-}
-
 __device__ double square(float value) { return static_cast<double>(value) * static_cast<double>(value); }
 
 /// Four elements from `at`; zeros for those at `end` and beyond.
@@ -48,19 +37,19 @@ __device__ float4 values_at(const float* flat, std::int64_t at, std::int64_t end
 
 __global__ void __launch_bounds__(kThreads)
     slice_blocks(const float* __restrict__ flat, const std::uint8_t* __restrict__ updates,
-                 const std::int64_t* __restrict__ table, std::int64_t slices, double* __restrict__ partials) {
-  const std::int64_t block = blockIdx.x;
-  const std::int64_t* slice = table + slice_of(table, slices, block) * kSliceColumns;
-  const std::int64_t begin = slice[0] + (block - slice[3]) * kElementsPerBlock;
-  const std::int64_t end = min(slice[1], begin + kElementsPerBlock);
+                 const std::int64_t* __restrict__ work, double* __restrict__ partials) {
+  const auto* const own = reinterpret_cast<const longlong2*>(work + blockIdx.x * kSliceColumns);
+  const auto [begin, end] = own[0];
+  const auto [block, in_part] = own[1];
   constexpr int kRounds = kElementsPerBlock / (4 * kThreads);
-  const auto place = [begin](int round) {
-    return begin + (round * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  const auto place = [first = begin](int round) {
+    return first + (round * kThreads + static_cast<int>(threadIdx.x)) * 4;
   };
   bool reads[kRounds];  // all flags are asked for before any element
 #pragma unroll
   for (int round = 0; round < kRounds; ++round)
-    reads[round] = place(round) < end && updates[place(round) / kDecayElements] != kIdleBlock;
+    reads[round] =
+        place(round) < end && (in_part == 0 || updates[place(round) / kDecayElements] != kIdleBlock);
   float4 values[kRounds];  // and all elements before any is squared
 #pragma unroll
   for (int round = 0; round < kRounds; ++round)
@@ -206,16 +195,16 @@ unsigned int blocks_for(std::int64_t count, std::int64_t per_block) {
 
 }  // namespace
 
-void slice_sums(const float* flat, const std::uint8_t* updates, const std::int64_t* table,
-                std::int64_t slices, std::int64_t blocks, double* partials, double* sums,
-                cudaStream_t stream) {
-  if (blocks > 0) {
-    slice_blocks<<<static_cast<unsigned int>(blocks), kThreads, 0, stream>>>(flat, updates, table, slices,
-                                                                             partials);
+void slice_sums(const float* flat, const std::uint8_t* updates, const SliceTables& tables, double* partials,
+                double* sums, cudaStream_t stream) {
+  if (tables.blocks > 0) {
+    slice_blocks<<<static_cast<unsigned int>(tables.blocks), kThreads, 0, stream>>>(flat, updates,
+                                                                                    tables.work, partials);
     check_launch("slice_sums, blocks");
   }
-  if (slices > 0) {
-    slice_totals<<<static_cast<unsigned int>(slices), kThreads, 0, stream>>>(table, partials, sums);
+  if (tables.slices > 0) {
+    slice_totals<<<static_cast<unsigned int>(tables.slices), kThreads, 0, stream>>>(tables.table, partials,
+                                                                                    sums);
     check_launch("slice_sums, totals");
   }
 }

@@ -77,7 +77,8 @@ class SliceSums {
  private:
   at::Tensor blocks_;
   at::Tensor table_;     ///< int64 [slices, 4]: begin, end, index, first block
-  at::Tensor partials_;  ///< double [blocks]
+  at::Tensor work_;      ///< int64 [blocks of which something is read, 4]: begin, end, block, whether in part
+  at::Tensor partials_;  ///< double [blocks]: those of which nothing is read stay zero
   std::int64_t needed_flat_ = 0;
   std::int64_t needed_sums_ = 0;
 };

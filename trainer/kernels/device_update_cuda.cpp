@@ -1,5 +1,6 @@
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
@@ -42,22 +43,38 @@ cudaStream_t stream_of(const at::Tensor& tensor) {
 }  // namespace
 
 SliceSums::SliceSums(const std::vector<Slice>& slices, const at::Tensor& blocks) : blocks_(blocks) {
-  const auto count = static_cast<std::int64_t>(slices.size());
-  at::Tensor table = at::empty({count, launch::kSliceColumns}, at::TensorOptions().dtype(at::kLong));
-  auto* row = table.mutable_data_ptr<std::int64_t>();
-  std::int64_t partials = 0;
+  constexpr std::int64_t kColumns = launch::kSliceColumns;
+  constexpr std::int64_t kElements = launch::kElementsPerBlock;
+  const auto on_device = [&](const std::vector<std::int64_t>& rows) {
+    const auto count = static_cast<std::int64_t>(rows.size()) / kColumns;
+    at::Tensor table = at::empty({count, kColumns}, at::TensorOptions().dtype(at::kLong));
+    std::copy(rows.begin(), rows.end(), table.mutable_data_ptr<std::int64_t>());
+    return table.to(blocks.device());
+  };
   for (const Slice& slice : slices) {
     TORCH_CHECK(0 <= slice.begin && slice.begin % 4 == 0 && slice.begin <= slice.end && slice.index >= 0,
                 "slice [", slice.begin, ", ", slice.end, ") with its sum at ", slice.index);
-    row = std::copy_n(std::array{slice.begin, slice.end, slice.index, partials}.data(), launch::kSliceColumns,
-                      row);
-    partials += (slice.end - slice.begin + launch::kElementsPerBlock - 1) / launch::kElementsPerBlock;
     needed_flat_ = std::max(needed_flat_, slice.end);
     needed_sums_ = std::max(needed_sums_, slice.index + 1);
   }
   check(blocks, "how blocks are updated", at::kByte, (needed_flat_ + kDecayBlock - 1) / kDecayBlock);
-  table_ = table.to(blocks.device());
-  partials_ = at::empty({partials}, at::TensorOptions().dtype(at::kDouble).device(blocks.device()));
+  const at::Tensor flags = blocks.cpu();
+  const auto* const flag = flags.const_data_ptr<std::uint8_t>();
+  std::vector<std::int64_t> table, work;
+  std::int64_t block = 0;
+  for (const Slice& slice : slices) {
+    table.insert(table.end(), {slice.begin, slice.end, slice.index, block});
+    for (std::int64_t begin = slice.begin; begin < slice.end; begin += kElements, ++block) {
+      const std::int64_t end = std::min(slice.end, begin + kElements);
+      const auto* const first = flag + begin / kDecayBlock;
+      const auto* const last = flag + (end + kDecayBlock - 1) / kDecayBlock;
+      const auto idle = std::count(first, last, static_cast<std::uint8_t>(BlockUpdate::kNone));
+      if (idle < last - first) work.insert(work.end(), {begin, end, block, idle > 0 ? 1 : 0});
+    }
+  }
+  table_ = on_device(table);
+  work_ = on_device(work);
+  partials_ = at::zeros({block}, at::TensorOptions().dtype(at::kDouble).device(blocks.device()));
 }
 
 void SliceSums::run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) const {
@@ -66,7 +83,10 @@ void SliceSums::run(const at::Tensor& flat_f32, const at::Tensor& sums_f64) cons
   check(sums_f64, "the sums", at::kDouble, needed_sums_);
   const c10::cuda::CUDAGuard guard(flat_f32.device());
   launch::slice_sums(flat_f32.const_data_ptr<float>(), blocks_.const_data_ptr<std::uint8_t>(),
-                     table_.const_data_ptr<std::int64_t>(), table_.size(0), partials_.numel(),
+                     {.table = table_.const_data_ptr<std::int64_t>(),
+                      .slices = table_.size(0),
+                      .work = work_.const_data_ptr<std::int64_t>(),
+                      .blocks = work_.size(0)},
                      partials_.mutable_data_ptr<double>(), sums_f64.mutable_data_ptr<double>(),
                      stream_of(flat_f32));
 }

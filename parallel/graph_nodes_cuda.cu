@@ -1,8 +1,9 @@
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "parallel/graph_fills_cuda.h"
+#include "parallel/graph_nodes_cuda.h"
 
 namespace sluice::parallel {
 namespace {
@@ -70,6 +71,22 @@ void replace(cudaGraph_t graph, cudaGraphNode_t node, const cudaMemsetParams& me
 }
 
 }  // namespace
+
+void unchain(cudaGraph_t graph, cudaGraphNode_t node) {
+  const Neighbours before = neighbours(node, &cudaGraphNodeGetDependencies);
+  const Neighbours after = neighbours(node, &cudaGraphNodeGetDependentNodes);
+  for (std::size_t i = 0; i < after.nodes.size(); ++i) {
+    check(cudaGraphRemoveDependencies(graph, &node, &after.nodes[i], &after.edges[i], 1),
+          "cudaGraphRemoveDependencies");
+    for (const cudaGraphNode_t& earlier : before.nodes) {
+      const Neighbours there = neighbours(earlier, &cudaGraphNodeGetDependentNodes);
+      if (std::find(there.nodes.begin(), there.nodes.end(), after.nodes[i]) != there.nodes.end()) continue;
+      const cudaGraphEdgeData plain{};
+      check(cudaGraphAddDependencies(graph, &earlier, &after.nodes[i], &plain, 1),
+            "cudaGraphAddDependencies");
+    }
+  }
+}
 
 void fill_by_kernels(cudaGraph_t graph) {
   std::size_t count = 0;

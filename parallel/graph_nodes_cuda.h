@@ -10,4 +10,8 @@ namespace sluice::parallel {
 /// instantiated. Throws std::runtime_error.
 void fill_by_kernels(cudaGraph_t graph);
 
+/// What comes after the node comes after what was before it instead: a record of an event, which takes ten
+/// microseconds and more on the way from kernel to kernel, then stands beside it. Otherwise as above.
+void unchain(cudaGraph_t graph, cudaGraphNode_t node);
+
 }  // namespace sluice::parallel
