@@ -224,6 +224,11 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
       channel_input_gradient(block, dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
       values.spatial.mixed_BTh.flatten(0, 1), {}, values.gate_Th.size(0) / batch, bypass_half(dexpanded_Tf),
       {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)}, &left.sums);
+  if (block.exchange != nullptr) {  // beside W, which stays, b alone holds up its bucket
+    left.sums.finish();
+    of_bias.add();
+    gradient_added(block.spatial_bias);
+  }
   add_linear_weight_gradient(taken_sum(block.contract_weight), dout_Td, of_gate.z);
   gradient_added(block.contract_weight);
   of_gate.z.reset();
@@ -283,9 +288,8 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
                                &left.sums);
     left.leaves.insert(left.leaves.end(), {block.norm_bias, block.norm_weight});
     if (adds) left.leaves.push_back(call->branch_bias);
+    if (block.exchange == nullptr) left.leaves.push_back(block.spatial_bias);
     left.finish();
-    of_bias.add();
-    gradient_added(block.spatial_bias);
     return {by_sequence(out.x, batch), out.branch, at::Tensor()};
   }
 };

@@ -22,7 +22,7 @@ class GatheredGate final : public SharedGate {
     const std::int64_t batch = o_.gate_Bth.size(0);
     const std::int64_t first = gathered_first(batch);
     for (std::int64_t begin = 0; begin < batch; begin = pieces_.back().end()) {
-      Piece& made = add_piece(begin, begin == 0 ? first : batch);
+      Piece& made = add_piece(begin, begin < 2 * first ? std::min(begin + first, batch) : batch);
       make(made, write);
       made.passing = o_.exchange.start_all_gather(made.parts);
     }
@@ -183,8 +183,8 @@ class GatheredGate final : public SharedGate {
 
 }  // namespace
 
-// Two pieces at most: each is a launch of the product, whose last tiles leave cores idle. The first one,
-// whose message nothing hides but what is left of the expansion, is the smaller.
+// Two small pieces and the rest: what is left of the expansion hides the first one's message, the product of
+// each the next one's. More would not pay: each is a message of its own, and a launch of the product.
 std::int64_t gathered_first(std::int64_t batch) { return std::max<std::int64_t>(1, batch / 4); }
 
 std::unique_ptr<SharedGate> gather_gate(const SharedOperands& operands, const GateWriter& write) {
