@@ -21,7 +21,6 @@
 #include "trainer/kernels/sharded_attention.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/train/stopwatch.h"
-#include "trainer/train/update_slices.h"
 
 namespace sluice::train {
 
@@ -53,6 +52,9 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
                      ? SquareSums::kOfOwnSlices
                      : SquareSums::kOfAllSlices,
                  communicator_, blocks_),
+      gathers_first_(plan.sharding == Sharding::kState && replica.layout().differs_by_place()),
+      updates_(order_updates(replica, optimizer_, blocks_,
+                             {.gathers_first = gathers_first_, .awaits_last = reducer_.halves_last()})),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       input_(replica.parameters().device(), plan.slicing.micro_batch, form_.row_tokens),
       arrived_(at::empty_like(input_.bytes)),
@@ -62,7 +64,6 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
   const auto owner = replica.owner();
   TORCH_CHECK(!owner || (plan.sharding == Sharding::kState && *owner == communicator_.rank()), "rank ",
               communicator_.rank(), " has the parameters of ", owner.value_or(-1), " alone");
-  plan_update();
   const at::Device device = replica.parameters().device();
   const auto on_device = [&](at::IntArrayRef shape, at::ScalarType dtype) {
     return at::zeros(shape, at::TensorOptions().dtype(dtype).device(device));
@@ -94,32 +95,6 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
   replica_.on_parameter_use([this](std::int64_t entry) {
     if (gathering_) gather_.wait(entry);
   });
-}
-
-/// What is updated when. Neighbours that are updated together are one slice.
-void DeviceStep::plan_update() {
-  const parallel::ArenaLayout& layout = replica_.layout();
-  gathers_early_ = plan_.sharding == Sharding::kState && layout.differs_by_place();
-  std::vector<optim::Range> first, most, last;
-  for (const parallel::Bucket& bucket : layout.buckets()) {
-    const bool early = gathers_early_ && bucket.holders == parallel::Holders::kAllRanks;
-    const bool halved = reducer_.halves_last() && &bucket == &layout.buckets().back();
-    auto& ranges = early ? first : halved ? last : most;
-    if (!ranges.empty() && ranges.back().begin == bucket.end) {
-      ranges.back().begin = bucket.begin;
-    } else {
-      ranges.push_back({bucket.begin, bucket.end});
-    }
-  }
-  const auto add = [this](std::vector<kernels::UpdateSlice>& slices,
-                          const std::vector<optim::Range>& ranges) {
-    for (const optim::Range& range : ranges)
-      for (auto& slice : slices_to_update(replica_, optimizer_, blocks_, range))
-        slices.push_back(std::move(slice));
-  };
-  add(first_slices_, first);
-  add(update_slices_, most);
-  add(last_slices_, last);
 }
 
 void DeviceStep::begin(std::int64_t step, dataio::Loader& loader, const std::function<StopWish()>& wish) {
@@ -256,7 +231,7 @@ void DeviceStep::begin_step() {
   replica_.clear_gradients();
   agreed_.copy_(input_.start);
   gathering_ = plan_.sharding == Sharding::kState;
-  if (gathers_early_) return gather_.start(parallel::Holders::kSamePlace);
+  if (gathers_first_) return gather_.start(parallel::Holders::kSamePlace);
   if (gathering_) gather_.start();
 }
 
@@ -278,19 +253,18 @@ void DeviceStep::update(const Mark& mark) {
   kernels::decide_update(sums, agreed_, input_.scalars, decision_);
   mark();
   state_read_.block_stream();
-  run_update(first_slices_);
-  if (gathers_early_) gather_.start(parallel::Holders::kAllRanks);
-  run_update(update_slices_);
+  const auto run = [this](const std::vector<kernels::UpdateSlice>& slices) {
+    for (const kernels::UpdateSlice& slice : slices) kernels::adamw_update(slice, input_.scalars, decision_);
+  };
+  run(updates_.first);
+  if (gathers_first_) gather_.start(parallel::Holders::kAllRanks);
+  run(updates_.most);
   mark();
   reducer_.finish();
-  if (gathers_early_) gather_.finish();
+  if (gathers_first_) gather_.finish();
   mark();
-  run_update(last_slices_);
+  run(updates_.last);
   mark();
-}
-
-void DeviceStep::run_update(const std::vector<kernels::UpdateSlice>& slices) const {
-  for (const kernels::UpdateSlice& slice : slices) kernels::adamw_update(slice, input_.scalars, decision_);
 }
 
 void DeviceStep::settle() {

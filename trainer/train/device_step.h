@@ -18,6 +18,7 @@
 #include "trainer/train/micro_input.h"
 #include "trainer/train/norm_sums.h"
 #include "trainer/train/step.h"
+#include "trainer/train/update_slices.h"
 
 namespace sluice::train {
 
@@ -92,9 +93,6 @@ class DeviceStep final : public TrainStep {
   void reduce(parallel::Work& agreement, const Mark& mark);
   void update(const Mark& mark);
 
-  void plan_update();
-  void run_update(const std::vector<kernels::UpdateSlice>& slices) const;
-
   [[nodiscard]] StepResult read(const Flight& flight) const;
 
   Replica& replica_;
@@ -106,10 +104,8 @@ class DeviceStep final : public TrainStep {
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   at::Tensor blocks_;              ///< of the arena: how each is updated (block_updates)
   NormSums norm_sums_;
-  /// Of what all ranks hold, where the gather that follows is hidden by the update of what each holds alone.
-  std::vector<kernels::UpdateSlice> first_slices_;
-  std::vector<kernels::UpdateSlice> update_slices_;
-  std::vector<kernels::UpdateSlice> last_slices_;  ///< of a last bucket that comes in halves
+  bool gathers_first_;  ///< under ZeRO-1 what all ranks hold, beside the update of rows
+  UpdateOrder updates_;
   SampleForm form_;
 
   MicroInput input_;                              ///< what the work reads, on the device like all below
@@ -126,7 +122,6 @@ class DeviceStep final : public TrainStep {
   at::Tensor gradient_scale_;  ///< 1 / tokens of the global batch
   bool reducing_ = false;
   bool gathering_ = false;
-  bool gathers_early_ = false;  ///< under ZeRO-1 what all ranks hold, in the step itself
 
   parallel::SideStream feeding_;      ///< of inputs' way to the device
   parallel::SideStream reporting_;    ///< of decisions' way back

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 namespace sluice::train {
 
@@ -44,6 +45,29 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
          .blocks = blocks.narrow(0, begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
   }
   return slices;
+}
+
+UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer, const at::Tensor& blocks,
+                          const UpdateParts& parts) {
+  std::vector<optim::Range> first, most, last;
+  const auto& buckets = replica.layout().buckets();
+  for (const parallel::Bucket& bucket : buckets) {
+    const bool early = parts.gathers_first && bucket.holders == parallel::Holders::kAllRanks;
+    const bool awaited = parts.awaits_last && &bucket == &buckets.back();
+    auto& ranges = early ? first : awaited ? last : most;
+    if (!ranges.empty() && ranges.back().begin == bucket.end) {
+      ranges.back().begin = bucket.begin;
+    } else {
+      ranges.push_back({bucket.begin, bucket.end});
+    }
+  }
+  const auto slices = [&](const std::vector<optim::Range>& ranges) {
+    std::vector<kernels::UpdateSlice> all;
+    for (const optim::Range& range : ranges)
+      for (auto& slice : slices_to_update(replica, optimizer, blocks, range)) all.push_back(std::move(slice));
+    return all;
+  };
+  return {.first = slices(first), .most = slices(most), .last = slices(last)};
 }
 
 }  // namespace sluice::train

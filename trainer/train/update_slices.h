@@ -21,4 +21,17 @@ namespace sluice::train {
                                                                  const at::Tensor& blocks,
                                                                  const optim::Range& within);
 
+/// A step's updates, part by part. Neighbours of a part are one slice.
+struct UpdateOrder {
+  std::vector<kernels::UpdateSlice> first;  ///< what all ranks hold, where its gather follows at once
+  std::vector<kernels::UpdateSlice> most;
+  std::vector<kernels::UpdateSlice> last;  ///< the last bucket, where its gradients are awaited until then
+};
+struct UpdateParts {
+  bool gathers_first = false;
+  bool awaits_last = false;
+};
+[[nodiscard]] UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
+                                        const at::Tensor& blocks, const UpdateParts& parts);
+
 }  // namespace sluice::train
