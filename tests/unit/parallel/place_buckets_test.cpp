@@ -116,9 +116,9 @@ RC_GTEST_PROP(PlaceBuckets, AreSummedOverTheRanksThatHoldThem, ()) {
     const Mesh mesh(world, shape.sequence_ranks);
     const BucketGroups groups(world, mesh.data());
     const ArenaLayout layout = shape.layout(world.rank());
-    const auto reduced = [&](ReduceMode mode) {
+    const auto reduced = [&](ReduceMode mode, LastBucket last = LastBucket::kWhole) {
       const at::Tensor flat = values_of(layout, world.rank());
-      GradientReducer reducer(layout, flat, groups, {.mode = mode, .progress = progress});
+      GradientReducer reducer(layout, flat, groups, {.mode = mode, .last = last, .progress = progress});
       reducer.start();
       for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
         reducer.mark_ready(entry);
@@ -128,11 +128,19 @@ RC_GTEST_PROP(PlaceBuckets, AreSummedOverTheRanksThatHoldThem, ()) {
     const at::Tensor want = sum_for(shape, world.rank());
     const at::Tensor everywhere = reduced(ReduceMode::kAllReduce);
     const at::Tensor scattered = reduced(ReduceMode::kReduceScatter);
+    const at::Tensor again = scattered.clone();
     BucketGather gather(layout, scattered, groups);
     gather.start();
     gather.finish();
+    BucketGather apart(layout, again, groups);
+    for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) {
+      apart.start(holders);
+      apart.finish();
+    }
+    const at::Tensor in_halves = reduced(ReduceMode::kAllReduce, LastBucket::kInHalves);
     const std::lock_guard lock(mutex);
-    right += at::equal(everywhere, want) && at::equal(scattered, want);
+    right += at::equal(everywhere, want) && at::equal(scattered, want) && at::equal(again, want) &&
+             at::equal(in_halves, want);
   });
   RC_ASSERT(right == shape.world());
 }
