@@ -86,12 +86,12 @@ TEST(ExchangeCost, AGatherWaitsForItsFirstPieceAlone) {
   ExchangeRates rates = digits();
   rates.gathers_hidden = 1;
   const ExchangeShape three = small(Mixing::kFull);
-  EXPECT_DOUBLE_EQ(predict_exchanges(three, rates)[1].exchange_s, 10.0 / 3) << "one of 3 sequences";
+  EXPECT_NEAR(predict_exchanges(three, rates)[1].exchange_s, 10.0 / 3, 1e-9) << "one of 3 sequences";
   ExchangeShape one = three;
   one.batch = 1;
   EXPECT_EQ(predict_exchanges(one, rates)[1].exchange_s, 10) << "nothing to multiply meanwhile";
   rates.gathers_hidden = 0.5;
-  EXPECT_DOUBLE_EQ(predict_exchanges(three, rates)[1].exchange_s, 10 - 10.0 / 3 + 10.0 / 2 + 100.0 / 2);
+  EXPECT_NEAR(predict_exchanges(three, rates)[1].exchange_s, 10 - 10.0 / 3 + 10.0 / 2 + 100.0 / 2, 1e-9);
 }
 
 TEST(ExchangeCost, AnUpdateMayLeaveTheTriangleOut) {
