@@ -47,7 +47,7 @@ std::unique_ptr<MpiOperation> start_mpi_all_to_all(const at::Tensor& send, const
   // By ATen: a group of one takes tensors of any device.
   const auto own = [&](const at::Tensor& tensor) {
     const std::int64_t elements = tensor.numel() / place.size;
-    return tensor.view({tensor.numel()}).narrow(0, place.rank * elements, elements);
+    return tensor.detach().view({tensor.numel()}).narrow(0, place.rank * elements, elements);
   };
   own(receive).copy_(own(send));
   return std::make_unique<ChunkTransfer>(send, receive, std::move(place.messages));
