@@ -113,18 +113,8 @@ struct DeviceGraph::Impl {
   /// The node of each mark: replay() gives it another event each time, so that a replay may begin while the
   /// times of the one before have not been read.
   void find_nodes() {
-    std::size_t count = 0;
-    C10_CUDA_CHECK(cudaGraphGetNodes(graph.raw_cuda_graph(), nullptr, &count));
-    std::vector<cudaGraphNode_t> all(count);
-    C10_CUDA_CHECK(cudaGraphGetNodes(graph.raw_cuda_graph(), all.data(), &count));
     nodes.assign(marks.size(), nullptr);
-    for (cudaGraphNode_t node : all) {
-      cudaGraphNodeType type{};
-      if (cudaGraphNodeGetType(node, &type) != cudaSuccess) {
-        cudaGetLastError();  // of the driver's own kinds, such as those by which NCCL's copies wait
-        continue;
-      }
-      if (type != cudaGraphNodeTypeEventRecord) continue;
+    for (const cudaGraphNode_t node : nodes_of(graph.raw_cuda_graph(), cudaGraphNodeTypeEventRecord)) {
       cudaEvent_t event = nullptr;
       C10_CUDA_CHECK(cudaGraphEventRecordNodeGetEvent(node, &event));
       for (std::size_t i = 0; i < marks.size(); ++i)

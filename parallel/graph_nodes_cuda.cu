@@ -72,6 +72,20 @@ void replace(cudaGraph_t graph, cudaGraphNode_t node, const cudaMemsetParams& me
 
 }  // namespace
 
+std::vector<cudaGraphNode_t> nodes_of(cudaGraph_t graph, cudaGraphNodeType type) {
+  std::size_t count = 0;
+  check(cudaGraphGetNodes(graph, nullptr, &count), "cudaGraphGetNodes");
+  std::vector<cudaGraphNode_t> nodes(count);
+  if (count > 0) check(cudaGraphGetNodes(graph, nodes.data(), &count), "cudaGraphGetNodes");
+  std::erase_if(nodes, [type](cudaGraphNode_t node) {
+    cudaGraphNodeType its{};
+    if (cudaGraphNodeGetType(node, &its) == cudaSuccess) return its != type;
+    cudaGetLastError();  // of the driver's own kinds, such as those by which NCCL's copies wait
+    return true;
+  });
+  return nodes;
+}
+
 void unchain(cudaGraph_t graph, cudaGraphNode_t node) {
   const Neighbours before = neighbours(node, &cudaGraphNodeGetDependencies);
   const Neighbours after = neighbours(node, &cudaGraphNodeGetDependentNodes);
@@ -89,17 +103,7 @@ void unchain(cudaGraph_t graph, cudaGraphNode_t node) {
 }
 
 void fill_by_kernels(cudaGraph_t graph) {
-  std::size_t count = 0;
-  check(cudaGraphGetNodes(graph, nullptr, &count), "cudaGraphGetNodes");
-  std::vector<cudaGraphNode_t> nodes(count);
-  if (count > 0) check(cudaGraphGetNodes(graph, nodes.data(), &count), "cudaGraphGetNodes");
-  for (const cudaGraphNode_t node : nodes) {
-    cudaGraphNodeType type{};
-    if (cudaGraphNodeGetType(node, &type) != cudaSuccess) {
-      cudaGetLastError();  // of the driver's own kinds, such as those by which NCCL's copies wait
-      continue;
-    }
-    if (type != cudaGraphNodeTypeMemset) continue;
+  for (const cudaGraphNode_t node : nodes_of(graph, cudaGraphNodeTypeMemset)) {
     cudaMemsetParams memset{};
     check(cudaGraphMemsetNodeGetParams(node, &memset), "cudaGraphMemsetNodeGetParams");
     if (memset.height == 1 && memset.width * memset.elementSize <= kMostBytes) replace(graph, node, memset);

@@ -2,8 +2,13 @@
 
 #include <cuda_runtime_api.h>
 
-// Included by device_stream_cuda.cpp alone.
+#include <vector>
+
+// Included by device_stream_cuda.cpp alone. Errors are std::runtime_error with CUDA's own words.
 namespace sluice::parallel {
+
+/// The graph's nodes of one type.
+[[nodiscard]] std::vector<cudaGraphNode_t> nodes_of(cudaGraph_t graph, cudaGraphNodeType type);
 
 /// Fills of a few bytes in a captured graph (counters that libraries' kernels find at zero) become kernels: a
 /// graph goes from kernel to kernel in a microsecond, to a memset and back in five. Before it is

@@ -216,13 +216,15 @@ at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, 
 /// The contraction's gradient -> that of `expanded`; matrices' gradients are announced when they are done,
 /// the others are left.
 at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const GmlpBlock& block,
-                            std::int64_t batch, const PositionSums& of_bias, LeftGradients& left) {
+                            std::int64_t batch, LeftGradients& left) {
   at::Tensor dexpanded_Tf = at::empty_like(values.expanded_Tf);
   const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
   const std::int64_t half = values.gate_Th.size(1);
+  const std::int64_t positions = values.gate_Th.size(0) / batch;
+  const PositionSums of_bias(block, positions);
   GateGradient of_gate = gate_backward(
       channel_input_gradient(block, dout_Td, block.contract_weight), bypass_half(values.expanded_Tf),
-      values.spatial.mixed_BTh.flatten(0, 1), {}, values.gate_Th.size(0) / batch, bypass_half(dexpanded_Tf),
+      values.spatial.mixed_BTh.flatten(0, 1), {}, positions, bypass_half(dexpanded_Tf),
       {of_bias.sums_t, of_expand_bias.narrow(0, 0, half)}, &left.sums);
   if (block.exchange != nullptr) {  // beside W, which stays, b alone holds up its bucket
     left.sums.finish();
@@ -272,8 +274,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     const at::Tensor dout_Td = gradients[1].contiguous();
 
     LeftGradients left;
-    const PositionSums of_bias(block, values.gate_Th.size(0) / batch);
-    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, of_bias, left);
+    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, left);
     const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);
     add_linear_weight_gradient(taken_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
     gradient_added(block.expand_weight);

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -28,13 +27,6 @@ namespace {
 
 std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-/// The last bucket's second half is gathered beside the update of the others.
-parallel::ReducerOptions reducer_options_of(const StepPlan& plan) {
-  parallel::ReducerOptions options = reducer_options(plan);
-  options.last = parallel::LastBucket::kInHalves;
-  return options;
-}
-
 }  // namespace
 
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
@@ -44,14 +36,14 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
       communicator_(groups.all()),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
                  owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
-      reducer_(replica.layout(), replica.gradients(), groups, reducer_options_of(plan)),
+      reducer_(replica.layout(), replica.gradients(), groups,
+               reducer_options(plan, parallel::LastBucket::kInHalves)),
       gather_(replica.layout(), replica.computed_with(), groups),
       blocks_(block_updates(replica)),
-      norm_sums_(replica,
-                 reducer_.halves_last() || shares_sums(replica.layout(), plan.sharding)
-                     ? SquareSums::kOfOwnSlices
-                     : SquareSums::kOfAllSlices,
-                 communicator_, blocks_),
+      norm_sums_(
+          replica,
+          reducer_.halves_last() ? SquareSums::kOfOwnSlices : square_sums(replica.layout(), plan.sharding),
+          communicator_, blocks_),
       gathers_first_(plan.sharding == Sharding::kState && replica.layout().differs_by_place()),
       updates_(order_updates(replica, optimizer_, blocks_,
                              {.gathers_first = gathers_first_, .awaits_last = reducer_.halves_last()})),
@@ -277,7 +269,7 @@ void DeviceStep::settle() {
 /// Slices are put together by exchanges, which keep one order with those of the steps: in the step's stream,
 /// and the host waits, since a peer may be gone.
 std::function<void()> DeviceStep::read_state(const std::function<void()>& copy) {
-  if (shares_sums(replica_.layout(), plan_.sharding)) {
+  if (square_sums(replica_.layout(), plan_.sharding) == SquareSums::kOfOwnSlices) {
     copy();
     state_read_.record();
     parallel::wait_for_event(state_read_, communicator_, "copy of the state from the GPU");

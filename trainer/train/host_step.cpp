@@ -32,12 +32,11 @@ HostStep::HostStep(Replica& replica, const StepPlan& plan, parallel::BucketGroup
       communicator_(groups.all()),
       optimizer_(plan.optim, replica.parameters(), replica.decayed_ranges(),
                  owned_ranges(replica.layout(), plan.sharding, communicator_.rank())),
-      reducer_(replica.layout(), replica.gradients(), groups, reducer_options(plan)),
+      reducer_(replica.layout(), replica.gradients(), groups,
+               reducer_options(plan, parallel::LastBucket::kWhole)),
       gather_(replica.layout(), replica.parameters(), groups),
-      summed_(slices_to_sum(
-          replica.layout(),
-          shares_sums(replica.layout(), plan.sharding) ? SquareSums::kOfOwnSlices : SquareSums::kOfAllSlices,
-          communicator_.rank())),
+      summed_(slices_to_sum(replica.layout(), square_sums(replica.layout(), plan.sharding),
+                            communicator_.rank())),
       tokens_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       targets_BT_(at::zeros({plan.slicing.micro_batch, replica.options().seq_len}, at::kLong)),
       samples_B_(at::zeros({plan.slicing.micro_batch}, at::kLong)),
@@ -149,7 +148,7 @@ void HostStep::agree(double loss_sum, StopWish wish, StepResult& result) {
 
 double HostStep::gradient_norm() {
   const at::Tensor sums = optim::slice_sums(replica_.gradients(), summed_);
-  if (shares_sums(replica_.layout(), plan_.sharding))
+  if (square_sums(replica_.layout(), plan_.sharding) == SquareSums::kOfOwnSlices)
     communicator_.all_reduce(sums, parallel::ReduceOp::kSum);
   return optim::global_norm(sums);
 }

@@ -42,7 +42,7 @@ void MicroInput::fill(const kernels::UpdateScalars& update, const kernels::Agree
   const auto put = [](const at::Tensor& to, const void* from, std::size_t size) {
     std::memcpy(to.mutable_data_ptr(), from, size);
   };
-  const auto first = static_cast<std::int64_t>(samples.samples.first);
+  const std::int64_t first = samples.samples.first;
   const auto count = static_cast<std::int32_t>(samples.rows);
   put(scalars, &update, sizeof update);
   put(start, &begin, sizeof begin);

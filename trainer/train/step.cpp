@@ -39,15 +39,17 @@ std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Shar
   return ranges;
 }
 
-parallel::ReducerOptions reducer_options(const StepPlan& plan) {
+parallel::ReducerOptions reducer_options(const StepPlan& plan, parallel::LastBucket last) {
   return {.mode = plan.sharding == Sharding::kNone ? parallel::ReduceMode::kAllReduce
                                                    : parallel::ReduceMode::kReduceScatter,
+          .last = last,
           .progress = plan.progress,
           .wire = plan.reduce_dtype};
 }
 
-bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding) {
-  return sharding == Sharding::kState || layout.differs_by_place();
+SquareSums square_sums(const parallel::ArenaLayout& layout, Sharding sharding) {
+  const bool all = sharding == Sharding::kNone && !layout.differs_by_place();
+  return all ? SquareSums::kOfAllSlices : SquareSums::kOfOwnSlices;
 }
 
 std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, SquareSums sums,

@@ -104,15 +104,15 @@ class TrainStep {
 [[nodiscard]] std::vector<optim::Range> owned_ranges(const parallel::ArenaLayout& layout, Sharding sharding,
                                                      std::int64_t rank);
 
-/// Whether others have gradients that this rank has not: then each sums the squares of its own slices alone,
-/// and ranks exchange the sums.
-[[nodiscard]] bool shares_sums(const parallel::ArenaLayout& layout, Sharding sharding);
+/// Whose squares a rank sums for the norm. kOfOwnSlices: others have gradients that this rank has not, and
+/// ranks exchange their sums.
 enum class SquareSums { kOfAllSlices, kOfOwnSlices };
+[[nodiscard]] SquareSums square_sums(const parallel::ArenaLayout& layout, Sharding sharding);
 /// Every slice of the arena in its order; empty where another rank sums its squares.
 [[nodiscard]] std::vector<optim::Range> slices_to_sum(const parallel::ArenaLayout& layout, SquareSums sums,
                                                       std::int64_t rank);
 /// How a step with this plan exchanges gradients.
-[[nodiscard]] parallel::ReducerOptions reducer_options(const StepPlan& plan);
+[[nodiscard]] parallel::ReducerOptions reducer_options(const StepPlan& plan, parallel::LastBucket last);
 
 /// The step for the replica's device. `replica` and the ranks of `groups` outlive it; one step at a time for
 /// a replica.

@@ -76,12 +76,17 @@ void fill(const ArenaLayout& layout, const at::Tensor& flat, std::int64_t rank) 
   }
 }
 
-void reduce(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator,
-            const ReducerOptions& options) {
-  GradientReducer reducer(layout, flat, communicator, options);
+/// A step whose gradients are all there, from the last to the first.
+void start_with_all(GradientReducer& reducer, const ArenaLayout& layout) {
   reducer.start();
   for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
     reducer.mark_ready(entry);
+}
+
+void reduce(const ArenaLayout& layout, const at::Tensor& flat, Communicator& communicator,
+            const ReducerOptions& options) {
+  GradientReducer reducer(layout, flat, communicator, options);
+  start_with_all(reducer, layout);
   (void)reducer.finish();
 }
 
@@ -138,9 +143,7 @@ RC_GTEST_PROP(GradientReducer, LastBucketInHalvesIsTheAllReduceBitForBit, ()) {
     bool rank_right = reducer.halves_last() == (ranks > 1);
     for (int step = 0; step < 2; ++step) {
       fill(layout, flat, communicator.rank());
-      reducer.start();
-      for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
-        reducer.mark_ready(entry);
+      start_with_all(reducer, layout);
       const auto is_right = [&](const Range& range) {
         return at::equal(flat.narrow(0, range.begin, range.numel()),
                          want.narrow(0, range.begin, range.numel()));
@@ -177,9 +180,7 @@ RC_GTEST_PROP(GradientReducer, FirstBucketsAreThereBeforeTheLast, ()) {
     const at::Tensor flat = layout.allocate(at::kFloat, at::kCPU);
     fill(layout, flat, communicator.rank());
     GradientReducer reducer(layout, flat, communicator, {.mode = mode, .progress = progress});
-    reducer.start();
-    for (auto entry = static_cast<std::int64_t>(layout.entries().size()); entry-- > 0;)
-      reducer.mark_ready(entry);
+    start_with_all(reducer, layout);
     const auto is_right = [&](std::int64_t bucket) {
       const Range own = layout.slice(bucket, communicator.rank());
       const auto part = [&](const at::Tensor& all) {
