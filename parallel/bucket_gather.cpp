@@ -13,12 +13,15 @@ BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Bu
       running_(layout.buckets().size()),
       bucket_of_entry_(layout.entries().size()) {
   groups_.check(layout);
+  if (groups_.all().has_peer_memory() && !layout.differs_by_place()) copies_ = groups_.all().peer_views(flat);
   for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
     const Bucket& bucket = layout.buckets()[index];
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[static_cast<std::size_t>(entry)] = index;
   }
 }
+
+void BucketGather::start_written() { meeting_ = groups_.all().meet_async(); }
 
 void BucketGather::start() {
   for (std::size_t index = running_.size(); index-- > 0;) start_bucket(index);
@@ -37,10 +40,12 @@ void BucketGather::start_bucket(std::size_t index) {
 void BucketGather::wait(std::int64_t entry) {
   TORCH_CHECK(entry >= 0 && entry < static_cast<std::int64_t>(bucket_of_entry_.size()), "there are ",
               bucket_of_entry_.size(), " entries, got ", entry);
+  meeting_.wait();
   running_[bucket_of_entry_[static_cast<std::size_t>(entry)]].wait();
 }
 
 void BucketGather::finish() {
+  std::exchange(meeting_, Work()).wait();
   for (Work& work : running_) std::exchange(work, Work()).wait();
 }
 

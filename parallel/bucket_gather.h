@@ -18,6 +18,11 @@ class BucketGather {
   /// `layout` and the groups outlive it; `flat`: a buffer of that layout.
   BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups);
 
+  /// The other ranks' buffers, where all ranks hold everything and this one's GPU reaches them: who writes
+  /// his slices there too needs no gather.
+  [[nodiscard]] const std::vector<at::Tensor>& copies() const { return copies_; }
+  /// In place of start(), after writes to copies(): waits for the other ranks'.
+  void start_written();
   /// Starts all buckets, or those of some holders. They belong to the exchange until they were waited for.
   void start();
   void start(Holders holders);
@@ -32,7 +37,9 @@ class BucketGather {
 
   const ArenaLayout& layout_;
   at::Tensor flat_;
+  std::vector<at::Tensor> copies_;
   BucketGroups groups_;
+  Work meeting_;
   std::vector<Work> running_;  ///< in the layout's order of buckets
   std::vector<std::size_t> bucket_of_entry_;
 };

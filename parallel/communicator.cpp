@@ -217,6 +217,24 @@ Work Communicator::exchange_async(const at::Tensor& send, std::int64_t to, const
       std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_exchange(send, to, receive, from)));
 }
 
+std::vector<at::Tensor> Communicator::peer_views(const at::Tensor& part) const {
+  TORCH_CHECK(has_peer_memory(), "peer_views: ranks of the ", name(), " group reach no other's memory");
+  auto views = do_peer_views(part);
+  TORCH_CHECK(static_cast<std::int64_t>(views.size()) == size() - 1, "peer_views: ", describe(part),
+              " is not of an exchange buffer");
+  return views;
+}
+
+Work Communicator::meet_async() {
+  TORCH_CHECK(has_peer_memory(), "meet_async: ranks of the ", name(), " group reach no other's memory");
+  std::string name = "meet_async";
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_meet()));
+}
+
+std::vector<at::Tensor> Communicator::do_peer_views(const at::Tensor& /*part*/) const { return {}; }
+std::unique_ptr<Work::Handle> Communicator::do_meet() { return nullptr; }
+
 std::unique_ptr<Communicator> Communicator::split(std::int64_t part) {
   TORCH_CHECK(part >= 0 && part < size(), "split: part ", part, " of a group of ", size());
   const std::string name = "split";

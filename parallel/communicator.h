@@ -16,8 +16,10 @@ namespace sluice::parallel {
 enum class ReduceOp { kSum, kMin, kMax };
 enum class CrossCheck { kOff, kOn };
 
-/// Whether exchange buffers are mapped between GPUs, where one host's GPUs reach one another directly.
-enum class CopyEngines { kUnused, kWhereTheyCan };
+/// What moves exchange buffers between GPUs of one host that reach one another directly; elsewhere it is
+/// NCCL's kernels. kCopyEngines: NCCL's collectives without kernels. kPeerMemory: who has values writes them
+/// where they are needed (has_peer_memory); collectives are NCCL's kernels'.
+enum class Movers { kNcclKernels, kCopyEngines, kPeerMemory };
 
 /// Where a rank is among those of its host.
 struct Place {
@@ -116,6 +118,14 @@ class Communicator {
   /// Whether all_gather_async and all_to_all_async of exchange buffers leave the cores of a GPU alone: its
   /// copy engines move the bytes. The same on all ranks.
   [[nodiscard]] virtual bool has_copy_engines() const { return false; }
+  /// Whether ranks write to one another's exchange buffers. The same on all of them.
+  [[nodiscard]] virtual bool has_peer_memory() const { return false; }
+  /// Where it does: of each other rank, by rank, the same part of its exchange buffer that `part` is of this
+  /// one's. Others see what is written there after a meet_async() of all.
+  [[nodiscard]] std::vector<at::Tensor> peer_views(const at::Tensor& part) const;
+  /// Likewise. Exchanges nothing: what waits for it comes after what every rank's current stream held when it
+  /// was called there, and sees what that wrote.
+  Work meet_async();
   /// A group of its own for the ranks that give the same `part`, in their order here, for CPU tensors (for
   /// those of GPUs make_nccl_communicator takes it). Collective; must not outlive this group, whose trace
   /// shows its operations too.
@@ -165,6 +175,8 @@ class Communicator {
   virtual std::string do_broadcast_bytes(std::string bytes, std::int64_t root) = 0;
   virtual std::vector<std::string> do_all_gather(std::string_view bytes) = 0;
   virtual void do_barrier() = 0;
+  [[nodiscard]] virtual std::vector<at::Tensor> do_peer_views(const at::Tensor& part) const;
+  virtual std::unique_ptr<Work::Handle> do_meet();
   virtual at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device);
   /// Makes known to the other ranks' watchdogs how many operations this rank has started.
   virtual void do_publish(std::int64_t /*sequence*/) {}

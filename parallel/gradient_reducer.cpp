@@ -35,6 +35,9 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
   for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) make_ordered(holders);
+  if (options.mode != ReduceMode::kAllReduce && options.wire == at::kFloat &&
+      groups.all().has_peer_memory() && !layout.differs_by_place() && gradients.scalar_type() == at::kFloat)
+    pushed_.emplace(layout, gradients, groups.all());
   halves_last_ = options.last == LastBucket::kInHalves && options.mode == ReduceMode::kAllReduce &&
                  options.wire == at::kFloat && groups.of(layout.buckets().back().holders).size() > 1;
   if (halves_last_) groups_.check(layout);
@@ -64,6 +67,7 @@ void GradientReducer::start() {
   ready_.assign(layout_.entries().size(), false);
   missing_.clear();
   for (const Bucket& bucket : layout_.buckets()) missing_.push_back(bucket.last_entry - bucket.first_entry);
+  if (pushed_) pushed_->start();
   if (options_.progress == ReducerProgress::kThread)
     helper_ = std::jthread([this](const std::stop_token& stop) { help(stop); });
 }
@@ -150,6 +154,7 @@ double GradientReducer::finish() {
 Work GradientReducer::begin_bucket(std::size_t index) {
   const at::Tensor& tensor = tensors_[index];
   const Holders holders = layout_.buckets()[index].holders;
+  if (pushed_) return pushed_->reduce_scatter_async(static_cast<std::int64_t>(index));
   const bool in_halves = halves_last_ && index + 1 == tensors_.size();
   const bool everywhere = options_.mode == ReduceMode::kAllReduce && !in_halves;
   if (auto& own = ordered(holders))

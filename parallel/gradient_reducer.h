@@ -13,6 +13,7 @@
 #include "parallel/arena.h"
 #include "parallel/bucket_groups.h"
 #include "parallel/ordered_reduction.h"
+#include "parallel/pushed_reduction.h"
 
 namespace sluice::parallel {
 
@@ -88,6 +89,7 @@ class GradientReducer {
   BucketGroups groups_;
   ReducerOptions options_;
   std::array<std::optional<OrderedReduction>, 2> ordered_;  ///< in place of the groups' own sums
+  std::optional<PushedReduction> pushed_;                   ///< likewise
   std::vector<at::Tensor> tensors_;                         ///< the gradients of each bucket
   std::vector<std::int64_t> bucket_of_entry_;
   std::vector<std::int64_t> missing_;  ///< entries of each bucket that are not ready yet

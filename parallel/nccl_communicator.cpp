@@ -1,5 +1,6 @@
 #include "parallel/nccl_communicator.h"
 
+#include <ATen/ops/from_blob.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -129,7 +130,8 @@ class NcclCommunicator final : public Communicator {
         device_(device),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
         group_(host, options),
-        memory_(group_, host, device, options.copy_engines) {}
+        memory_(group_, host, device, options.movers),
+        movers_(options.movers) {}
 
   NcclCommunicator(std::unique_ptr<Communicator> host, at::Device device, NcclOptions options)
       : NcclCommunicator(*host, device, options) {
@@ -140,7 +142,13 @@ class NcclCommunicator final : public Communicator {
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }
   [[nodiscard]] std::string name() const override { return "nccl"; }
   [[nodiscard]] Place place() const override { return host_.place(); }
-  [[nodiscard]] bool has_copy_engines() const override { return memory_.is_mapped(); }
+  [[nodiscard]] bool has_copy_engines() const override {
+    return movers_ == Movers::kCopyEngines && memory_.is_mapped();
+  }
+
+  [[nodiscard]] bool has_peer_memory() const override {
+    return movers_ == Movers::kPeerMemory && memory_.is_mapped();
+  }
 
   void check() override {
     host_.check();
@@ -208,6 +216,22 @@ class NcclCommunicator final : public Communicator {
   }
   std::unique_ptr<Communicator> do_split(std::int64_t part) override { return host_.split(part); }
 
+  [[nodiscard]] std::vector<at::Tensor> do_peer_views(const at::Tensor& part) const override {
+    const auto peers = memory_.find(part.const_data_ptr(), part.nbytes());
+    std::vector<at::Tensor> views;
+    for (int other = 0; peers && other < peers->ranks; ++other)
+      if (other != peers->rank)
+        views.push_back(at::for_blob(peers->of[other], part.sizes())
+                            .strides(part.strides())
+                            .options(part.options())
+                            .target_device(device_)
+                            .make_tensor());
+    return views;
+  }
+  std::unique_ptr<Work::Handle> do_meet() override {
+    return on_own_stream([&] { meet_peers(memory_.meeting_counts(), stream_.stream()); });
+  }
+
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
     if (tensor.is_cpu()) return host_.broadcast(tensor, root);
     start("ncclBroadcast", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
@@ -244,12 +268,17 @@ class NcclCommunicator final : public Communicator {
   }
   template <typename Enqueue>
   std::unique_ptr<Work::Handle> start_always(const char* call, Enqueue enqueue) {
+    return on_own_stream(
+        [&] { group_.run(call, [&](ncclComm_t comm) { return enqueue(comm, stream_.stream()); }); });
+  }
+  template <typename Enqueue>
+  std::unique_ptr<Work::Handle> on_own_stream(Enqueue enqueue) {
     const c10::cuda::CUDAGuard guard(device_);
     const cudaStream_t current = c10::cuda::getCurrentCUDAStream(device_.index()).stream();
     auto handle = std::make_unique<StreamHandle>(events_, events_.take(), device_.index());
     C10_CUDA_CHECK(cudaEventRecord(handle->event(), current));
     C10_CUDA_CHECK(cudaStreamWaitEvent(stream_.stream(), handle->event(), 0));
-    group_.run(call, [&](ncclComm_t comm) { return enqueue(comm, stream_.stream()); });
+    enqueue();
     C10_CUDA_CHECK(cudaEventRecord(handle->event(), stream_.stream()));
     return handle;
   }
@@ -261,6 +290,7 @@ class NcclCommunicator final : public Communicator {
   OrderEvents events_;
   NcclGroup group_;
   NcclMemory memory_;
+  Movers movers_;
 };
 
 }  // namespace

@@ -38,7 +38,7 @@ enum class NcclCalls { kPolled, kBlocking };
 struct NcclOptions {
   std::chrono::milliseconds limit = std::chrono::minutes(2);  ///< for one call, set-up included
   NcclCalls calls = NcclCalls::kPolled;
-  CopyEngines copy_engines = CopyEngines::kUnused;
+  Movers movers = Movers::kNcclKernels;
 };
 
 /// A group of the ranks of `host` that also exchanges tensors of `device` (CUDA, one GPU for each rank, the

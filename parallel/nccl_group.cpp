@@ -56,7 +56,7 @@ NcclGroup::NcclGroup(Communicator& host, NcclOptions options)
     on_all_ranks(host, [&] {
       ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
       config.blocking = options.calls == NcclCalls::kBlocking ? 1 : 0;
-      if (options.copy_engines == CopyEngines::kWhereTheyCan) config.CTAPolicy = NCCL_CTA_POLICY_ZERO;
+      if (options.movers == Movers::kCopyEngines) config.CTAPolicy = NCCL_CTA_POLICY_ZERO;
       const std::lock_guard lock(calls_);
       settle("ncclCommInitRankConfig", ncclCommInitRankConfig(&comm_, static_cast<int>(host.size()), id,
                                                               static_cast<int>(host.rank()), &config));

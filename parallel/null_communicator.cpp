@@ -31,9 +31,9 @@ void fill_from(const at::Tensor& to, const at::Tensor& from) {
 
 class NullCommunicator final : public Communicator {
  public:
-  NullCommunicator(Communicator& host, c10::Device device, CopyEngines engines)
+  NullCommunicator(Communicator& host, c10::Device device, Movers engines)
       : Communicator(host), host_(host), device_(device), engines_(engines), beside_(device) {}
-  NullCommunicator(std::unique_ptr<Communicator> host, c10::Device device, CopyEngines engines)
+  NullCommunicator(std::unique_ptr<Communicator> host, c10::Device device, Movers engines)
       : NullCommunicator(*host, device, engines) {
     kept_ = std::move(host);
   }
@@ -43,7 +43,7 @@ class NullCommunicator final : public Communicator {
   [[nodiscard]] std::string name() const override { return "null"; }
   [[nodiscard]] Place place() const override { return host_.place(); }
   [[nodiscard]] bool has_copy_engines() const override {
-    return !device_.is_cpu() && engines_ == CopyEngines::kWhereTheyCan;
+    return !device_.is_cpu() && engines_ == Movers::kCopyEngines;
   }
   [[noreturn]] void abort(int exit_code) override {
     host_.abort(exit_code);
@@ -102,19 +102,18 @@ class NullCommunicator final : public Communicator {
   std::unique_ptr<Communicator> kept_;
   Communicator& host_;
   c10::Device device_;
-  CopyEngines engines_;
+  Movers engines_;
   SideStream beside_;
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> make_null_communicator(std::unique_ptr<Communicator> host, c10::Device device,
-                                                     CopyEngines engines) {
+                                                     Movers engines) {
   if (host->size() == 1) return host;
   return std::make_unique<NullCommunicator>(std::move(host), device, engines);
 }
-std::unique_ptr<Communicator> make_null_communicator(Communicator& host, c10::Device device,
-                                                     CopyEngines engines) {
+std::unique_ptr<Communicator> make_null_communicator(Communicator& host, c10::Device device, Movers engines) {
   if (host.size() == 1) return make_local_communicator();
   return std::make_unique<NullCommunicator>(host, device, engines);
 }

@@ -1,151 +1,26 @@
 #include "parallel/thread_communicator.h"
 
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstring>
 #include <exception>
-#include <map>
-#include <mutex>
 #include <sstream>
 #include <thread>
 #include <utility>
 
-#include "parallel/agree.h"
 #include "parallel/fold.h"
+#include "parallel/thread_group.h"
 
 namespace sluice::parallel {
 namespace {
 
-/// What a rank throws because of another one; never the root cause.
-class GroupBroken : public PeerError {
- public:
-  using PeerError::PeerError;
-};
-
-/// One rank's part in one operation.
-struct Post {
-  std::string signature;  ///< equal on all ranks, or they are out of step
-  at::Tensor tensor;
-  std::string bytes;
-  at::Tensor receive{};  ///< all_to_all and exchange alone
-  std::size_t to = 0;    ///< exchange alone
-};
-
-/// One operation of all ranks.
-struct Exchange {
-  explicit Exchange(std::size_t ranks) : posts(ranks) {}
-  std::vector<std::optional<Post>> posts;
-  std::size_t arrived = 0;
-  bool done = false;
-};
-
-/// What the last rank to arrive does for all.
-using Complete = std::function<void(Exchange&)>;
-
-class Group {
- public:
-  explicit Group(std::size_t ranks) : joined_(ranks, 0), returned_(ranks, false), published_(ranks) {}
-
-  std::shared_ptr<Exchange> join(std::size_t rank, Post post, const Complete& complete) {
-    const std::lock_guard lock(mutex_);
-    check_alive();
-    auto& slot = open_[joined_[rank]++];
-    if (!slot) slot = std::make_shared<Exchange>(joined_.size());
-    const auto exchange = slot;
-    exchange->posts[rank] = std::move(post);
-    if (++exchange->arrived == joined_.size()) {
-      open_.erase(open_.begin());  // ranks join in order, so the oldest completes first
-      finish(*exchange, complete);
-    }
-    return exchange;
-  }
-
-  bool test(const Exchange& exchange) {
-    const std::lock_guard lock(mutex_);
-    if (!exchange.done) check_reachable(exchange);
-    return exchange.done;
-  }
-
-  void wait(const Exchange& exchange) {
-    std::unique_lock lock(mutex_);
-    while (!exchange.done) {
-      check_reachable(exchange);
-      changed_.wait(lock);
-    }
-  }
-
-  void fail(const std::string& reason) {
-    const std::lock_guard lock(mutex_);
-    if (failure_.empty()) failure_ = reason;
-    changed_.notify_all();
-    for (const auto& [key, part] : parts_) part.group->fail(reason);
-  }
-
-  void leave(std::size_t rank) {
-    const std::lock_guard lock(mutex_);
-    returned_[rank] = true;
-    changed_.notify_all();
-    for (const auto& [key, part] : parts_)
-      if (const auto found = std::ranges::find(part.members, rank); found != part.members.end())
-        part.group->leave(static_cast<std::size_t>(found - part.members.begin()));
-  }
-
-  /// The group of `members` that the split number `split` makes, one for all who ask.
-  std::shared_ptr<Group> part(std::int64_t split, std::int64_t number, std::vector<std::size_t> members) {
-    const std::lock_guard lock(mutex_);
-    check_alive();
-    Part& part = parts_[{split, number}];
-    if (!part.group) part = {std::make_shared<Group>(members.size()), std::move(members)};
-    return part.group;
-  }
-
-  void publish(std::size_t rank, std::int64_t sequence) { published_[rank].store(sequence); }
-  [[nodiscard]] std::vector<std::int64_t> published() const { return {published_.begin(), published_.end()}; }
-  [[nodiscard]] std::size_t size() const { return joined_.size(); }
-
- private:
-  void check_alive() const {
-    if (!failure_.empty()) throw GroupBroken(failure_);
-  }
-
-  void check_reachable(const Exchange& exchange) const {
-    check_alive();
-    for (std::size_t rank = 0; rank < returned_.size(); ++rank)
-      if (returned_[rank] && !exchange.posts[rank])
-        throw GroupBroken("rank " + std::to_string(rank) +
-                          " returned without joining an operation of the others");
-  }
-
-  void finish(Exchange& exchange, const Complete& complete) {
-    for (std::size_t rank = 1; rank < exchange.posts.size(); ++rank)
-      if (exchange.posts[rank]->signature != exchange.posts[0]->signature && failure_.empty())
-        failure_ = "ranks called different operations: rank 0 " + exchange.posts[0]->signature + ", rank " +
-                   std::to_string(rank) + " " + exchange.posts[rank]->signature;
-    if (failure_.empty()) {
-      complete(exchange);
-      exchange.done = true;
-    }
-    changed_.notify_all();
-    check_alive();
-  }
-
-  struct Part {
-    std::shared_ptr<Group> group;
-    std::vector<std::size_t> members;  ///< ranks of this group, in order
-  };
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::pair<std::int64_t, std::int64_t>, Part> parts_;  ///< by split and part
-  std::map<std::int64_t, std::shared_ptr<Exchange>> open_;
-  std::vector<std::int64_t> joined_;  ///< operations that each rank has joined
-  std::vector<bool> returned_;
-  std::vector<std::atomic<std::int64_t>> published_;
-  std::string failure_;
-};
+using threads::Complete;
+using threads::Exchange;
+using threads::Group;
+using threads::GroupBroken;
+using threads::Post;
 
 void sum_up(Exchange& exchange, ReduceOp op) {
   const at::Tensor first = exchange.posts[0]->tensor;
@@ -227,12 +102,13 @@ std::string signature(const char* operation, const at::Tensor& tensor, std::int6
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Group> group, std::size_t rank)
-      : shared_(std::move(group)), group_(*shared_), rank_(rank) {}
+  ThreadCommunicator(std::shared_ptr<Group> group, std::size_t rank, PeerMemory reach)
+      : shared_(std::move(group)), group_(*shared_), rank_(rank), reach_(reach) {}
 
   [[nodiscard]] std::int64_t rank() const override { return static_cast<std::int64_t>(rank_); }
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(group_.size()); }
   [[nodiscard]] std::string name() const override { return "thread"; }
+  [[nodiscard]] bool has_peer_memory() const override { return reach_ != PeerMemory::kNone && size() > 1; }
   [[noreturn]] void abort(int exit_code) override {
     const std::string reason =
         "rank " + std::to_string(rank_) + " aborted the job with exit code " + std::to_string(exit_code);
@@ -269,7 +145,8 @@ class ThreadCommunicator final : public Communicator {
     for (std::size_t other = 0; other < parts.size(); ++other)
       if (parts[other] == parts[rank_]) members.push_back(other);
     const auto own = static_cast<std::size_t>(std::ranges::find(members, rank_) - members.begin());
-    return std::make_unique<ThreadCommunicator>(group_.part(splits_++, part, std::move(members)), own);
+    return std::make_unique<ThreadCommunicator>(group_.part(splits_++, part, std::move(members)), own,
+                                                reach_);
   }
 
   void do_broadcast(const at::Tensor& tensor, std::int64_t root) override {
@@ -293,6 +170,26 @@ class ThreadCommunicator final : public Communicator {
     return all;
   }
 
+  at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) override {
+    at::Tensor own = at::zeros({elements}, at::TensorOptions().dtype(dtype).device(device));
+    if (!has_peer_memory()) return own;
+    std::vector<at::Tensor>& buffers = buffers_.emplace_back();
+    for (const auto& post : run({signature("exchange_buffer", own, 0), own, {}})->posts)
+      buffers.push_back(post->tensor);
+    return own;
+  }
+  [[nodiscard]] std::vector<at::Tensor> do_peer_views(const at::Tensor& part) const override {
+    std::vector<at::Tensor> views;
+    for (const auto& buffers : buffers_)
+      for (std::size_t other = 0; buffers[rank_].is_alias_of(part) && other < buffers.size(); ++other)
+        if (other != rank_)
+          views.push_back(buffers[other].as_strided(part.sizes(), part.strides(), part.storage_offset()));
+    return views;
+  }
+  std::unique_ptr<Work::Handle> do_meet() override {
+    return start({"meet", {}, {}}, [](Exchange&) {});
+  }
+
   void do_barrier() override { run({"barrier", {}, {}}); }
   void do_publish(std::int64_t sequence) override { group_.publish(rank_, sequence); }
   [[nodiscard]] std::vector<std::int64_t> do_published() const override { return group_.published(); }
@@ -311,6 +208,8 @@ class ThreadCommunicator final : public Communicator {
   std::shared_ptr<Group> shared_;
   Group& group_;
   std::size_t rank_;
+  PeerMemory reach_;
+  std::vector<std::vector<at::Tensor>> buffers_;  ///< exchange buffers, each of all ranks
   std::int64_t splits_ = 0;
 };
 
@@ -320,10 +219,10 @@ struct Outcome {
 };
 
 Outcome run_rank(const std::shared_ptr<Group>& group, std::size_t rank,
-                 const std::function<void(Communicator&)>& body) {
+                 const std::function<void(Communicator&)>& body, PeerMemory reach) {
   Outcome outcome;
   try {
-    ThreadCommunicator communicator(group, rank);
+    ThreadCommunicator communicator(group, rank, reach);
     body(communicator);
     group->leave(rank);
   } catch (const GroupBroken& broken) {
@@ -341,14 +240,14 @@ Outcome run_rank(const std::shared_ptr<Group>& group, std::size_t rank,
 
 }  // namespace
 
-void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body) {
+void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body, PeerMemory reach) {
   TORCH_CHECK(ranks >= 1, "a group has at least 1 rank, got ", ranks);
   const auto count = static_cast<std::size_t>(ranks);
   const auto group = std::make_shared<Group>(count);
   std::vector<Outcome> outcomes(count);
   std::vector<std::thread> threads;
   for (std::size_t rank = 0; rank < count; ++rank)
-    threads.emplace_back([&, rank] { outcomes[rank] = run_rank(group, rank, body); });
+    threads.emplace_back([&, rank] { outcomes[rank] = run_rank(group, rank, body, reach); });
   for (std::thread& thread : threads) thread.join();
   for (const Outcome& outcome : outcomes)
     if (outcome.own) std::rethrow_exception(outcome.own);

@@ -1,5 +1,6 @@
-// A job whose rank 1 is killed while all ranks replay a captured all-reduce. expect_job_fault.sh checks that
-// it ends, and that the operation is named.
+// A job whose rank 1 is killed while all ranks replay a captured all-reduce, or for the argument
+// kill_at_meeting a captured meeting. expect_job_fault.sh checks that it ends, and that the operation is
+// named.
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "parallel/device.h"
@@ -24,21 +26,22 @@ using namespace sluice::parallel;
 
 /// As a step does: polls, so that a fault ends the wait.
 void wait_for(const c10::cuda::CUDAStream& stream, Communicator& ranks, int step) {
-  const auto blocking = ranks.blocking("step " + std::to_string(step) + " (all_reduce)");
+  const auto blocking = ranks.blocking("step " + std::to_string(step) + " on the GPU");
   while (!stream.query()) {
     ranks.check();
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
 }
 
-void train(Communicator& ranks, at::Device device) {
+void train(Communicator& ranks, at::Device device, bool meets) {
   const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool(false, device.index());
   const c10::cuda::CUDAStreamGuard guard(stream);
   const at::Tensor tensor = at::ones({1 << 20}, at::TensorOptions().dtype(at::kFloat).device(device));
-  ranks.all_reduce(tensor, ReduceOp::kMax);
+  const auto exchange = [&] { meets ? ranks.meet_async().wait() : ranks.all_reduce(tensor, ReduceOp::kMax); };
+  exchange();
   at::cuda::CUDAGraph graph;
   graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
-  ranks.all_reduce(tensor, ReduceOp::kMax);
+  exchange();
   graph.capture_end();
   for (int step = 0;; ++step) {
     if (ranks.rank() == 1 && step == 3) std::raise(SIGKILL);
@@ -65,11 +68,17 @@ int run(int argc, char** argv) {
     return 77;
   }
   const at::Device device = choose_device(DeviceChoice::kCuda, find_place(*world), *world);
-  const auto ranks = make_nccl_communicator(*world, device);
+  const bool meets = argc > 1 && std::string_view(argv[1]) == "kill_at_meeting";
+  const auto ranks =
+      make_nccl_communicator(*world, device, {.movers = meets ? Movers::kPeerMemory : Movers::kNcclKernels});
+  if (meets && !ranks->has_peer_memory()) {
+    std::printf("the GPUs of these ranks do not reach one another's memory\n");
+    return 77;
+  }
   const Watchdog watchdog(*world, {.limit = std::chrono::seconds(30)}, [](const HangReport& report) {
     std::fprintf(stderr, "%s\n", report.text().c_str());
   });
-  train(*ranks, device);
+  train(*ranks, device, meets);
   return 0;
 }
 

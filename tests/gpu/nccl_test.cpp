@@ -1,6 +1,5 @@
 #include "parallel/nccl_communicator.h"
 
-#include <ATen/cuda/CUDAGraph.h>
 #include <ATen/cuda/Sleep.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -9,20 +8,16 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <vector>
 
-#include "parallel/ordered_reduction.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/gpu.h"
+#include "tests/support/gpu_paths.h"
 #include "tests/support/gpu_ranks.h"
 #include "tests/support/mpi_world.h"
-#include "tests/support/rank_gradients.h"
 
 namespace sluice::tests {
 namespace {
@@ -35,29 +30,6 @@ using parallel::Work;
 constexpr at::ScalarType kTypes[] = {at::kFloat, at::kDouble, at::kBFloat16, at::kLong, at::kInt};
 constexpr ReduceOp kOps[] = {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax};
 constexpr std::int64_t kChunks[] = {0, 1, 3, 1025, 100003};
-
-/// How work reaches the GPU: operator by operator, or captured in a graph.
-enum class Path { kDirect, kGraph };
-
-/// Runs `work` on a stream of its own, for kGraph captured and replayed twice, and waits for the GPU.
-/// `refill` puts the inputs in place before each run.
-void run_on_gpu(Path path, const std::function<void()>& refill, const std::function<void()>& work) {
-  const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool(false, gpu_of_rank().index());
-  const c10::cuda::CUDAStreamGuard guard(stream);
-  refill();
-  work();  // in any case: connections are made on first use
-  stream.synchronize();
-  if (path == Path::kDirect) return;
-  at::cuda::CUDAGraph graph;
-  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
-  work();
-  graph.capture_end();
-  for (int replay = 0; replay < 2; ++replay) {
-    refill();
-    graph.replay();
-    stream.synchronize();
-  }
-}
 
 /// What rank `rank` puts in, on the CPU: sums of these round in every float type.
 at::Tensor input_of(std::int64_t rank, at::ScalarType type, std::int64_t count) {
@@ -270,74 +242,6 @@ TEST_P(Nccl, IsOrderedWithTheStreamAround) {
         after.copy_(tensor.add(other));
       });
   EXPECT_TRUE(after.eq(3 * ranks.size()).all().item<bool>());
-}
-
-/// The same bits as on CPU ranks, whatever travels and whoever moves it: exchange buffers (by copy engines,
-/// where the group has them) and other memory.
-TEST_P(Nccl, OrderedReductionIsThatOfCpuRanks) {
-  SLUICE_NEEDS_GPU();
-  Communicator& ranks = gpu_world();
-  constexpr std::int64_t kCount = 4 * 30000;
-  const at::Tensor own = rank_gradients(ranks.rank(), kCount);
-  const at::Tensor source = own.to(gpu_of_rank());
-  for (const at::ScalarType wire : {at::kFloat, at::kBFloat16}) {
-    SCOPED_TRACE(wire);
-    parallel::OrderedReduction on_device(ranks, kCount, wire, gpu_of_rank());
-    parallel::OrderedReduction on_host(mpi_world(), kCount, wire, at::kCPU);
-    const at::Tensor whole = own.clone(), part = own.clone();
-    on_host.all_reduce_async(whole).wait();
-    on_host.reduce_scatter_async(part).wait();
-    const std::vector<at::Tensor> tensors = {ranks.exchange_buffer(kCount, at::kFloat, gpu_of_rank()),
-                                             on_gpu(kCount, at::kFloat),
-                                             ranks.exchange_buffer(kCount, at::kFloat, gpu_of_rank())};
-    run_on_gpu(
-        GetParam(),
-        [&] {
-          for (const at::Tensor& tensor : tensors) tensor.copy_(source);
-        },
-        [&] {
-          std::vector<Work> works;
-          works.push_back(on_device.all_reduce_async(tensors[0]));
-          works.push_back(on_device.all_reduce_async(tensors[1]));
-          works.push_back(on_device.reduce_scatter_async(tensors[2]));
-          for (Work& work : works) work.wait();
-        });
-    EXPECT_TRUE(tensors[0].cpu().equal(whole));
-    EXPECT_TRUE(tensors[1].cpu().equal(whole));
-    const std::int64_t chunk = kCount / ranks.size();
-    const auto chunk_of = [&](const at::Tensor& tensor) {
-      return tensor.cpu().narrow(0, ranks.rank() * chunk, chunk);
-    };
-    EXPECT_TRUE(chunk_of(tensors[2]).equal(chunk_of(part)));
-  }
-}
-
-/// Again and again over the same buffers, views of them too, without a pause for the host: a rank that is
-/// ahead waits for those behind.
-TEST_P(Nccl, ExchangeBuffersAreGatheredAndDealt) {
-  SLUICE_NEEDS_GPU();
-  Communicator& ranks = gpu_world();
-  constexpr std::int64_t kChunk = 50000, kRounds = 20;
-  const std::int64_t size = ranks.size();
-  const auto buffer = [&](std::int64_t elements) {
-    return ranks.exchange_buffer(elements, at::kFloat, gpu_of_rank());
-  };
-  const at::Tensor all = buffer(3 * size * kChunk).narrow(0, size * kChunk, size * kChunk);
-  const at::Tensor dealt = buffer(size * kChunk);
-  const at::Tensor own = all.narrow(0, ranks.rank() * kChunk, kChunk);
-  run_on_gpu(
-      GetParam(), [&] { all.fill_(static_cast<double>(ranks.rank())); },
-      [&] {
-        for (std::int64_t round = 0; round < kRounds; ++round) {
-          ranks.all_gather_async(all).wait();
-          ranks.all_to_all_async(all, dealt).wait();
-          own.copy_(dealt.narrow(0, ranks.rank() * kChunk, kChunk)).add_(1);
-        }
-      });
-  for (std::int64_t rank = 0; rank < size; ++rank) {
-    EXPECT_TRUE(dealt.narrow(0, rank * kChunk, kChunk).eq(ranks.rank() + kRounds - 1).all().item<bool>())
-        << "from rank " << rank << (ranks.has_copy_engines() ? ", copy engines" : ", kernels");
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, Nccl, testing::Values(Path::kDirect, Path::kGraph),

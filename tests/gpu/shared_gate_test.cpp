@@ -116,14 +116,13 @@ Shared share(const Case& c, const Whole& whole, const SequenceExchange& exchange
 }
 
 /// With messages by NCCL's kernels, and by copy engines where these GPUs reach one another.
-class SharedGateTest : public ::testing::TestWithParam<parallel::CopyEngines> {
+class SharedGateTest : public ::testing::TestWithParam<parallel::Movers> {
  protected:
   void SetUp() override {
     SLUICE_NEEDS_GPU();
     static_cast<void>(tests::gpu_world());
     parallel::enter_device(gpu_of_rank());
-    ranks_ =
-        parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank(), {.copy_engines = GetParam()});
+    ranks_ = parallel::make_nccl_communicator(mpi_world().split(0), gpu_of_rank(), {.movers = GetParam()});
   }
   void TearDown() override { ranks_.reset(); }
 
@@ -213,10 +212,9 @@ TEST_P(SharedGateTest, WritesOverNothingAsItAddsToZero) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Messages, SharedGateTest,
-                         ::testing::Values(parallel::CopyEngines::kUnused,
-                                           parallel::CopyEngines::kWhereTheyCan),
+                         ::testing::Values(parallel::Movers::kNcclKernels, parallel::Movers::kCopyEngines),
                          [](const auto& each) {
-                           return each.param == parallel::CopyEngines::kUnused ? "Kernels" : "CopyEngines";
+                           return each.param == parallel::Movers::kNcclKernels ? "Kernels" : "CopyEngines";
                          });
 
 }  // namespace

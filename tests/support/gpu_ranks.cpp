@@ -16,19 +16,19 @@
 namespace sluice::tests {
 namespace {
 
-/// SLUICE_TEST_EXCHANGE=copy_engines: the same tests on mapped buffers.
-parallel::CopyEngines copy_engines() {
-  const char* const wish = std::getenv("SLUICE_TEST_EXCHANGE");
-  return wish != nullptr && std::string_view(wish) == "copy_engines" ? parallel::CopyEngines::kWhereTheyCan
-                                                                     : parallel::CopyEngines::kUnused;
+/// SLUICE_TEST_EXCHANGE=copy_engines or peer_memory: the same tests on mapped buffers.
+parallel::Movers movers() {
+  const char* const given = std::getenv("SLUICE_TEST_EXCHANGE");
+  const std::string_view wish = given == nullptr ? "" : given;
+  if (wish == "copy_engines") return parallel::Movers::kCopyEngines;
+  return wish == "peer_memory" ? parallel::Movers::kPeerMemory : parallel::Movers::kNcclKernels;
 }
 
 struct GpuWorld {
   GpuWorld()
       : device(parallel::choose_device(parallel::DeviceChoice::kCuda, parallel::find_place(mpi_world()),
                                        mpi_world())),
-        communicator(
-            parallel::make_nccl_communicator(mpi_world(), device, {.copy_engines = copy_engines()})) {}
+        communicator(parallel::make_nccl_communicator(mpi_world(), device, {.movers = movers()})) {}
 
   at::Device device;
   std::unique_ptr<parallel::Communicator> communicator;

@@ -237,7 +237,7 @@ int run_bench_calibrate(const std::vector<std::string>& words, parallel::Communi
         fmt::format("parallel.sp = {}: sluice bench calibrate takes 1", options.parallel.sp));
   const double seconds = arguments.number("--seconds", 1e-3, 100);
   (void)train::set_compute_threads(options.train.threads, world);
-  train::DeviceGroup group(options.train.device, world, options.parallel.exchange);
+  train::DeviceGroup group(options.train.device, world, train::movers_of(options.parallel));
   Bench bench{.options = options,
               .vocabulary_size = arguments.integer("--vocabulary", 2, 1 << 24),
               .steps = arguments.integer("--steps", 3, 1'000'000),

@@ -263,7 +263,7 @@ int run_bench_step(const std::vector<std::string>& words, parallel::Communicator
     split = corpus.split("train");
     vocabulary = corpus.vocabulary_size();
   }
-  train::DeviceGroup group(options.train.device, world, options.parallel.exchange);
+  train::DeviceGroup group(options.train.device, world, train::movers_of(options.parallel));
   std::optional<train::StepBenchmark> benchmark;
   std::vector<train::ExchangePrediction> predictions;
   end_job_on_fault(group.exchange(), [&] {

@@ -43,7 +43,7 @@ void read_back(const std::filesystem::path& checkpoint, const parallel::ArenaLay
 CheckpointBenchmark benchmark_checkpoints(const RunOptions& options, std::int64_t vocabulary_size,
                                           const std::filesystem::path& directory, std::int64_t repeats,
                                           parallel::Communicator& world) {
-  DeviceGroup group(options.train.device, world, options.parallel.exchange);
+  DeviceGroup group(options.train.device, world, movers_of(options.parallel));
   const Placement placement = placement_for(options.train.precision, group.device());
   const Sharding sharding = sharding_of(options);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kInference,

@@ -14,16 +14,20 @@ parallel::DeviceChoice choice_of(const std::string& name) {
 
 }  // namespace
 
-DeviceGroup::DeviceGroup(const std::string& choice, parallel::Communicator& world,
-                         const std::string& exchange)
+parallel::Movers movers_of(const ParallelOptions& options) {
+  if (options.exchange == "copy_engines") return parallel::Movers::kCopyEngines;
+  const bool divides = options.zero == 1 && options.sp == 1;
+  return options.exchange != "kernels" && divides ? parallel::Movers::kPeerMemory
+                                                  : parallel::Movers::kNcclKernels;
+}
+
+DeviceGroup::DeviceGroup(const std::string& choice, parallel::Communicator& world, parallel::Movers movers)
     : world_(world),
       device_(parallel::choose_device(choice_of(choice), parallel::find_place(world), world)),
       name_(parallel::device_name(device_)) {
   if (device_.is_cpu()) return;
   parallel::enter_device(device_);
-  const auto engines =
-      exchange == "copy_engines" ? parallel::CopyEngines::kWhereTheyCan : parallel::CopyEngines::kUnused;
-  own_ = parallel::make_nccl_communicator(world, device_, {.copy_engines = engines});
+  own_ = parallel::make_nccl_communicator(world, device_, {.movers = movers});
 }
 
 }  // namespace sluice::train

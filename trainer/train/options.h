@@ -61,11 +61,12 @@ struct CheckpointOptions {
 };
 
 struct ParallelOptions {
-  std::int64_t sp = 1;                    ///< ranks that share each sequence; the others take other samples
-  std::string sp_mode = "auto";           ///< how they mix positions: auto | alltoall | rowshard | ring
-  double bucket_mb = 0;                   ///< gradient bucket, MB of 1e6 bytes; 0: from what was measured
-  std::int64_t zero = 0;                  ///< 1: each rank holds its slices of the optimizer's state alone
-  std::string exchange = "auto";          ///< what moves data between GPUs: auto | kernels | copy_engines
+  std::int64_t sp = 1;           ///< ranks that share each sequence; the others take other samples
+  std::string sp_mode = "auto";  ///< how they mix positions: auto | alltoall | rowshard | ring
+  double bucket_mb = 0;          ///< gradient bucket, MB of 1e6 bytes; 0: from what was measured
+  std::int64_t zero = 0;         ///< 1: each rank holds its slices of the optimizer's state alone
+  std::string exchange =
+      "auto";  ///< what moves data between GPUs: auto | kernels | copy_engines | peer_memory
   std::int64_t check_replicas_every = 0;  ///< steps between hash checks of the replicas; 0: never
   std::int64_t watchdog_s = 600;          ///< seconds until a hanging collective ends the job; 0: never
 };

@@ -116,7 +116,11 @@ void Replica::part_gradients() {
   };
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     const auto& entry = layout().entries()[i];
-    if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix) continue;
+    // Above its diagonal no product writes, and what does not fill a block there is updated all the same.
+    const bool keeps_zeros =
+        specs_[i].reads != model::Reads::kAll && specs_[i].shape.back() % kernels::kDecayBlock != 0;
+    if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix || keeps_zeros)
+      continue;
     large_.push_back(leaves_[i]);
     clear_to(entry.offset);
     done = entry.offset + entry.numel;

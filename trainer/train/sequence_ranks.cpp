@@ -135,11 +135,11 @@ std::string exchange_name(kernels::ExchangeMode mode) {
 std::unique_ptr<parallel::Communicator> sequence_communicator(const RunOptions& options,
                                                               std::unique_ptr<parallel::Communicator> row,
                                                               c10::Device device, Exchanging exchanging) {
-  const auto engines = options.parallel.exchange == "kernels" ? parallel::CopyEngines::kUnused
-                                                              : parallel::CopyEngines::kWhereTheyCan;
+  const auto engines = options.parallel.exchange == "kernels" ? parallel::Movers::kNcclKernels
+                                                              : parallel::Movers::kCopyEngines;
   if (exchanging == Exchanging::kWithNobody)
     return parallel::make_null_communicator(std::move(row), device, engines);
-  return parallel::make_nccl_communicator(std::move(row), device, {.copy_engines = engines});
+  return parallel::make_nccl_communicator(std::move(row), device, {.movers = engines});
 }
 
 SequenceRanks::SequenceRanks(const RunOptions& options, parallel::Communicator& world, c10::Device device,

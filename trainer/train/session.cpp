@@ -25,7 +25,7 @@ Session::Session(const RunOptions& options, SessionContext context, parallel::Co
     : options_(options),
       context_(std::move(context)),
       world_(world),
-      device_(options.train.device, world, options.parallel.exchange) {
+      device_(options.train.device, world, movers_of(options.parallel)) {
   parallel::on_all_ranks(world_, [this] {
     if (is_rank_zero()) open_on_rank_zero();
   });
@@ -101,6 +101,7 @@ void Session::make_replica() {
   const parallel::BucketPlan buckets = choose_buckets(options_, vocabulary_size(), device_, kept);
   choices_[kBucketElements] = buckets.bucket_elements;
   if (device_.exchange().has_copy_engines()) choices_["copy_engines"] = 1;
+  if (device_.exchange().has_peer_memory()) choices_["peer_memory"] = 1;
   replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
                                        buckets, recompute_of(options_.train),
                                        parameter_owner(sharding_of(options_), placement, world_.rank()),

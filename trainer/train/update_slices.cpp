@@ -23,7 +23,8 @@ at::Tensor block_updates(const Replica& replica) {
 }
 
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer,
-                                                   const at::Tensor& blocks, const optim::Range& within) {
+                                                   const at::Tensor& blocks, const optim::Range& within,
+                                                   const std::vector<at::Tensor>& copies) {
   std::vector<kernels::UpdateSlice> slices;
   std::int64_t held = 0;  // of the moments before this range
   for (const optim::Range& range : optimizer.owned()) {
@@ -43,12 +44,13 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
          .second = optimizer.second_moment().narrow(0, offset, count),
          .compute = of_arena(replica.rounded()),
          .blocks = blocks.narrow(0, begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
+    for (const at::Tensor& copy : copies) slices.back().copies.push_back(of_arena(copy));
   }
   return slices;
 }
 
 UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer, const at::Tensor& blocks,
-                          const UpdateParts& parts) {
+                          const UpdateParts& parts, const std::vector<at::Tensor>& copies) {
   std::vector<optim::Range> first, most, last;
   const auto& buckets = replica.layout().buckets();
   for (const parallel::Bucket& bucket : buckets) {
@@ -64,7 +66,8 @@ UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
   const auto slices = [&](const std::vector<optim::Range>& ranges) {
     std::vector<kernels::UpdateSlice> all;
     for (const optim::Range& range : ranges)
-      for (auto& slice : slices_to_update(replica, optimizer, blocks, range)) all.push_back(std::move(slice));
+      for (auto& slice : slices_to_update(replica, optimizer, blocks, range, copies))
+        all.push_back(std::move(slice));
     return all;
   };
   return {.first = slices(first), .most = slices(most), .last = slices(last)};

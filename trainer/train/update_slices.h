@@ -15,11 +15,12 @@ namespace sluice::train {
 
 /// What this rank updates `within` a range of the arena, as `blocks` of the whole arena say: gradients lie in
 /// the arena, moments one after another, parameters as the replica has them. Views of the replica's and the
-/// optimizer's buffers.
+/// optimizer's buffers, and of `copies`: other buffers of the arena that get what is computed with.
 [[nodiscard]] std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica,
                                                                  const optim::AdamW& optimizer,
                                                                  const at::Tensor& blocks,
-                                                                 const optim::Range& within);
+                                                                 const optim::Range& within,
+                                                                 const std::vector<at::Tensor>& copies = {});
 
 /// A step's updates, part by part. Neighbours of a part are one slice.
 struct UpdateOrder {
@@ -32,6 +33,7 @@ struct UpdateParts {
   bool awaits_last = false;
 };
 [[nodiscard]] UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
-                                        const at::Tensor& blocks, const UpdateParts& parts);
+                                        const at::Tensor& blocks, const UpdateParts& parts,
+                                        const std::vector<at::Tensor>& copies = {});
 
 }  // namespace sluice::train

@@ -1,0 +1,130 @@
+#include "parallel/pushed_reduction.h"
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/tensor.h>
+#include <c10/util/Exception.h>
+
+#include <memory>
+
+namespace sluice::parallel {
+namespace {
+
+std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+/// The place of rank `other` among those that are not `rank`.
+std::int64_t among_others(std::int64_t other, std::int64_t rank) { return other < rank ? other : other - 1; }
+
+/// Positions of a flat buffer that are no entry's.
+at::Tensor padding_of(const ArenaLayout& layout) {
+  std::vector<std::int64_t> positions;
+  std::int64_t end = 0;
+  const auto pad_to = [&](std::int64_t begin) {
+    for (; end < begin; ++end) positions.push_back(end);
+  };
+  for (const ArenaLayout::Entry& entry : layout.entries()) {
+    pad_to(entry.offset);
+    end = entry.offset + entry.numel;
+  }
+  pad_to(layout.size());
+  return at::tensor(positions, at::kLong);
+}
+
+}  // namespace
+
+/// Until all ranks have written a bucket; it then remains to add.
+class PushedReduction::Arrivals : public Work::Handle {
+ public:
+  Arrivals(PushedReduction& reduction, std::int64_t bucket) : reduction_(reduction), bucket_(bucket) {}
+  bool test() override { return true; }
+  void wait() override {
+    reduction_.streams_[at_index(bucket_)].join();
+    reduction_.add(bucket_);
+  }
+
+ private:
+  PushedReduction& reduction_;
+  std::int64_t bucket_;
+};
+
+PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks)
+    : layout_(layout),
+      gradients_(gradients),
+      ranks_(ranks),
+      padding_(padding_of(layout).to(gradients.device())),
+      their_gradients_(ranks.peer_views(gradients)) {
+  TORCH_CHECK(
+      ranks.size() == layout.world() && !layout.differs_by_place() && gradients.scalar_type() == at::kFloat,
+      "PushedReduction: needs float32 that all of ", ranks.size(), " ranks hold, got ",
+      gradients.scalar_type(), " of ", layout.world());
+  std::int64_t room = 0;
+  const auto slice = [&](std::size_t bucket) { return layout.buckets()[bucket].numel() / ranks.size(); };
+  for (std::size_t bucket = 0; bucket < layout.buckets().size(); ++bucket) {
+    streams_.emplace_back(gradients.device());
+    if (bucket > 0 && slice(bucket) <= slice(bucket - 1)) {
+      places_.push_back({.behind = static_cast<std::int64_t>(bucket) - 1});
+    } else {
+      places_.push_back({.offset = room});
+      room += (ranks.size() - 1) * slice(bucket);
+    }
+  }
+  room_ = ranks.exchange_buffer(room, at::kFloat, gradients.device());
+  their_rooms_ = ranks.peer_views(room_);
+}
+
+at::Tensor PushedReduction::slice_of(const at::Tensor& flat, std::int64_t bucket, std::int64_t rank) const {
+  const Range range = layout_.slice(bucket, rank);
+  return flat.narrow(0, range.begin, range.numel());
+}
+
+at::Tensor PushedReduction::place_of(const at::Tensor& flat, const at::Tensor& room, std::int64_t bucket,
+                                     std::int64_t owner, std::int64_t from) const {
+  const Place& place = places_[at_index(bucket)];
+  const std::int64_t count = layout_.slice(bucket, owner).numel();
+  if (place.behind >= 0) return slice_of(flat, place.behind, from).narrow(0, 0, count);
+  return room.narrow(0, place.offset + among_others(from, owner) * count, count);
+}
+
+void PushedReduction::start() {
+  streams_.back().run([this] {
+    ranks_.meet_async().wait();
+    gradients_.index_fill_(0, padding_, 0);
+  });
+}
+
+/// After the bucket before it: once the ranks have met over that one, its places are free.
+Work PushedReduction::reduce_scatter_async(std::int64_t index) {
+  const std::size_t before = index > 0 ? at_index(index) - 1 : streams_.size() - 1;
+  streams_[at_index(index)].run([&] {
+    streams_[before].join();
+    push(index);
+    ranks_.meet_async().wait();
+  });
+  return Work(std::make_unique<Arrivals>(*this, index));
+}
+
+/// Each rank begins with the one after it: no link carries two ranks' bytes while another waits.
+void PushedReduction::push(std::int64_t bucket) {
+  const std::int64_t rank = ranks_.rank();
+  for (std::int64_t step = 1; step < ranks_.size(); ++step) {
+    const std::int64_t owner = (rank + step) % ranks_.size();
+    const std::size_t other = at_index(among_others(owner, rank));
+    place_of(their_gradients_[other], their_rooms_[other], bucket, owner, rank)
+        .copy_(slice_of(gradients_, bucket, owner), /*non_blocking=*/true);
+  }
+}
+
+/// ((x0 + x1) + x2) + ..., where rank 0's values are until the last addition, which goes to the slice.
+void PushedReduction::add(std::int64_t bucket) {
+  const std::int64_t rank = ranks_.rank();
+  const at::Tensor own = slice_of(gradients_, bucket, rank);
+  const auto values = [&](std::int64_t from) {
+    return from == rank ? own : place_of(gradients_, room_, bucket, rank, from);
+  };
+  const at::Tensor sum = values(0);
+  for (std::int64_t from = 1; from < ranks_.size(); ++from) {
+    at::Tensor to = from + 1 == ranks_.size() ? own : sum;
+    at::add_out(to, sum, values(from));
+  }
+}
+
+}  // namespace sluice::parallel

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/arena.h"
+#include "parallel/communicator.h"
+#include "parallel/side_stream.h"
+
+namespace sluice::parallel {
+
+/// The reduce-scatter of an arena's buckets between ranks that reach one another's memory. Of a bucket that
+/// is ready each rank writes what belongs to the others' slices into memory of theirs; once all have, each
+/// adds what came to its own, in rank order: the bits of OrderedReduction. On a GPU copy engines write, so
+/// that the cores are backward's alone until the sums; nothing blocks the host, and all can be captured.
+class PushedReduction {
+ public:
+  /// Collective. Of float32 `gradients`, an exchange buffer in the buckets of `layout`, held by all of
+  /// `ranks`, which have peer memory (has_peer_memory). All outlive it. What a rank has sent of one bucket
+  /// makes place for what comes of a later one; there is room of its own for that of the first, and of any
+  /// that is larger than those before it.
+  PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks);
+
+  /// Before the buckets of a step: the others have added up what came to them in the step before, padding is
+  /// zero again.
+  void start();
+  /// Begins with bucket `index`, the one after the last begun, whose gradients the current stream has. The
+  /// Work's wait() adds, on the then current stream: afterwards this rank's slice holds its sums, the others'
+  /// are unspecified. All are waited for before gradients are written again.
+  Work reduce_scatter_async(std::int64_t index);
+
+ private:
+  class Arrivals;
+
+  /// Where what comes of a bucket is written: in the slices of bucket `behind`, or if there is none in the
+  /// room, from `offset`.
+  struct Place {
+    std::int64_t behind = -1;
+    std::int64_t offset = 0;
+  };
+
+  [[nodiscard]] at::Tensor slice_of(const at::Tensor& flat, std::int64_t bucket, std::int64_t rank) const;
+  /// Of rank `owner`, whose buffers these are: where rank `from` writes its part of a bucket.
+  [[nodiscard]] at::Tensor place_of(const at::Tensor& flat, const at::Tensor& room, std::int64_t bucket,
+                                    std::int64_t owner, std::int64_t from) const;
+  void push(std::int64_t bucket);
+  void add(std::int64_t bucket);
+
+  const ArenaLayout& layout_;
+  at::Tensor gradients_;
+  Communicator& ranks_;
+  std::vector<Place> places_;  ///< by bucket
+  at::Tensor padding_;         ///< int64: its positions in the flat buffer, where what came stays otherwise
+  at::Tensor room_;
+  // The others' of both, by rank without this one.
+  std::vector<at::Tensor> their_gradients_;
+  std::vector<at::Tensor> their_rooms_;
+  std::vector<SideStream> streams_;  ///< of each bucket
+};
+
+}  // namespace sluice::parallel
