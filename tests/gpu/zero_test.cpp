@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/device_memory.h"
@@ -98,11 +99,12 @@ void expect_same_state(const Trained& got, const Trained& want) {
 }
 
 TEST_F(ZeroTest, SlicesOfTheParametersGiveTheBitsOfAllOfThem) {
-  for (const std::string graph : {"on", "off"}) {
-    SCOPED_TRACE("train.cuda_graph " + graph);
+  for (const auto& [precision, graph] : {std::pair{"bf16", "on"}, {"bf16", "off"}, {"fp32", "on"}}) {
+    SCOPED_TRACE(fmt::format("{}, train.cuda_graph {}", precision, graph));
     RunOptions with = options(1);
     RunOptions without = options(0);
     with.train.cuda_graph = without.train.cuda_graph = graph;
+    with.train.precision = without.train.precision = precision;
     const Trained sliced = train(with);
     const Trained whole = train(without);
     expect_same_state(sliced, whole);

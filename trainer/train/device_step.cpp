@@ -52,6 +52,7 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       input_(replica.parameters().device(), plan.slicing.micro_batch, form_.row_tokens),
       arrived_(at::empty_like(input_.bytes)),
+      clearing_(replica.parameters().device()),
       feeding_(replica.parameters().device()),
       reporting_(replica.parameters().device()),
       reading_(replica.parameters().device()) {
@@ -191,7 +192,8 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   const bool ends = part == Part::kOnly || part == Part::kLast;
   input_.bytes.copy_(arrived_);
   mark();
-  if (part == Part::kOnly || part == Part::kFirst) begin_step();
+  const bool begins = part == Part::kOnly || part == Part::kFirst;
+  if (begins) begin_step();
   std::optional<parallel::TraceRange> range(std::in_place, "forward");
   kernels::split_windows(input_.windows, input_.rows, tokens_BT_, targets_BT_);
   if (samples_B_.defined()) at::add_out(samples_B_, row_numbers_, input_.first_sample);
@@ -208,6 +210,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
   if (ends) agreement = communicator_.all_reduce_async(agreed_, parallel::ReduceOp::kSum);
   reducing_ = ends;
   if (reducing_) reducer_.start();
+  if (begins) clearing_.join();
   loss.backward(gradient_scale_);
   reducing_ = false;
   mark();
@@ -222,7 +225,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
 
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
 void DeviceStep::begin_step() {
-  replica_.clear_gradients();
+  clearing_.run([this] { replica_.clear_gradients(); });  // beside forward
   agreed_.copy_(input_.start);
   gathering_ = plan_.sharding == Sharding::kState;
   if (gathers_first_) return gather_.start(parallel::Holders::kSamePlace);

@@ -122,6 +122,7 @@ class DeviceStep final : public TrainStep {
   bool reducing_ = false;
   bool gathering_ = false;
 
+  parallel::SideStream clearing_;     ///< of gradients
   parallel::SideStream feeding_;      ///< of inputs' way to the device
   parallel::SideStream reporting_;    ///< of decisions' way back
   parallel::SideStream reading_;      ///< of copies of the state
