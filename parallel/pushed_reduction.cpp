@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include <memory>
+#include <optional>
 
 namespace sluice::parallel {
 namespace {
@@ -57,13 +58,18 @@ PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gr
       "PushedReduction: needs float32 that all of ", ranks.size(), " ranks hold, got ",
       gradients.scalar_type(), " of ", layout.world());
   std::int64_t room = 0;
+  std::vector<bool> taken(layout.buckets().size(), false);
   const auto slice = [&](std::size_t bucket) { return layout.buckets()[bucket].numel() / ranks.size(); };
   for (std::size_t bucket = 0; bucket < layout.buckets().size(); ++bucket) {
     streams_.emplace_back(gradients.device());
-    if (bucket > 0 && slice(bucket) <= slice(bucket - 1)) {
-      places_.push_back({.behind = static_cast<std::int64_t>(bucket) - 1});
+    std::optional<std::size_t> behind;  // the smallest that is large enough
+    for (std::size_t earlier = 0; earlier < bucket; ++earlier)
+      if (!taken[earlier] && slice(earlier) >= slice(bucket) && (!behind || slice(earlier) < slice(*behind)))
+        behind = earlier;
+    places_.push_back({.behind = behind, .offset = room});
+    if (behind) {
+      taken[*behind] = true;
     } else {
-      places_.push_back({.offset = room});
       room += (ranks.size() - 1) * slice(bucket);
     }
   }
@@ -80,7 +86,7 @@ at::Tensor PushedReduction::place_of(const at::Tensor& flat, const at::Tensor& r
                                      std::int64_t owner, std::int64_t from) const {
   const Place& place = places_[at_index(bucket)];
   const std::int64_t count = layout_.slice(bucket, owner).numel();
-  if (place.behind >= 0) return slice_of(flat, place.behind, from).narrow(0, 0, count);
+  if (place.behind) return slice_of(flat, static_cast<std::int64_t>(*place.behind), from).narrow(0, 0, count);
   return room.narrow(0, place.offset + among_others(from, owner) * count, count);
 }
 
@@ -91,7 +97,7 @@ void PushedReduction::start() {
   });
 }
 
-/// After the bucket before it: once the ranks have met over that one, its places are free.
+/// After the bucket before it: once the ranks have met over that one, its slices and those before are free.
 Work PushedReduction::reduce_scatter_async(std::int64_t index) {
   const std::size_t before = index > 0 ? at_index(index) - 1 : streams_.size() - 1;
   streams_[at_index(index)].run([&] {

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "parallel/arena.h"
@@ -37,7 +39,7 @@ class PushedReduction {
   /// Where what comes of a bucket is written: in the slices of bucket `behind`, or if there is none in the
   /// room, from `offset`.
   struct Place {
-    std::int64_t behind = -1;
+    std::optional<std::size_t> behind;
     std::int64_t offset = 0;
   };
 
