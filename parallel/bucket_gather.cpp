@@ -13,7 +13,9 @@ BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Bu
       running_(layout.buckets().size()),
       bucket_of_entry_(layout.entries().size()) {
   groups_.check(layout);
-  if (groups_.all().has_peer_memory() && !layout.differs_by_place()) copies_ = groups_.all().peer_views(flat);
+  Communicator& ranks = groups_.all();
+  if (ranks.has_peer_memory() && ranks.size() == 2 && !layout.differs_by_place())
+    other_ = ranks.peer_views(flat).front();
   for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
     const Bucket& bucket = layout.buckets()[index];
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)

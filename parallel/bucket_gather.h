@@ -18,10 +18,10 @@ class BucketGather {
   /// `layout` and the groups outlive it; `flat`: a buffer of that layout.
   BucketGather(const ArenaLayout& layout, const at::Tensor& flat, BucketGroups groups);
 
-  /// The other ranks' buffers, where all ranks hold everything and this one's GPU reaches them: who writes
-  /// his slices there too needs no gather.
-  [[nodiscard]] const std::vector<at::Tensor>& copies() const { return copies_; }
-  /// In place of start(), after writes to copies(): waits for the other ranks'.
+  /// Of two ranks that reach one another's memory the other one's buffer, undefined otherwise: who writes his
+  /// slices there too needs no gather. (With more ranks such writes would wait for the links.)
+  [[nodiscard]] const at::Tensor& other() const { return other_; }
+  /// In place of start(), after writes to other(): waits for the other rank's.
   void start_written();
   /// Starts all buckets, or those of some holders. They belong to the exchange until they were waited for.
   void start();
@@ -37,7 +37,7 @@ class BucketGather {
 
   const ArenaLayout& layout_;
   at::Tensor flat_;
-  std::vector<at::Tensor> copies_;
+  at::Tensor other_;
   BucketGroups groups_;
   Work meeting_;
   std::vector<Work> running_;  ///< in the layout's order of buckets

@@ -45,7 +45,6 @@ void copy_rows(const CopyRows& arguments, cudaStream_t stream);
 void decide_update(const double* slice_sums, std::int64_t count, const double* agreed, const double* scalars,
                    double* decision, cudaStream_t stream);
 
-inline constexpr int kMostCopies = 15;  ///< the other GPUs of a host
 struct AdamwArguments {
   float* parameters;
   const float* gradients;
@@ -56,8 +55,7 @@ struct AdamwArguments {
   std::int64_t count;
   const double* scalars;
   const double* decision;
-  void* copies[kMostCopies];  ///< of compute_bf16; where that is null of parameters
-  int copy_count;
+  void* copy;  ///< of compute_bf16, where that is null of parameters; or null
 };
 void adamw_update(const AdamwArguments& arguments, cudaStream_t stream);
 

@@ -169,19 +169,19 @@ __global__ void __launch_bounds__(kThreads) adamw(AdamwArguments a) {
     store(a.first + at, first);
     store(a.second + at, second);
     if (compute != nullptr) store(compute + at, parameter);
-    for (int copy = 0; copy < a.copy_count; ++copy)
-      compute != nullptr ? store(static_cast<__nv_bfloat16*>(a.copies[copy]) + at, parameter)
-                         : store(static_cast<float*>(a.copies[copy]) + at, parameter);
+    if (a.copy != nullptr)
+      compute != nullptr ? store(static_cast<__nv_bfloat16*>(a.copy) + at, parameter)
+                         : store(static_cast<float*>(a.copy) + at, parameter);
     return;
   }
   for (std::int64_t i = at; i < a.count; ++i) {
     update(a.parameters[i], a.gradients[i], a.first[i], a.second[i], c, keep, decay_in_gradient);
     if (compute != nullptr) compute[i] = __float2bfloat16_rn(a.parameters[i]);
-    for (int copy = 0; copy < a.copy_count; ++copy)
-      if (compute != nullptr)
-        static_cast<__nv_bfloat16*>(a.copies[copy])[i] = compute[i];
-      else
-        static_cast<float*>(a.copies[copy])[i] = a.parameters[i];
+    if (a.copy == nullptr) continue;
+    if (compute != nullptr)
+      static_cast<__nv_bfloat16*>(a.copy)[i] = compute[i];
+    else
+      static_cast<float*>(a.copy)[i] = a.parameters[i];
   }
 }
 

@@ -90,13 +90,14 @@ void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f6
 
 /// The flat slices of one update, all of N elements and 16-byte aligned. Gradients are not changed.
 struct UpdateSlice {
-  at::Tensor parameters;                ///< float32
-  at::Tensor gradients;                 ///< float32
-  at::Tensor first;                     ///< float32
-  at::Tensor second;                    ///< float32
-  at::Tensor compute;                   ///< bfloat16, gets the new parameters rounded; or undefined
-  at::Tensor blocks;                    ///< uint8 [ceil(N / kDecayBlock)]: a BlockUpdate each
-  std::vector<at::Tensor> copies = {};  ///< of what is computed with, get it too: `compute`, else parameters
+  at::Tensor parameters;  ///< float32
+  at::Tensor gradients;   ///< float32
+  at::Tensor first;       ///< float32
+  at::Tensor second;      ///< float32
+  at::Tensor compute;     ///< bfloat16, gets the new parameters rounded; or undefined
+  at::Tensor blocks;      ///< uint8 [ceil(N / kDecayBlock)]: a BlockUpdate each
+  /// Gets what is computed with, too: `compute`, or if undefined parameters; or undefined.
+  at::Tensor copy = {};
 };
 
 /// One AdamW or Adam update (optim::AdamW's formula in its order, in float32, products and sums not fused:

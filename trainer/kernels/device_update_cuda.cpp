@@ -119,27 +119,22 @@ void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const
   check(slice.blocks, "how blocks are updated", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
   check(scalars_f64, "the update's scalars", at::kDouble, kUpdateScalars);
   check(decision_f64, "the decision", at::kDouble, kDecision);
-  TORCH_CHECK(slice.copies.size() <= launch::kMostCopies, slice.copies.size(),
-              " copies of parameters, at most ", launch::kMostCopies);
-  const c10::cuda::CUDAGuard guard(slice.parameters.device());
-  launch::AdamwArguments arguments{
-      .parameters = slice.parameters.mutable_data_ptr<float>(),
-      .gradients = slice.gradients.const_data_ptr<float>(),
-      .first = slice.first.mutable_data_ptr<float>(),
-      .second = slice.second.mutable_data_ptr<float>(),
-      .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
-      .blocks = slice.blocks.const_data_ptr<std::uint8_t>(),
-      .count = count,
-      .scalars = scalars_f64.const_data_ptr<double>(),
-      .decision = decision_f64.const_data_ptr<double>(),
-      .copies = {},
-      .copy_count = static_cast<int>(slice.copies.size())};
-  for (std::size_t copy = 0; copy < slice.copies.size(); ++copy) {
-    check(slice.copies[copy], "a copy", slice.compute.defined() ? at::kBFloat16 : at::kFloat, count);
-    check_aligned(slice.copies[copy], "a copy");
-    arguments.copies[copy] = slice.copies[copy].mutable_data_ptr();
+  if (slice.copy.defined()) {
+    check(slice.copy, "the copy", slice.compute.defined() ? at::kBFloat16 : at::kFloat, count);
+    check_aligned(slice.copy, "the copy");
   }
-  launch::adamw_update(arguments, stream_of(slice.parameters));
+  const c10::cuda::CUDAGuard guard(slice.parameters.device());
+  launch::adamw_update({.parameters = slice.parameters.mutable_data_ptr<float>(),
+                        .gradients = slice.gradients.const_data_ptr<float>(),
+                        .first = slice.first.mutable_data_ptr<float>(),
+                        .second = slice.second.mutable_data_ptr<float>(),
+                        .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
+                        .blocks = slice.blocks.const_data_ptr<std::uint8_t>(),
+                        .count = count,
+                        .scalars = scalars_f64.const_data_ptr<double>(),
+                        .decision = decision_f64.const_data_ptr<double>(),
+                        .copy = slice.copy.defined() ? slice.copy.mutable_data_ptr() : nullptr},
+                       stream_of(slice.parameters));
 }
 
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,

@@ -45,10 +45,9 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
           reducer_.halves_last() ? SquareSums::kOfOwnSlices : square_sums(replica.layout(), plan.sharding),
           communicator_, blocks_),
       gathers_first_(plan.sharding == Sharding::kState && replica.layout().differs_by_place()),
-      updates_(
-          order_updates(replica, optimizer_, blocks_,
-                        {.gathers_first = gathers_first_, .awaits_last = reducer_.halves_last()},
-                        plan.sharding == Sharding::kState ? gather_.copies() : std::vector<at::Tensor>())),
+      updates_(order_updates(replica, optimizer_, blocks_,
+                             {.gathers_first = gathers_first_, .awaits_last = reducer_.halves_last()},
+                             plan.sharding == Sharding::kState ? gather_.other() : at::Tensor())),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       input_(replica.parameters().device(), plan.slicing.micro_batch, form_.row_tokens),
       arrived_(at::empty_like(input_.bytes)),
@@ -229,7 +228,11 @@ void DeviceStep::begin_step() {
   agreed_.copy_(input_.start);
   gathering_ = plan_.sharding == Sharding::kState;
   if (gathers_first_) return gather_.start(parallel::Holders::kSamePlace);
-  if (gathering_) gather_.copies().empty() ? gather_.start() : gather_.start_written();
+  if (!gathering_) return;
+  if (gather_.other().defined())
+    gather_.start_written();
+  else
+    gather_.start();
 }
 
 /// The gradient of what forward uses first is ready last: while that bucket is on its way, the others are

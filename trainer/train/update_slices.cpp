@@ -24,7 +24,7 @@ at::Tensor block_updates(const Replica& replica) {
 
 std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const optim::AdamW& optimizer,
                                                    const at::Tensor& blocks, const optim::Range& within,
-                                                   const std::vector<at::Tensor>& copies) {
+                                                   const at::Tensor& copy) {
   std::vector<kernels::UpdateSlice> slices;
   std::int64_t held = 0;  // of the moments before this range
   for (const optim::Range& range : optimizer.owned()) {
@@ -36,21 +36,20 @@ std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica, const
     const auto of_arena = [&](const at::Tensor& flat) {
       return flat.defined() ? flat.narrow(0, begin, count) : flat;
     };
-    slices.push_back(
-        {.parameters =
-             replica.owner() ? replica.parameters().narrow(0, offset, count) : of_arena(replica.parameters()),
-         .gradients = of_arena(replica.gradients()),
-         .first = optimizer.first_moment().narrow(0, offset, count),
-         .second = optimizer.second_moment().narrow(0, offset, count),
-         .compute = of_arena(replica.rounded()),
-         .blocks = blocks.narrow(0, begin / kernels::kDecayBlock, count / kernels::kDecayBlock)});
-    for (const at::Tensor& copy : copies) slices.back().copies.push_back(of_arena(copy));
+    slices.push_back({.parameters = replica.owner() ? replica.parameters().narrow(0, offset, count)
+                                                    : of_arena(replica.parameters()),
+                      .gradients = of_arena(replica.gradients()),
+                      .first = optimizer.first_moment().narrow(0, offset, count),
+                      .second = optimizer.second_moment().narrow(0, offset, count),
+                      .compute = of_arena(replica.rounded()),
+                      .blocks = blocks.narrow(0, begin / kernels::kDecayBlock, count / kernels::kDecayBlock),
+                      .copy = of_arena(copy)});
   }
   return slices;
 }
 
 UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer, const at::Tensor& blocks,
-                          const UpdateParts& parts, const std::vector<at::Tensor>& copies) {
+                          const UpdateParts& parts, const at::Tensor& copy) {
   std::vector<optim::Range> first, most, last;
   const auto& buckets = replica.layout().buckets();
   for (const parallel::Bucket& bucket : buckets) {
@@ -66,7 +65,7 @@ UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
   const auto slices = [&](const std::vector<optim::Range>& ranges) {
     std::vector<kernels::UpdateSlice> all;
     for (const optim::Range& range : ranges)
-      for (auto& slice : slices_to_update(replica, optimizer, blocks, range, copies))
+      for (auto& slice : slices_to_update(replica, optimizer, blocks, range, copy))
         all.push_back(std::move(slice));
     return all;
   };

@@ -15,12 +15,13 @@ namespace sluice::train {
 
 /// What this rank updates `within` a range of the arena, as `blocks` of the whole arena say: gradients lie in
 /// the arena, moments one after another, parameters as the replica has them. Views of the replica's and the
-/// optimizer's buffers, and of `copies`: other buffers of the arena that get what is computed with.
+/// optimizer's buffers, and of `copy`, if defined: another buffer of the arena, which gets what is computed
+/// with.
 [[nodiscard]] std::vector<kernels::UpdateSlice> slices_to_update(const Replica& replica,
                                                                  const optim::AdamW& optimizer,
                                                                  const at::Tensor& blocks,
                                                                  const optim::Range& within,
-                                                                 const std::vector<at::Tensor>& copies = {});
+                                                                 const at::Tensor& copy = {});
 
 /// A step's updates, part by part. Neighbours of a part are one slice.
 struct UpdateOrder {
@@ -34,6 +35,6 @@ struct UpdateParts {
 };
 [[nodiscard]] UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
                                         const at::Tensor& blocks, const UpdateParts& parts,
-                                        const std::vector<at::Tensor>& copies = {});
+                                        const at::Tensor& copy = {});
 
 }  // namespace sluice::train
