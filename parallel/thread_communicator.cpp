@@ -173,9 +173,9 @@ class ThreadCommunicator final : public Communicator {
   at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) override {
     at::Tensor own = at::zeros({elements}, at::TensorOptions().dtype(dtype).device(device));
     if (!has_peer_memory()) return own;
+    const auto exchange = run({signature("exchange_buffer", own, 0), own, {}});
     std::vector<at::Tensor>& buffers = buffers_.emplace_back();
-    for (const auto& post : run({signature("exchange_buffer", own, 0), own, {}})->posts)
-      buffers.push_back(post->tensor);
+    for (const auto& post : exchange->posts) buffers.push_back(post->tensor);
     return own;
   }
   [[nodiscard]] std::vector<at::Tensor> do_peer_views(const at::Tensor& part) const override {

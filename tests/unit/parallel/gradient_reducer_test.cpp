@@ -123,41 +123,6 @@ RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) 
   RC_ASSERT(right == ranks);
 }
 
-/// Ranks that reach one another's memory write and add: step after step over the same room, the bits of the
-/// all-reduce, buckets asked for early or not.
-RC_GTEST_PROP(GradientReducer, PushedSlicesAreThoseOfTheAllReduceBitForBit, ()) {
-  const auto ranks = *rc::gen::inRange<std::int64_t>(1, 6);
-  const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
-  const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
-  const auto mode = *rc::gen::element(ReduceMode::kReduceScatter, ReduceMode::kReduceScatterAllGather);
-  const auto early = *rc::gen::arbitrary<bool>() && mode == ReduceMode::kReduceScatter;
-  std::mutex mutex;
-  std::int64_t right = 0;
-  const auto body = [&](Communicator& communicator) {
-    const ArenaLayout layout = small_layout(bucket_elements, ranks);
-    const at::Tensor want = layout.allocate(at::kFloat, at::kCPU);
-    fill(layout, want, communicator.rank());
-    reduce(layout, want, communicator, {});
-    const at::Tensor flat = communicator.exchange_buffer(layout.size(), at::kFloat, at::kCPU);
-    GradientReducer reducer(layout, flat, communicator, {.mode = mode, .progress = progress});
-    bool rank_right = true;
-    for (int step = 0; step < 3; ++step) {
-      fill(layout, flat, communicator.rank());
-      start_with_all(reducer, layout);
-      if (early) reducer.wait(static_cast<std::int64_t>(layout.buckets().size()) - 1);
-      (void)reducer.finish();
-      for (const Range& range : mode == ReduceMode::kReduceScatter ? layout.owned(communicator.rank())
-                                                                   : std::vector<Range>{{0, layout.size()}})
-        rank_right = rank_right && at::equal(flat.narrow(0, range.begin, range.numel()),
-                                             want.narrow(0, range.begin, range.numel()));
-    }
-    const std::lock_guard lock(mutex);
-    right += rank_right;
-  };
-  run_thread_ranks(ranks, body, PeerMemory::kExchangeBuffers);
-  RC_ASSERT(right == ranks);
-}
-
 /// What finish_slices() promises, and finish() after it or alone.
 RC_GTEST_PROP(GradientReducer, LastBucketInHalvesIsTheAllReduceBitForBit, ()) {
   const auto ranks = *rc::gen::inRange<std::int64_t>(1, 6);
@@ -234,31 +199,6 @@ RC_GTEST_PROP(GradientReducer, FirstBucketsAreThereBeforeTheLast, ()) {
     right += all_right;
   });
   RC_ASSERT(right == ranks);
-}
-
-/// Who writes his slices to the other's buffer too needs no gather, whatever bucket is waited for.
-TEST(BucketGather, WhatTheOtherWroteIsThere) {
-  const auto body = [](Communicator& ranks) {
-    const ArenaLayout layout = small_layout(30, ranks.size());
-    const at::Tensor flat = ranks.exchange_buffer(layout.size(), at::kFloat, at::kCPU);
-    BucketGather gather(layout, flat, ranks);
-    ASSERT_TRUE(gather.other().defined());
-    for (std::int64_t step = 1; step <= 3; ++step) {
-      const auto value = [&](std::int64_t rank) { return static_cast<double>(10 * step + rank); };
-      for (const Range& range : layout.owned(ranks.rank())) {
-        flat.narrow(0, range.begin, range.numel()).fill_(value(ranks.rank()));
-        gather.other().narrow(0, range.begin, range.numel()).fill_(value(ranks.rank()));
-      }
-      gather.start_written();
-      gather.wait(step);
-      for (std::int64_t rank = 0; rank < ranks.size(); ++rank)
-        for (const Range& range : layout.owned(rank))
-          EXPECT_TRUE(flat.narrow(0, range.begin, range.numel()).eq(value(rank)).all().item<bool>());
-      gather.finish();
-      ranks.barrier();  // all have read
-    }
-  };
-  run_thread_ranks(2, body, PeerMemory::kExchangeBuffers);
 }
 
 TEST(BucketGather, RefusesALayoutForAnotherWorld) {
