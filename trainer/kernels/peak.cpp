@@ -7,6 +7,7 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/InferenceMode.h>
 
+#include "trainer/kernels/host_products.h"
 #include "trainer/kernels/repeat.h"
 
 namespace sluice::kernels {
@@ -51,7 +52,10 @@ GemmRate measure_gemm(Arithmetic arithmetic, const GemmShape& shape, const c10::
     const at::Tensor left = at::randn({shape.rows, shape.inner}, kind);
     const at::Tensor right = at::randn({shape.inner, shape.columns}, kind);
     at::Tensor product = at::empty({shape.rows, shape.columns}, kind);
-    seconds = repeat([&] { at::mm_out(product, left, right); }, device, {.seconds = budget_s});
+    const auto multiply = [&] {
+      device.is_cpu() ? host::multiply(product, left, right) : void(at::mm_out(product, left, right));
+    };
+    seconds = repeat(multiply, device, {.seconds = budget_s});
   }
   release_memory(device);
   return {.shape = shape,

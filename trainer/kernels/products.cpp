@@ -7,6 +7,7 @@
 #include <c10/util/Exception.h>
 
 #include "trainer/kernels/device_products.h"
+#include "trainer/kernels/host_products.h"
 
 namespace sluice::kernels {
 namespace {
@@ -43,10 +44,11 @@ void check_bias(const at::Tensor& y, const at::Tensor& w, const at::Tensor& bias
               bias.scalar_type(), ", result of ", y.scalar_type());
 }
 
-/// result = a b by ATen.
+/// result = a b where no kernel of a GPU's does it.
 void multiply(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out = result;
   if (result.scalar_type() == a.scalar_type()) {
+    if (a.is_cpu()) return host::multiply(result, a, b);
     at::mm_out(out, a, b);
   } else if (a.is_cuda()) {
     at::mm_out(out, a, b, at::kFloat);
@@ -71,7 +73,10 @@ void linear_into(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, 
   if (try_linear(y, x, w, bias)) return;
   const at::NoGradGuard no_autograd;
   at::Tensor out = y;
-  if (bias.defined()) {
+  if (bias.defined() && y.is_cpu()) {
+    out.copy_(bias.expand_as(y));
+    host::multiply(y, x, w.t(), Before::kSum);
+  } else if (bias.defined()) {
     at::addmm_out(out, bias, x, w.t());
   } else {
     multiply(y, x, w.t());
@@ -103,7 +108,9 @@ void add_linear_weight_gradient(const GradientSum& into, const at::Tensor& dy, c
   const at::NoGradGuard no_autograd;
   if (into.before == Before::kNothing) return multiply(sum, dy.t(), x);
   at::Tensor out = sum;
-  if (sum.scalar_type() == dy.scalar_type()) {
+  if (sum.scalar_type() == dy.scalar_type() && dy.is_cpu()) {
+    host::multiply(sum, dy.t(), x, Before::kSum);
+  } else if (sum.scalar_type() == dy.scalar_type()) {
     at::addmm_out(out, sum, dy.t(), x);
   } else if (dy.is_cuda()) {
     at::addmm_out(out, sum, dy.t(), x, at::kFloat);

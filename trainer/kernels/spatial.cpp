@@ -1,9 +1,8 @@
 #include "trainer/kernels/spatial.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tril.h>
 
@@ -11,6 +10,7 @@
 
 #include "trainer/kernels/device_spatial.h"
 #include "trainer/kernels/fused_passes.h"
+#include "trainer/kernels/host_products.h"
 
 namespace sluice::kernels {
 namespace {
@@ -25,14 +25,15 @@ void multiply_rows(const at::Tensor& result_BTh, std::int64_t first, const at::T
   const std::int64_t batch = result_BTh.size(0);
   const at::Tensor rows_Brh = result_BTh.narrow(1, first, weights_rs.size(0));
   const at::Tensor repeated = weights_rs.expand({batch, weights_rs.size(0), weights_rs.size(1)});
-  if (rows_Brh.is_contiguous()) {
+  const bool one_by_one = result_BTh.is_cpu() &&
+                          (!rows_Brh.is_contiguous() ||  // of one sequence they are
+                           host::prefers_onednn(weights_rs.size(0), weights_rs.size(1), values_Bsh.size(2)));
+  if (one_by_one) {
+    for (std::int64_t b = 0; b < batch; ++b)
+      host::multiply(rows_Brh.select(0, b), weights_rs, values_Bsh.select(0, b));
+  } else if (rows_Brh.is_contiguous()) {
     at::Tensor out = rows_Brh;
     at::bmm_out(out, repeated, values_Bsh);
-  } else if (result_BTh.is_cpu()) {  // of one sequence they are contiguous
-    for (std::int64_t b = 0; b < batch; ++b) {
-      at::Tensor out = rows_Brh.select(0, b);
-      at::mm_out(out, weights_rs, values_Bsh.select(0, b));
-    }
   } else {
     rows_Brh.copy_(at::bmm(repeated, values_Bsh));
   }
@@ -42,9 +43,10 @@ void multiply_rows(const at::Tensor& result_BTh, std::int64_t first, const at::T
 at::Tensor summed_products(const at::Tensor& dmixed_Brh, const at::Tensor& gate_Bsh, at::ScalarType type) {
   if (!dmixed_Brh.is_cpu() || dmixed_Brh.scalar_type() != type)
     return at::sum(at::bmm(dmixed_Brh, gate_Bsh.transpose(1, 2)), {0}, /*keepdim=*/false, type);
-  at::Tensor sum = at::mm(dmixed_Brh.select(0, 0), gate_Bsh.select(0, 0).t());
-  for (std::int64_t b = 1; b < gate_Bsh.size(0); ++b)
-    at::addmm_out(sum, sum, dmixed_Brh.select(0, b), gate_Bsh.select(0, b).t());
+  at::Tensor sum = at::empty({dmixed_Brh.size(1), gate_Bsh.size(1)}, dmixed_Brh.options());
+  for (std::int64_t b = 0; b < gate_Bsh.size(0); ++b)
+    host::multiply(sum, dmixed_Brh.select(0, b), gate_Bsh.select(0, b).t(),
+                   b == 0 ? Before::kNothing : Before::kSum);
   return sum;
 }
 

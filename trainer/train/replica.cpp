@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_zero.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
@@ -70,6 +71,9 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     leaves_.push_back(value);
   }
   if (gradients_.defined()) part_gradients();
+  // Ranks write to one another's gradients, there too where no product does.
+  if (!large_.empty() && placement.exchange != nullptr && placement.exchange->has_peer_memory())
+    kept_zero_ = at::tensor(unread_in_read_blocks(), at::kLong).to(placement.device);
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;
@@ -116,11 +120,7 @@ void Replica::part_gradients() {
   };
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     const auto& entry = layout().entries()[i];
-    // Above its diagonal no product writes, and what does not fill a block there is updated all the same.
-    const bool keeps_zeros =
-        specs_[i].reads != model::Reads::kAll && specs_[i].shape.back() % kernels::kDecayBlock != 0;
-    if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix || keeps_zeros)
-      continue;
+    if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix) continue;
     large_.push_back(leaves_[i]);
     clear_to(entry.offset);
     done = entry.offset + entry.numel;
@@ -131,13 +131,14 @@ void Replica::part_gradients() {
 void Replica::clear_gradients() {
   for (const at::Tensor& leaf : large_) kernels::forget_gradient(leaf);
   at::_foreach_zero_(cleared_);  // a launch for a hundred of them
+  if (kept_zero_.defined()) gradients_.index_fill_(0, kept_zero_, 0);
 }
 
 std::int64_t Replica::parameter_count() const { return model::parameter_count(specs_); }
 
-std::vector<optim::Range> Replica::idle_ranges() const {
+void Replica::for_each_unread_run(
+    const std::function<void(optim::Range all, optim::Range blocks)>& visit) const {
   constexpr std::int64_t kBlock = kernels::kDecayBlock;
-  std::vector<optim::Range> ranges;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     if (specs_[i].reads == model::Reads::kAll) continue;
     const std::int64_t size = specs_[i].shape.back();
@@ -150,10 +151,27 @@ std::vector<optim::Range> Replica::idle_ranges() const {
       const std::int64_t begin = (above + position + 1 + kBlock - 1) / kBlock * kBlock;
       const std::int64_t end = (above + size) / kBlock * kBlock;
       const std::int64_t here = entry.offset + row * size - above;
-      if (begin < end) ranges.push_back({here + begin, here + end});
+      const optim::Range all{here + above + position + 1, here + above + size};
+      visit(all, begin < end ? optim::Range{here + begin, here + end} : optim::Range{all.end, all.end});
     }
   }
+}
+
+std::vector<optim::Range> Replica::idle_ranges() const {
+  std::vector<optim::Range> ranges;
+  for_each_unread_run([&](const optim::Range& /*all*/, const optim::Range& blocks) {
+    if (blocks.numel() > 0) ranges.push_back(blocks);
+  });
   return ranges;
+}
+
+std::vector<std::int64_t> Replica::unread_in_read_blocks() const {
+  std::vector<std::int64_t> positions;
+  for_each_unread_run([&](const optim::Range& all, const optim::Range& blocks) {
+    for (std::int64_t at = all.begin; at < blocks.begin; ++at) positions.push_back(at);
+    for (std::int64_t at = blocks.end; at < all.end; ++at) positions.push_back(at);
+  });
+  return positions;
 }
 
 std::vector<optim::DecayRange> Replica::decayed_ranges() const {

@@ -77,6 +77,9 @@ class Replica {
   /// their parameters stay as they are. Blocks are counted in whole matrices, so that ranks that hold rows of
   /// them leave the same elements; in the arena such a slice may begin anywhere.
   [[nodiscard]] std::vector<optim::Range> idle_ranges() const;
+  /// The elements of the arena that nothing reads and idle_ranges() leave out, since they share a block with
+  /// others: they are updated, and their gradients are zero.
+  [[nodiscard]] std::vector<std::int64_t> unread_in_read_blocks() const;
   /// The slices of the arena that take weight decay; none of them is idle.
   [[nodiscard]] std::vector<optim::DecayRange> decayed_ranges() const;
   /// Calls `ready(entry)` each time a backward has finished entry's gradient. Training only.
@@ -87,6 +90,8 @@ class Replica {
 
  private:
   void part_gradients();
+  /// For each row of a matrix the elements that nothing reads, and the whole blocks among them.
+  void for_each_unread_run(const std::function<void(optim::Range all, optim::Range blocks)>& visit) const;
 
   model::ModelOptions options_;
   std::int64_t vocabulary_size_;
@@ -100,6 +105,7 @@ class Replica {
   std::vector<at::Tensor> leaves_;
   std::vector<at::Tensor> large_;    ///< leaves whose gradients clear_gradients() leaves
   std::vector<at::Tensor> cleared_;  ///< of gradients_: all between those
+  at::Tensor kept_zero_;             ///< unread_in_read_blocks(), where others write to gradients_
   const kernels::SequenceExchange* sequence_;
   std::unique_ptr<model::LanguageModel> model_;
 };

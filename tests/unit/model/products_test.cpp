@@ -57,14 +57,21 @@ class LinearProducts : public ::testing::TestWithParam<Case> {};
 
 constexpr std::int64_t kT = 37, kI = 24, kO = 19, kBeyond = 5;
 
+struct Sizes {
+  std::int64_t rows, inputs, outputs, beyond;
+};
+/// The large ones are oneDNN's where host::prefers_onednn.
+constexpr Sizes kSizes[] = {
+    {kT, kI, kO, 0}, {kT, kI, kO, kBeyond}, {161, 130, 121, 0}, {161, 130, 121, kBeyond}};
+
 TEST_P(LinearProducts, AreThoseOfTheDefinition) {
   const auto [dtype, bound, wide_bound] = GetParam();
   const auto no = Transposed::kNo, yes = Transposed::kYes;
-  for (const std::int64_t beyond : {std::int64_t{0}, kBeyond}) {
-    const at::Tensor x = matrix(kT, kI, kI + beyond, 1, dtype);
-    const at::Tensor w = matrix(kO, kI, kI + beyond, 2, dtype);
-    const at::Tensor dy = matrix(kT, kO, kO + beyond, 3, dtype);
-    const at::Tensor bias = matrix(1, kO, kO, 4, dtype).squeeze(0);
+  for (const auto [rows, inputs, outputs, beyond] : kSizes) {
+    const at::Tensor x = matrix(rows, inputs, inputs + beyond, 1, dtype);
+    const at::Tensor w = matrix(outputs, inputs, inputs + beyond, 2, dtype);
+    const at::Tensor dy = matrix(rows, outputs, outputs + beyond, 3, dtype);
+    const at::Tensor bias = matrix(1, outputs, outputs, 4, dtype).squeeze(0);
     const at::Tensor y = written_out(x, no, w, yes);
     const at::Tensor dx = written_out(dy, no, w, no);
     EXPECT_LE(error(linear(x, w, {}), y), bound);
@@ -72,17 +79,17 @@ TEST_P(LinearProducts, AreThoseOfTheDefinition) {
     EXPECT_LE(error(linear_input_gradient(dy, w), dx), bound);
 
     const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
-    const at::Tensor room = at::empty({kT, kO + beyond}, x.options().dtype(wide)).fill_(7);
-    linear_into(room.narrow(1, 0, kO), x, w, {});
-    EXPECT_LE(error(room.narrow(1, 0, kO), y), wide_bound);
+    const at::Tensor room = at::empty({rows, outputs + beyond}, x.options().dtype(wide)).fill_(7);
+    linear_into(room.narrow(1, 0, outputs), x, w, {});
+    EXPECT_LE(error(room.narrow(1, 0, outputs), y), wide_bound);
     if (beyond > 0) {
-      EXPECT_TRUE(room.narrow(1, kO, beyond).eq(7).all().item<bool>());
+      EXPECT_TRUE(room.narrow(1, outputs, beyond).eq(7).all().item<bool>());
     }
-    const at::Tensor into = at::empty({kT, kI}, x.options().dtype(wide));
+    const at::Tensor into = at::empty({rows, inputs}, x.options().dtype(wide));
     linear_input_gradient_into(into, dy, w);
     EXPECT_LE(error(into, dx), wide_bound);
 
-    const at::Tensor before = matrix(kO, kI, kI + beyond, 5, wide);
+    const at::Tensor before = matrix(outputs, inputs, inputs + beyond, 5, wide);
     const at::Tensor sum = before.clone();
     add_linear_weight_gradient({sum}, dy, x);
     EXPECT_LE(error(sum, before.to(at::kDouble).add(written_out(dy, yes, x, no))), wide_bound);

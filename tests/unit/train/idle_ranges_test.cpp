@@ -38,6 +38,8 @@ TEST(IdleRanges, AreTheWholeBlocksAboveTheDiagonal) {
     const Replica replica(options, 40, at::kFloat, ReplicaUse::kInference);
     const std::vector<int> idle = marks(replica, replica.idle_ranges());
     const std::vector<int> decayed = marks(replica, replica.decayed_ranges());
+    std::vector<int> unread = idle;
+    for (const std::int64_t at : replica.unread_in_read_blocks()) ++unread[static_cast<std::size_t>(at)];
     std::int64_t expected = 0;
     for (const auto& entry : replica.layout().entries()) {
       if (entry.name.find("sgu.weight") == std::string::npos) continue;
@@ -52,6 +54,7 @@ TEST(IdleRanges, AreTheWholeBlocksAboveTheDiagonal) {
         const auto place = static_cast<std::size_t>(entry.offset + at);
         EXPECT_EQ(idle[place], all_above ? 1 : 0) << positions << " " << at;
         EXPECT_EQ(decayed[place], all_above ? 0 : 1) << positions << " " << at;
+        EXPECT_EQ(unread[place], above(at) ? 1 : 0) << positions << " " << at;
         expected += all_above ? 1 : 0;
       }
     }
