@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "parallel/at_index.h"
+
 namespace sluice::parallel {
 namespace {
 
@@ -13,8 +15,6 @@ using Clock = std::chrono::steady_clock;
 
 /// How often the helper calls into MPI while something runs: rarely enough to cost a core nothing that shows.
 constexpr std::chrono::microseconds kPoll{100};
-
-std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();

@@ -7,10 +7,10 @@
 #include <memory>
 #include <optional>
 
+#include "parallel/at_index.h"
+
 namespace sluice::parallel {
 namespace {
-
-std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 /// The place of rank `other` among those that are not `rank`.
 std::int64_t among_others(std::int64_t other, std::int64_t rank) { return other < rank ? other : other - 1; }

@@ -1,6 +1,4 @@
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/zeros.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -20,14 +18,7 @@ namespace {
 using parallel::Communicator;
 using parallel::Work;
 
-class ExchangeBuffers : public testing::TestWithParam<Path> {
- protected:
-  static at::Tensor on_gpu(std::int64_t count, at::ScalarType type) {
-    const at::Tensor zeros = at::zeros({count}, at::TensorOptions().dtype(type).device(gpu_of_rank()));
-    c10::cuda::device_synchronize();  // the default stream's work is not ordered before run_on_gpu's
-    return zeros;
-  }
-};
+class ExchangeBuffers : public OnBothPaths {};
 
 /// The same bits as on CPU ranks, whatever travels and whoever moves it: exchange buffers (by copy engines,
 /// where the group has them) and other memory.
@@ -130,8 +121,7 @@ TEST_P(ExchangeBuffers, AreWrittenByOtherRanks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, ExchangeBuffers, testing::Values(Path::kDirect, Path::kGraph),
-                         [](const auto& path) { return path.param == Path::kDirect ? "Direct" : "Graph"; });
+INSTANTIATE_TEST_SUITE_P(Paths, ExchangeBuffers, testing::Values(Path::kDirect, Path::kGraph), path_name);
 
 }  // namespace
 }  // namespace sluice::tests

@@ -7,7 +7,6 @@
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -66,14 +65,7 @@ void expect_near(const at::Tensor& got, const at::Tensor& expected, double allow
   EXPECT_LE(difference.max().item<double>(), allowed) << what << " " << got.scalar_type() << got.sizes();
 }
 
-class Nccl : public testing::TestWithParam<Path> {
- protected:
-  static at::Tensor on_gpu(std::int64_t count, at::ScalarType type) {
-    const at::Tensor zeros = at::zeros({count}, at::TensorOptions().dtype(type).device(gpu_of_rank()));
-    c10::cuda::device_synchronize();  // the default stream's work is not ordered before run_on_gpu's
-    return zeros;
-  }
-};
+class Nccl : public OnBothPaths {};
 
 TEST_P(Nccl, AllReduceIsALoopOverRanks) {
   SLUICE_NEEDS_GPU();
@@ -244,8 +236,7 @@ TEST_P(Nccl, IsOrderedWithTheStreamAround) {
   EXPECT_TRUE(after.eq(3 * ranks.size()).all().item<bool>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, Nccl, testing::Values(Path::kDirect, Path::kGraph),
-                         [](const auto& path) { return path.param == Path::kDirect ? "Direct" : "Graph"; });
+INSTANTIATE_TEST_SUITE_P(Paths, Nccl, testing::Values(Path::kDirect, Path::kGraph), path_name);
 
 class NcclHost : public testing::TestWithParam<ConformanceCase> {};
 

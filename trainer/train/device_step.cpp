@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "parallel/at_index.h"
 #include "parallel/device_wait.h"
 #include "parallel/trace_range.h"
 #include "trainer/kernels/sharded_attention.h"
@@ -23,11 +24,7 @@
 
 namespace sluice::train {
 
-namespace {
-
-std::size_t at_index(std::int64_t value) { return static_cast<std::size_t>(value); }
-
-}  // namespace
+using parallel::at_index;
 
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
     : replica_(replica),

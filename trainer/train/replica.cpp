@@ -70,10 +70,8 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     }
     leaves_.push_back(value);
   }
-  if (gradients_.defined()) part_gradients();
-  // Ranks write to one another's gradients, there too where no product does.
-  if (!large_.empty() && placement.exchange != nullptr && placement.exchange->has_peer_memory())
-    kept_zero_ = at::tensor(unread_in_read_blocks(), at::kLong).to(placement.device);
+  if (gradients_.defined())
+    part_gradients(placement.exchange != nullptr && placement.exchange->has_peer_memory());
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;
@@ -113,8 +111,9 @@ void Replica::round_parameters() {
 }
 
 /// Into what is cleared and what is written over.
-void Replica::part_gradients() {
+void Replica::part_gradients(bool others_write) {
   std::int64_t done = 0;
+  bool has_unread = false;  // in what is written over
   const auto clear_to = [&](std::int64_t end) {
     if (done < end) cleared_.push_back(gradients_.narrow(0, done, end - done));
   };
@@ -122,10 +121,14 @@ void Replica::part_gradients() {
     const auto& entry = layout().entries()[i];
     if (!rounded_.defined() || specs_[i].shape.size() < 2 || entry.numel < kLargeMatrix) continue;
     large_.push_back(leaves_[i]);
+    has_unread = has_unread || specs_[i].reads != model::Reads::kAll;
     clear_to(entry.offset);
     done = entry.offset + entry.numel;
   }
   clear_to(layout().size());
+  // Ranks write to one another's gradients there too where no product does.
+  if (others_write && has_unread)
+    kept_zero_ = at::tensor(unread_in_read_blocks(), at::kLong).to(gradients_.device());
 }
 
 void Replica::clear_gradients() {

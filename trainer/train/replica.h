@@ -89,7 +89,7 @@ class Replica {
   [[nodiscard]] const kernels::SequenceExchange* sequence() const { return sequence_; }
 
  private:
-  void part_gradients();
+  void part_gradients(bool others_write);
   /// For each row of a matrix the elements that nothing reads, and the whole blocks among them.
   void for_each_unread_run(const std::function<void(optim::Range all, optim::Range blocks)>& visit) const;
 
@@ -105,7 +105,7 @@ class Replica {
   std::vector<at::Tensor> leaves_;
   std::vector<at::Tensor> large_;    ///< leaves whose gradients clear_gradients() leaves
   std::vector<at::Tensor> cleared_;  ///< of gradients_: all between those
-  at::Tensor kept_zero_;             ///< unread_in_read_blocks(), where others write to gradients_
+  at::Tensor kept_zero_;             ///< unread_in_read_blocks(), where others write to what is not cleared
   const kernels::SequenceExchange* sequence_;
   std::unique_ptr<model::LanguageModel> model_;
 };
