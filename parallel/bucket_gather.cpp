@@ -34,6 +34,12 @@ void BucketGather::start(Holders holders) {
     if (layout_.buckets()[index].holders == holders) start_bucket(index);
 }
 
+void BucketGather::start_first() { start_bucket(running_.size() - 1); }
+
+void BucketGather::start_but_first() {
+  for (std::size_t index = running_.size() - 1; index-- > 0;) start_bucket(index);
+}
+
 void BucketGather::start_bucket(std::size_t index) {
   Communicator& group = groups_.of(layout_.buckets()[index].holders);
   running_[index] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));

@@ -217,6 +217,26 @@ Work Communicator::exchange_async(const at::Tensor& send, std::int64_t to, const
       std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_exchange(send, to, receive, from)));
 }
 
+Work Communicator::deal_async(const at::Tensor& send, const std::vector<at::Tensor>& receive) {
+  TORCH_CHECK(has_host_memory(), "deal_async: ranks of the ", name(), " group exchange nothing through the host");
+  check_tensor("deal_async", send);
+  check_chunks("deal_async", send);
+  TORCH_CHECK(static_cast<std::int64_t>(receive.size()) == size(), "deal_async: ", receive.size(), " places of ",
+              size(), " ranks");
+  for (std::int64_t from = 0; from < size(); ++from) {
+    if (from == rank()) continue;
+    const at::Tensor& place = receive[static_cast<std::size_t>(from)];
+    check_tensor("deal_async", place);
+    TORCH_CHECK(place.numel() * size() == send.numel() && place.scalar_type() == send.scalar_type() &&
+                    place.device() == send.device(),
+                "deal_async: sends chunks of ", describe(send), " on ", send.device(), ", but receives into ",
+                describe(place), " on ", place.device());
+  }
+  std::string name = "deal_async " + describe(send);
+  const std::int64_t sequence = enter(name);
+  return Work(std::make_unique<TracedHandle>(*this, std::move(name), sequence, do_deal(send, receive)));
+}
+
 std::vector<at::Tensor> Communicator::peer_views(const at::Tensor& part) const {
   TORCH_CHECK(has_peer_memory(), "peer_views: ranks of the ", name(), " group reach no other's memory");
   auto views = do_peer_views(part);
@@ -234,6 +254,10 @@ Work Communicator::meet_async() {
 
 std::vector<at::Tensor> Communicator::do_peer_views(const at::Tensor& /*part*/) const { return {}; }
 std::unique_ptr<Work::Handle> Communicator::do_meet() { return nullptr; }
+std::unique_ptr<Work::Handle> Communicator::do_deal(const at::Tensor& /*send*/,
+                                                    const std::vector<at::Tensor>& /*receive*/) {
+  return nullptr;
+}
 
 std::unique_ptr<Communicator> Communicator::split(std::int64_t part) {
   TORCH_CHECK(part >= 0 && part < size(), "split: part ", part, " of a group of ", size());

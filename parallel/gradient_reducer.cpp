@@ -34,13 +34,19 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       bucket_of_entry_[at_index(entry)] = static_cast<std::int64_t>(index);
   }
-  for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) make_ordered(holders);
-  if (options.mode != ReduceMode::kAllReduce && options.wire == at::kFloat &&
-      groups.all().has_peer_memory() && !layout.differs_by_place() && gradients.scalar_type() == at::kFloat)
+  if (is_pushed(gradients))
     pushed_.emplace(layout, gradients, groups.all());
+  else
+    for (const Holders holders : {Holders::kAllRanks, Holders::kSamePlace}) make_ordered(holders);
   halves_last_ = options.last == LastBucket::kInHalves && options.mode == ReduceMode::kAllReduce &&
                  options.wire == at::kFloat && groups.of(layout.buckets().back().holders).size() > 1;
   if (halves_last_) groups_.check(layout);
+}
+
+bool GradientReducer::is_pushed(const at::Tensor& gradients) const {
+  return options_.mode != ReduceMode::kAllReduce && options_.wire == at::kFloat &&
+         gradients.scalar_type() == at::kFloat && !layout_.differs_by_place() &&
+         (groups_.all().has_peer_memory() || groups_.all().has_host_memory());
 }
 
 /// In place of the own sums of the group that exchanges buckets of `holders`, if those are not the ones asked

@@ -76,6 +76,7 @@ class GradientReducer {
  private:
   enum class State { kRunning, kDone };
 
+  [[nodiscard]] bool is_pushed(const at::Tensor& gradients) const;
   void make_ordered(Holders holders);
   [[nodiscard]] std::optional<OrderedReduction>& ordered(Holders holders) {
     return ordered_[static_cast<std::size_t>(holders)];

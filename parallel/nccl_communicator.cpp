@@ -1,17 +1,23 @@
 #include "parallel/nccl_communicator.h"
 
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/minimum.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "parallel/host_relay.h"
 #include "parallel/nccl_group.h"
 #include "parallel/nccl_memory.h"
 
@@ -131,20 +137,34 @@ class NcclCommunicator final : public Communicator {
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
         group_(host, options),
         memory_(group_, host, device, options.movers),
-        movers_(options.movers) {}
+        movers_(options.movers) {
+    if (options.movers != Movers::kHostMemory || host.place().local_size != host.size() || host.size() > kMostPeers)
+      return;
+    relay_ = std::make_unique<HostRelay>(host, device);
+    gathered_ = at::empty({host.size() * kGatheredBytes}, at::TensorOptions().dtype(at::kByte).device(device));
+  }
 
   NcclCommunicator(std::unique_ptr<Communicator> host, at::Device device, NcclOptions options)
       : NcclCommunicator(*host, device, options) {
     kept_ = std::move(host);
   }
 
+  ~NcclCommunicator() override {
+    // After a fault its streams may wait for ever, and with them whoever frees what they use.
+    if (!group_.is_healthy()) (void)relay_.release();
+  }
+  NcclCommunicator(const NcclCommunicator&) = delete;
+  NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+
   [[nodiscard]] std::int64_t rank() const override { return host_.rank(); }
   [[nodiscard]] std::int64_t size() const override { return host_.size(); }
   [[nodiscard]] std::string name() const override { return "nccl"; }
   [[nodiscard]] Place place() const override { return host_.place(); }
   [[nodiscard]] bool has_copy_engines() const override {
-    return movers_ == Movers::kCopyEngines && memory_.is_mapped();
+    return relay_ != nullptr || (movers_ == Movers::kCopyEngines && memory_.is_mapped());
   }
+
+  [[nodiscard]] bool has_host_memory() const override { return relay_ != nullptr; }
 
   [[nodiscard]] bool has_peer_memory() const override {
     return movers_ == Movers::kPeerMemory && memory_.is_mapped();
@@ -162,10 +182,13 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
+  static constexpr std::int64_t kGatheredBytes = 1 << 20;
+
   [[nodiscard]] bool takes(at::Device device) const override { return device.is_cpu() || device == device_; }
 
   std::unique_ptr<Work::Handle> do_all_reduce(const at::Tensor& tensor, ReduceOp op) override {
     if (tensor.is_cpu()) return from_host(host_.all_reduce_async(tensor, op));
+    if (relay_) return on_own_stream([&] { reduce_by_relay(tensor.view({-1}), op); });
     return start("ncclAllReduce", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), elements(tensor),
                            nccl_type(tensor.scalar_type()), nccl_op(op), comm, stream);
@@ -182,6 +205,11 @@ class NcclCommunicator final : public Communicator {
 
   std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) override {
     if (tensor.is_cpu()) return from_host(host_.all_gather_async(tensor));
+    if (relay_) {
+      return on_own_stream([&] {
+        relay_->all_gather(chunk(tensor, 0), tensor.nbytes() / ranks(), stream_.stream());
+      });
+    }
     return start("ncclAllGather", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllGather(chunk(tensor, rank()), tensor.data_ptr(), tensor.nbytes() / ranks(), ncclUint8,
                            comm, stream);
@@ -190,6 +218,14 @@ class NcclCommunicator final : public Communicator {
 
   std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
     if (send.is_cpu()) return from_host(host_.all_to_all_async(send, receive));
+    if (relay_) {
+      std::vector<at::Tensor> chunks = receive.view({-1}).chunk(size());
+      return on_own_stream([&] {
+        deal_by_relay(send, chunks);
+        C10_CUDA_CHECK(cudaMemcpyAsync(chunk(receive, rank()), chunk(send, rank()), send.nbytes() / ranks(),
+                                       cudaMemcpyDeviceToDevice, stream_.stream()));
+      });
+    }
     return start("ncclAlltoAll", send, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAlltoAll(send.data_ptr(), receive.data_ptr(), send.nbytes() / ranks(), ncclUint8, comm,
                           stream);
@@ -228,6 +264,16 @@ class NcclCommunicator final : public Communicator {
                             .make_tensor());
     return views;
   }
+  std::unique_ptr<Work::Handle> do_deal(const at::Tensor& send,
+                                        const std::vector<at::Tensor>& receive) override {
+    return on_own_stream([&] { deal_by_relay(send, receive); });
+  }
+  void deal_by_relay(const at::Tensor& send, const std::vector<at::Tensor>& receive) {
+    std::vector<std::byte*> places;
+    for (const at::Tensor& place : receive)
+      places.push_back(place.defined() ? static_cast<std::byte*>(place.data_ptr()) : nullptr);
+    relay_->deal(chunk(send, 0), places, send.nbytes() / ranks(), stream_.stream());
+  }
   std::unique_ptr<Work::Handle> do_meet() override {
     return on_own_stream([&] { meet_peers(memory_.meeting_counts(), stream_.stream()); });
   }
@@ -248,6 +294,32 @@ class NcclCommunicator final : public Communicator {
   at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device) override {
     if (device.is_cpu()) return host_.exchange_buffer(elements, dtype, device);
     return memory_.zeros(elements, dtype);
+  }
+
+  /// What all ranks have, side by side, folded in rank order. Made for the few bytes of a step that are not summed by
+  /// OrderedReduction: each rank receives all the others'.
+  void reduce_by_relay(const at::Tensor& flat, ReduceOp op) {
+    (void)nccl_type(flat.scalar_type());  // the types that a group sums
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    const auto width = static_cast<std::int64_t>(flat.element_size());
+    for (std::int64_t begin = 0; begin < flat.numel(); begin += kGatheredBytes / width) {
+      const at::Tensor part = flat.narrow(0, begin, std::min(kGatheredBytes / width, flat.numel() - begin));
+      const at::Tensor all = gathered_.narrow(0, 0, size() * part.numel() * width)
+                                 .view(flat.scalar_type())
+                                 .view({size(), part.numel()});
+      all[rank()].copy_(part);
+      relay_->all_gather(chunk(all, 0), part.nbytes(), stream_.stream());
+      at::Tensor sum = all[0];
+      for (std::int64_t from = 1; from < size(); ++from) {
+        at::Tensor to = from + 1 == size() ? part : sum;
+        if (op == ReduceOp::kSum)
+          at::add_out(to, sum, all[from]);
+        else if (op == ReduceOp::kMin)
+          at::minimum_out(to, sum, all[from]);
+        else
+          at::maximum_out(to, sum, all[from]);
+      }
+    }
   }
 
   [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(size()); }
@@ -291,6 +363,8 @@ class NcclCommunicator final : public Communicator {
   NcclGroup group_;
   NcclMemory memory_;
   Movers movers_;
+  std::unique_ptr<HostRelay> relay_;  ///< in place of NCCL, where it serves
+  at::Tensor gathered_;               ///< its all-reduces': a piece of each rank's
 };
 
 }  // namespace

@@ -44,7 +44,7 @@ NcclMemory::NcclMemory(NcclGroup& group, const Communicator& host, at::Device de
       device_(device),
       rank_(static_cast<int>(host.rank())),
       ranks_(static_cast<int>(host.size())) {
-  if (use == Movers::kNcclKernels || host.size() > kMostPeers || host.place().local_size != host.size() ||
+  if (use == Movers::kNcclKernels || use == Movers::kHostMemory || host.size() > kMostPeers || host.place().local_size != host.size() ||
       !environment_allows(use))
     return;
   pieces_.push_back(map(static_cast<std::int64_t>(kMeetingBytes)));

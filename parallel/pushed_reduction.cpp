@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "parallel/at_index.h"
 
@@ -32,27 +33,32 @@ at::Tensor padding_of(const ArenaLayout& layout) {
 
 }  // namespace
 
-/// Until all ranks have written a bucket; it then remains to add.
+/// Until what belongs to this rank has come; it then remains to add.
 class PushedReduction::Arrivals : public Work::Handle {
  public:
-  Arrivals(PushedReduction& reduction, std::int64_t bucket) : reduction_(reduction), bucket_(bucket) {}
+  /// `dealt`: of ranks without peer memory the exchange.
+  Arrivals(PushedReduction& reduction, std::int64_t bucket, Work dealt)
+      : reduction_(reduction), bucket_(bucket), dealt_(std::move(dealt)) {}
   bool test() override { return true; }
   void wait() override {
-    reduction_.streams_[at_index(bucket_)].join();
+    if (reduction_.ranks_.has_peer_memory())
+      reduction_.streams_[at_index(bucket_)].join();
+    else
+      dealt_.wait();
     reduction_.add(bucket_);
   }
 
  private:
   PushedReduction& reduction_;
   std::int64_t bucket_;
+  Work dealt_;
 };
 
 PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks)
     : layout_(layout),
       gradients_(gradients),
       ranks_(ranks),
-      padding_(padding_of(layout).to(gradients.device())),
-      their_gradients_(ranks.peer_views(gradients)) {
+      padding_(padding_of(layout).to(gradients.device())) {
   TORCH_CHECK(
       ranks.size() == layout.world() && !layout.differs_by_place() && gradients.scalar_type() == at::kFloat,
       "PushedReduction: needs float32 that all of ", ranks.size(), " ranks hold, got ",
@@ -74,6 +80,8 @@ PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gr
     }
   }
   room_ = ranks.exchange_buffer(room, at::kFloat, gradients.device());
+  if (!ranks.has_peer_memory()) return;
+  their_gradients_ = ranks.peer_views(gradients);
   their_rooms_ = ranks.peer_views(room_);
 }
 
@@ -92,20 +100,24 @@ at::Tensor PushedReduction::place_of(const at::Tensor& flat, const at::Tensor& r
 
 void PushedReduction::start() {
   streams_.back().run([this] {
-    ranks_.meet_async().wait();
+    if (ranks_.has_peer_memory()) ranks_.meet_async().wait();
     gradients_.index_fill_(0, padding_, 0);
   });
 }
 
 /// After the bucket before it: once the ranks have met over that one, its slices and those before are free.
 Work PushedReduction::reduce_scatter_async(std::int64_t index) {
+  if (!ranks_.has_peer_memory()) {
+    if (index == 0) streams_.back().join();  // padding
+    return Work(std::make_unique<Arrivals>(*this, index, deal(index)));
+  }
   const std::size_t before = index > 0 ? at_index(index) - 1 : streams_.size() - 1;
   streams_[at_index(index)].run([&] {
     streams_[before].join();
     push(index);
     ranks_.meet_async().wait();
   });
-  return Work(std::make_unique<Arrivals>(*this, index));
+  return Work(std::make_unique<Arrivals>(*this, index, Work()));
 }
 
 /// Each rank begins with the one after it: no link carries two ranks' bytes while another waits.
@@ -117,6 +129,14 @@ void PushedReduction::push(std::int64_t bucket) {
     place_of(their_gradients_[other], their_rooms_[other], bucket, owner, rank)
         .copy_(slice_of(gradients_, bucket, owner), /*non_blocking=*/true);
   }
+}
+
+Work PushedReduction::deal(std::int64_t bucket) {
+  std::vector<at::Tensor> places;
+  for (std::int64_t from = 0; from < ranks_.size(); ++from)
+    places.push_back(from == ranks_.rank() ? at::Tensor()
+                                           : place_of(gradients_, room_, bucket, ranks_.rank(), from));
+  return ranks_.deal_async(layout_.bucket_view(gradients_, bucket), places);
 }
 
 /// ((x0 + x1) + x2) + ..., where rank 0's values are until the last addition, which goes to the slice.

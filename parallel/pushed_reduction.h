@@ -13,14 +13,14 @@
 
 namespace sluice::parallel {
 
-/// The reduce-scatter of an arena's buckets between ranks that reach one another's memory. Of a bucket that
-/// is ready each rank writes what belongs to the others' slices into memory of theirs; once all have, each
-/// adds what came to its own, in rank order: the bits of OrderedReduction. On a GPU copy engines write, so
-/// that the cores are backward's alone until the sums; nothing blocks the host, and all can be captured.
+/// The reduce-scatter of an arena's buckets between ranks that reach one another's memory, or exchange through the
+/// host's. Of a bucket that is ready each rank sends what belongs to the others' slices to memory of theirs; once all
+/// have, each adds what came to its own, in rank order: the bits of OrderedReduction. On a GPU copy engines
+/// send, so that the cores are backward's alone until the sums; nothing blocks the host, and all can be captured.
 class PushedReduction {
  public:
   /// Collective. Of float32 `gradients`, an exchange buffer in the buckets of `layout`, held by all of
-  /// `ranks`, which have peer memory (has_peer_memory). All outlive it. What a rank has sent of one bucket
+  /// `ranks`, which have peer or host memory (has_peer_memory, has_host_memory). All outlive it. What a rank has sent of one bucket
   /// makes place for what comes of a later one; there is room of its own for that of the first, and of any
   /// that is larger than those before it.
   PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks);
@@ -48,6 +48,7 @@ class PushedReduction {
   [[nodiscard]] at::Tensor place_of(const at::Tensor& flat, const at::Tensor& room, std::int64_t bucket,
                                     std::int64_t owner, std::int64_t from) const;
   void push(std::int64_t bucket);
+  [[nodiscard]] Work deal(std::int64_t bucket);
   void add(std::int64_t bucket);
 
   const ArenaLayout& layout_;
@@ -56,7 +57,7 @@ class PushedReduction {
   std::vector<Place> places_;  ///< by bucket
   at::Tensor padding_;         ///< int64: its positions in the flat buffer, where what came stays otherwise
   at::Tensor room_;
-  // The others' of both, by rank without this one.
+  // The others' of both, by rank without this one, of ranks that have peer memory.
   std::vector<at::Tensor> their_gradients_;
   std::vector<at::Tensor> their_rooms_;
   std::vector<SideStream> streams_;  ///< of each bucket

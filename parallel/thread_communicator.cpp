@@ -1,6 +1,7 @@
 #include "parallel/thread_communicator.h"
 
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -94,6 +95,29 @@ class ThreadHandle : public Work::Handle {
   std::shared_ptr<Exchange> exchange_;
 };
 
+/// An all-to-all that sets down what has come in places of its own.
+class DealHandle : public Work::Handle {
+ public:
+  DealHandle(std::unique_ptr<Work::Handle> dealt, std::vector<at::Tensor> received, std::vector<at::Tensor> places)
+      : dealt_(std::move(dealt)), received_(std::move(received)), places_(std::move(places)) {}
+  bool test() override {
+    if (!dealt_->test()) return false;
+    wait();
+    return true;
+  }
+  void wait() override {
+    dealt_->wait();
+    for (std::size_t from = 0; from < places_.size(); ++from)
+      if (places_[from].defined()) places_[from].copy_(received_[from].view_as(places_[from]));
+    places_.clear();
+  }
+
+ private:
+  std::unique_ptr<Work::Handle> dealt_;
+  std::vector<at::Tensor> received_;
+  std::vector<at::Tensor> places_;  ///< none once they have it
+};
+
 std::string signature(const char* operation, const at::Tensor& tensor, std::int64_t detail) {
   std::ostringstream text;
   text << operation << ' ' << tensor.scalar_type() << tensor.sizes() << ' ' << detail;
@@ -102,13 +126,16 @@ std::string signature(const char* operation, const at::Tensor& tensor, std::int6
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Group> group, std::size_t rank, PeerMemory reach)
+  ThreadCommunicator(std::shared_ptr<Group> group, std::size_t rank, Reach reach)
       : shared_(std::move(group)), group_(*shared_), rank_(rank), reach_(reach) {}
 
   [[nodiscard]] std::int64_t rank() const override { return static_cast<std::int64_t>(rank_); }
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(group_.size()); }
   [[nodiscard]] std::string name() const override { return "thread"; }
-  [[nodiscard]] bool has_peer_memory() const override { return reach_ != PeerMemory::kNone && size() > 1; }
+  [[nodiscard]] bool has_peer_memory() const override {
+    return reach_ == Reach::kPeerMemory && size() > 1;
+  }
+  [[nodiscard]] bool has_host_memory() const override { return reach_ == Reach::kHostMemory && size() > 1; }
   [[noreturn]] void abort(int exit_code) override {
     const std::string reason =
         "rank " + std::to_string(rank_) + " aborted the job with exit code " + std::to_string(exit_code);
@@ -132,6 +159,15 @@ class ThreadCommunicator final : public Communicator {
 
   std::unique_ptr<Work::Handle> do_all_to_all(const at::Tensor& send, const at::Tensor& receive) override {
     return start({signature("all_to_all", send, 0), send, {}, receive}, transpose_chunks);
+  }
+
+  std::unique_ptr<Work::Handle> do_deal(const at::Tensor& send,
+                                        const std::vector<at::Tensor>& receive) override {
+    const at::Tensor received = at::zeros_like(send);
+    std::vector<at::Tensor> places = receive;
+    places[rank_] = at::Tensor();
+    return std::make_unique<DealHandle>(do_all_to_all(send, received), received.view({-1}).chunk(size()),
+                                        std::move(places));
   }
 
   std::unique_ptr<Work::Handle> do_exchange(const at::Tensor& send, std::int64_t to,
@@ -208,7 +244,7 @@ class ThreadCommunicator final : public Communicator {
   std::shared_ptr<Group> shared_;
   Group& group_;
   std::size_t rank_;
-  PeerMemory reach_;
+  Reach reach_;
   std::vector<std::vector<at::Tensor>> buffers_;  ///< exchange buffers, each of all ranks
   std::int64_t splits_ = 0;
 };
@@ -219,7 +255,7 @@ struct Outcome {
 };
 
 Outcome run_rank(const std::shared_ptr<Group>& group, std::size_t rank,
-                 const std::function<void(Communicator&)>& body, PeerMemory reach) {
+                 const std::function<void(Communicator&)>& body, Reach reach) {
   Outcome outcome;
   try {
     ThreadCommunicator communicator(group, rank, reach);
@@ -240,7 +276,7 @@ Outcome run_rank(const std::shared_ptr<Group>& group, std::size_t rank,
 
 }  // namespace
 
-void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body, PeerMemory reach) {
+void run_thread_ranks(std::int64_t ranks, const std::function<void(Communicator&)>& body, Reach reach) {
   TORCH_CHECK(ranks >= 1, "a group has at least 1 rank, got ", ranks);
   const auto count = static_cast<std::size_t>(ranks);
   const auto group = std::make_shared<Group>(count);

@@ -121,6 +121,50 @@ TEST_P(ExchangeBuffers, AreWrittenByOtherRanks) {
   }
 }
 
+/// In pieces, of lengths that end anywhere, and of more ways than one at once in flight.
+TEST_P(ExchangeBuffers, GoThroughTheHost) {
+  SLUICE_NEEDS_GPU();
+  const auto ranks =
+      parallel::make_nccl_communicator(mpi_world(), gpu_of_rank(), {.movers = parallel::Movers::kHostMemory});
+  if (!ranks->has_host_memory()) GTEST_SKIP() << "these ranks are of several hosts";
+  const std::int64_t size = ranks->size();
+  constexpr std::int64_t kRounds = 5;
+  for (const std::int64_t chunk : {std::int64_t{1}, std::int64_t{70'001}, std::int64_t{5'000'011}}) {
+    SCOPED_TRACE(chunk);
+    const at::Tensor all = on_gpu(size * chunk, at::kFloat), box = on_gpu(size * (chunk + 3), at::kFloat);
+    const at::Tensor sum = on_gpu(chunk, at::kFloat);
+    const at::Tensor own = all.narrow(0, ranks->rank() * chunk, chunk);
+    std::vector<at::Tensor> places;
+    for (std::int64_t from = 0; from < size; ++from) places.push_back(box.narrow(0, from * (chunk + 3) + 1, chunk));
+    run_on_gpu(
+        GetParam(),
+        [&] {
+          own.fill_(static_cast<double>(ranks->rank()));
+          box.fill_(-1);
+        },
+        [&] {
+          for (std::int64_t round = 0; round < kRounds; ++round) {
+            sum.copy_(own);
+            Work gathered = ranks->all_gather_async(all);
+            Work summed = ranks->all_reduce_async(sum, parallel::ReduceOp::kSum);
+            gathered.wait();
+            summed.wait();
+            ranks->deal_async(all, places).wait();
+            own.add_(1);
+          }
+        });
+    const double last = kRounds - 1;
+    const auto ranks_d = static_cast<double>(size);
+    EXPECT_TRUE(sum.eq(ranks_d * (ranks_d - 1) / 2 + ranks_d * last).all().item<bool>());
+    for (std::int64_t from = 0; from < size; ++from) {
+      const double dealt = from == ranks->rank() ? -1 : static_cast<double>(ranks->rank()) + last;
+      EXPECT_TRUE(places[static_cast<std::size_t>(from)].eq(dealt).all().item<bool>()) << "from rank " << from;
+      EXPECT_EQ(box[from * (chunk + 3)].item<double>(), -1);
+      EXPECT_EQ(box[from * (chunk + 3) + chunk + 1].item<double>(), -1);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, ExchangeBuffers, testing::Values(Path::kDirect, Path::kGraph), path_name);
 
 }  // namespace

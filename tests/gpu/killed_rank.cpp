@@ -1,5 +1,5 @@
-// A job whose rank 1 is killed while all ranks replay a captured all-reduce, or for the argument
-// kill_at_meeting a captured meeting. expect_job_fault.sh checks that it ends, and that the operation is
+// A job whose rank 1 is killed while all ranks replay a captured all-reduce (kill; kill_in_host_memory: through the
+// host's memory) or a captured meeting (kill_at_meeting). expect_job_fault.sh checks that it ends, and that the operation is
 // named.
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/ones.h>
@@ -68,9 +68,12 @@ int run(int argc, char** argv) {
     return 77;
   }
   const at::Device device = choose_device(DeviceChoice::kCuda, find_place(*world), *world);
-  const bool meets = argc > 1 && std::string_view(argv[1]) == "kill_at_meeting";
-  const auto ranks =
-      make_nccl_communicator(*world, device, {.movers = meets ? Movers::kPeerMemory : Movers::kNcclKernels});
+  const std::string_view fault = argc > 1 ? argv[1] : "kill";
+  const bool meets = fault == "kill_at_meeting";
+  const Movers movers = meets                            ? Movers::kPeerMemory
+                        : fault == "kill_in_host_memory" ? Movers::kHostMemory
+                                                         : Movers::kNcclKernels;
+  const auto ranks = make_nccl_communicator(*world, device, {.movers = movers});
   if (meets && !ranks->has_peer_memory()) {
     std::printf("the GPUs of these ranks do not reach one another's memory\n");
     return 77;

@@ -123,6 +123,23 @@ TEST_F(ZeroTest, SlicesOfTheParametersGiveTheBitsOfAllOfThem) {
   }
 }
 
+/// Sums in rank order and copies: which way they take is no question of bits.
+TEST_F(ZeroTest, ThroughTheHostsMemoryComesWhatComesOverTheLinks) {
+  for (const char* const wire : {"fp32", "bf16"}) {
+    for (const std::int64_t zero : {1, 0}) {
+      SCOPED_TRACE(fmt::format("train.reduce_dtype {}, parallel.zero {}", wire, zero));
+      RunOptions over_links = options(zero);
+      RunOptions through_host = options(zero);
+      over_links.train.reduce_dtype = through_host.train.reduce_dtype = wire;
+      through_host.parallel.exchange = "host_memory";
+      const Trained want = train(over_links);
+      const Trained got = train(through_host);
+      expect_same_state(got, want);
+      EXPECT_EQ(got.told.losses, want.told.losses);
+    }
+  }
+}
+
 /// Of a W whose gradient is written over rather than cleared, with rows that end within a block of an update:
 /// what ranks write to one another's gradients may stand above its diagonal, but for those blocks.
 TEST_F(ZeroTest, ALargeSpatialWeightHasTheBitsOfPlainRanks) {
@@ -185,7 +202,8 @@ TEST_F(ZeroTest, ARankHoldsItsShareOfParametersAndMomentsAlone) {
       static_cast<int>(mpi_world().rank()), 1e-6 * static_cast<double>(whole.allocated_bytes),
       1e-6 * static_cast<double>(sliced.allocated_bytes), saved);
   constexpr double kBytes = 12;  // parameter and two moments in float32
-  EXPECT_GE(saved, 0.93 * kBytes * (1 - 1 / ranks));
+  // Less room for the first buckets, and a workspace of products (33 MB) where a session met a new stream.
+  EXPECT_GE(saved, 0.85 * kBytes * (1 - 1 / ranks));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/mpi_environment.h"
 #include "parallel/replica_check.h"
+#include "parallel/shared_memory.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/mpi_world.h"
 
@@ -59,6 +60,16 @@ TEST(Mpi, KnowsItsPlaceOnTheHost) {
   const parallel::Place place = parallel::find_place(world);  // compares it with the launcher's
   EXPECT_EQ(place.local_rank, world.rank());
   EXPECT_EQ(place.local_size, world.size());
+}
+
+TEST(Mpi, RanksOfAHostShareMemory) {
+  Communicator& world = mpi_world();
+  const auto ranks = static_cast<std::size_t>(world.size());
+  const parallel::SharedMemory memory(world, ranks);
+  memory.begin()[world.rank()] = static_cast<std::byte>(world.rank() + 1);
+  world.barrier();
+  for (std::size_t rank = 0; rank < ranks; ++rank) EXPECT_EQ(memory.begin()[rank], static_cast<std::byte>(rank + 1));
+  world.barrier();
 }
 
 TEST(Mpi, ACheckIsQuietWhileAllProcessesLive) { EXPECT_NO_THROW(mpi_world().check()); }

@@ -16,11 +16,12 @@
 namespace sluice::tests {
 namespace {
 
-/// SLUICE_TEST_EXCHANGE=copy_engines or peer_memory: the same tests on mapped buffers.
+/// SLUICE_TEST_EXCHANGE=copy_engines, peer_memory or host_memory: the same tests by other ways.
 parallel::Movers movers() {
   const char* const given = std::getenv("SLUICE_TEST_EXCHANGE");
   const std::string_view wish = given == nullptr ? "" : given;
   if (wish == "copy_engines") return parallel::Movers::kCopyEngines;
+  if (wish == "host_memory") return parallel::Movers::kHostMemory;
   return wish == "peer_memory" ? parallel::Movers::kPeerMemory : parallel::Movers::kNcclKernels;
 }
 

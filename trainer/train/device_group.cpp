@@ -16,6 +16,7 @@ parallel::DeviceChoice choice_of(const std::string& name) {
 
 parallel::Movers movers_of(const ParallelOptions& options) {
   if (options.exchange == "copy_engines") return parallel::Movers::kCopyEngines;
+  if (options.exchange == "host_memory" && options.sp == 1) return parallel::Movers::kHostMemory;
   const bool divides = options.zero == 1 && options.sp == 1;
   return options.exchange != "kernels" && divides ? parallel::Movers::kPeerMemory
                                                   : parallel::Movers::kNcclKernels;

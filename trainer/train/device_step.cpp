@@ -26,6 +26,16 @@ namespace sluice::train {
 
 using parallel::at_index;
 
+namespace {
+
+GatheredEarly gathered_early(const Replica& replica, const StepPlan& plan,
+                             const parallel::BucketGather& gather) {
+  if (plan.sharding == Sharding::kNone || gather.other().defined()) return GatheredEarly::kNothing;
+  return replica.layout().differs_by_place() ? GatheredEarly::kHeldByAll : GatheredEarly::kUsedFirst;
+}
+
+}  // namespace
+
 DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketGroups groups)
     : replica_(replica),
       plan_(plan),
@@ -41,9 +51,9 @@ DeviceStep::DeviceStep(Replica& replica, const StepPlan& plan, parallel::BucketG
           replica,
           reducer_.halves_last() ? SquareSums::kOfOwnSlices : square_sums(replica.layout(), plan.sharding),
           communicator_, blocks_),
-      gathers_first_(plan.sharding == Sharding::kState && replica.layout().differs_by_place()),
+      early_(gathered_early(replica, plan, gather_)),
       updates_(order_updates(replica, optimizer_, blocks_,
-                             {.gathers_first = gathers_first_, .awaits_last = reducer_.halves_last()},
+                             {.early = early_, .awaits_last = reducer_.halves_last()},
                              plan.sharding == Sharding::kState ? gather_.other() : at::Tensor())),
       form_(plan.samples.value_or(causal_form(replica.options().seq_len))),
       input_(replica.parameters().device(), plan.slicing.micro_batch, form_.row_tokens),
@@ -224,12 +234,13 @@ void DeviceStep::begin_step() {
   clearing_.run([this] { replica_.clear_gradients(); });  // beside forward
   agreed_.copy_(input_.start);
   gathering_ = plan_.sharding == Sharding::kState;
-  if (gathers_first_) return gather_.start(parallel::Holders::kSamePlace);
   if (!gathering_) return;
-  if (gather_.other().defined())
-    gather_.start_written();
+  if (early_ == GatheredEarly::kHeldByAll)
+    gather_.start(parallel::Holders::kSamePlace);
+  else if (early_ == GatheredEarly::kUsedFirst)
+    gather_.start_but_first();
   else
-    gather_.start();
+    gather_.start_written();
 }
 
 /// The gradient of what forward uses first is ready last: while that bucket is on its way, the others are
@@ -254,11 +265,12 @@ void DeviceStep::update(const Mark& mark) {
     for (const kernels::UpdateSlice& slice : slices) kernels::adamw_update(slice, input_.scalars, decision_);
   };
   run(updates_.first);
-  if (gathers_first_) gather_.start(parallel::Holders::kAllRanks);
+  if (early_ == GatheredEarly::kHeldByAll) gather_.start(parallel::Holders::kAllRanks);
+  if (early_ == GatheredEarly::kUsedFirst) gather_.start_first();
   run(updates_.most);
   mark();
   reducer_.finish();
-  if (gathers_first_) gather_.finish();
+  if (early_ != GatheredEarly::kNothing) gather_.finish();
   mark();
   run(updates_.last);
   mark();

@@ -103,7 +103,7 @@ class DeviceStep final : public TrainStep {
   parallel::BucketGather gather_;  ///< of what forward reads (ZeRO-1)
   at::Tensor blocks_;              ///< of the arena: how each is updated (block_updates)
   NormSums norm_sums_;
-  bool gathers_first_;  ///< under ZeRO-1 what all ranks hold, beside the update of rows
+  GatheredEarly early_;  ///< beside the update of the rest
   UpdateOrder updates_;
   SampleForm form_;
 

@@ -66,7 +66,7 @@ struct ParallelOptions {
   double bucket_mb = 0;          ///< gradient bucket, MB of 1e6 bytes; 0: from what was measured
   std::int64_t zero = 0;         ///< 1: each rank holds its slices of the optimizer's state alone
   std::string exchange =
-      "auto";  ///< what moves data between GPUs: auto | kernels | copy_engines | peer_memory
+      "auto";  ///< what moves data between GPUs: auto | kernels | copy_engines | peer_memory | host_memory
   std::int64_t check_replicas_every = 0;  ///< steps between hash checks of the replicas; 0: never
   std::int64_t watchdog_s = 600;          ///< seconds until a hanging collective ends the job; 0: never
 };

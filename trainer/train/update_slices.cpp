@@ -53,8 +53,11 @@ UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
   std::vector<optim::Range> first, most, last;
   const auto& buckets = replica.layout().buckets();
   for (const parallel::Bucket& bucket : buckets) {
-    const bool early = parts.gathers_first && bucket.holders == parallel::Holders::kAllRanks;
-    const bool awaited = parts.awaits_last && &bucket == &buckets.back();
+    const bool used_first = &bucket == &buckets.back();
+    const bool early =
+        (parts.early == GatheredEarly::kHeldByAll && bucket.holders == parallel::Holders::kAllRanks) ||
+        (parts.early == GatheredEarly::kUsedFirst && used_first);
+    const bool awaited = parts.awaits_last && used_first;
     auto& ranges = early ? first : awaited ? last : most;
     if (!ranges.empty() && ranges.back().begin == bucket.end) {
       ranges.back().begin = bucket.begin;

@@ -25,12 +25,15 @@ namespace sluice::train {
 
 /// A step's updates, part by part. Neighbours of a part are one slice.
 struct UpdateOrder {
-  std::vector<kernels::UpdateSlice> first;  ///< what all ranks hold, where its gather follows at once
+  std::vector<kernels::UpdateSlice> first;  ///< GatheredEarly
   std::vector<kernels::UpdateSlice> most;
   std::vector<kernels::UpdateSlice> last;  ///< the last bucket, where its gradients are awaited until then
 };
+/// Of parameters that ranks gather, what is updated before the rest, which hides that it is gathered: what all
+/// ranks hold, or the bucket that forward uses first.
+enum class GatheredEarly { kNothing, kHeldByAll, kUsedFirst };
 struct UpdateParts {
-  bool gathers_first = false;
+  GatheredEarly early = GatheredEarly::kNothing;
   bool awaits_last = false;
 };
 [[nodiscard]] UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,

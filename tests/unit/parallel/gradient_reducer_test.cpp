@@ -94,6 +94,7 @@ RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) 
   const auto ranks = *rc::gen::inRange<std::int64_t>(1, 6);
   const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 400);
   const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
+  const auto apart = *rc::gen::arbitrary<bool>();
   std::mutex mutex;
   std::int64_t right = 0;
   run_thread_ranks(ranks, [&](Communicator& communicator) {
@@ -111,7 +112,13 @@ RC_GTEST_PROP(GradientReducer, ScatteredAndGatheredIsTheAllReduceBitForBit, ()) 
       own_right = own_right && at::equal(scattered.narrow(0, range.begin, range.numel()),
                                          want.narrow(0, range.begin, range.numel()));
     BucketGather gather(layout, scattered, communicator);
-    gather.start();
+    if (apart) {
+      gather.start_first();
+      gather.finish();
+      gather.start_but_first();
+    } else {
+      gather.start();
+    }
     gather.wait(static_cast<std::int64_t>(layout.entries().size()) - 1);
     gather.wait(0);
     gather.finish();

@@ -13,7 +13,7 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/thread_communicator.h"
 
-// Ranks that write to one another's exchange buffers.
+// Ranks that write to one another's exchange buffers, or exchange through memory of their host.
 namespace sluice::parallel {
 namespace {
 
@@ -38,7 +38,7 @@ TEST(PeerMemory, WhatRanksWroteIsThereAfterAMeeting) {
     }
     EXPECT_TRUE(other.eq(0).all().item<bool>());
   };
-  run_thread_ranks(3, body, PeerMemory::kExchangeBuffers);
+  run_thread_ranks(3, body, Reach::kPeerMemory);
 }
 
 TEST(PeerMemory, IsOfExchangeBuffersAndGroupsThatHaveIt) {
@@ -49,13 +49,37 @@ TEST(PeerMemory, IsOfExchangeBuffersAndGroupsThatHaveIt) {
         const auto row = ranks.split(0);
         EXPECT_EQ(row->peer_views(buffer_of(*row, 4)).size(), 1U);
       },
-      PeerMemory::kExchangeBuffers);
+      Reach::kPeerMemory);
   run_thread_ranks(2, [](Communicator& ranks) {
     EXPECT_FALSE(ranks.has_peer_memory());
     EXPECT_THROW((void)ranks.peer_views(buffer_of(ranks, 4)), c10::Error);
     EXPECT_THROW((void)ranks.meet_async(), c10::Error);
   });
   EXPECT_FALSE(make_local_communicator()->has_peer_memory());
+}
+
+TEST(HostMemory, WhatIsDealtArrivesInItsPlaces) {
+  const auto body = [](Communicator& ranks) {
+    ASSERT_TRUE(ranks.has_host_memory());
+    const at::Tensor sent = at::arange(6, at::kFloat).add(static_cast<double>(10 * ranks.rank()));
+    const at::Tensor box = at::zeros({20});
+    std::vector<at::Tensor> places;
+    for (std::int64_t from = 0; from < 3; ++from)
+      places.push_back(from == ranks.rank() ? at::Tensor() : box.narrow(0, 7 * from, 2));
+    ranks.deal_async(sent, places).wait();
+    for (std::int64_t from = 0; from < 3; ++from) {
+      const auto first = static_cast<double>(10 * from + 2 * ranks.rank());
+      const at::Tensor want = from == ranks.rank() ? at::zeros({2}) : at::arange(first, first + 2, at::kFloat);
+      EXPECT_TRUE(at::equal(box.narrow(0, 7 * from, 2), want)) << "from rank " << from;
+    }
+    EXPECT_THROW((void)ranks.deal_async(sent, {}), c10::Error);
+    EXPECT_THROW((void)ranks.deal_async(sent, std::vector<at::Tensor>(3, at::zeros({3}))), c10::Error);
+  };
+  run_thread_ranks(3, body, Reach::kHostMemory);
+  run_thread_ranks(2, [](Communicator& ranks) {
+    EXPECT_FALSE(ranks.has_host_memory());
+    EXPECT_THROW((void)ranks.deal_async(at::zeros({2}), std::vector<at::Tensor>(2, at::zeros({1}))), c10::Error);
+  });
 }
 
 /// Tensors of all sizes, so that some buckets fit into what was sent of an earlier one, and some do not.
@@ -92,6 +116,7 @@ RC_GTEST_PROP(PushedReduction, HasTheBitsOfTheAllReduce, ()) {
   const auto bucket_elements = *rc::gen::inRange<std::int64_t>(1, 12'000);
   const auto progress = *rc::gen::element(ReducerProgress::kCaller, ReducerProgress::kThread);
   const auto mode = *rc::gen::element(ReduceMode::kReduceScatter, ReduceMode::kReduceScatterAllGather);
+  const auto reach = *rc::gen::element(Reach::kPeerMemory, Reach::kHostMemory);
   const auto early = *rc::gen::arbitrary<bool>() && mode == ReduceMode::kReduceScatter;
   std::mutex mutex;
   std::int64_t right = 0;
@@ -115,7 +140,7 @@ RC_GTEST_PROP(PushedReduction, HasTheBitsOfTheAllReduce, ()) {
     const std::lock_guard lock(mutex);
     right += rank_right;
   };
-  run_thread_ranks(ranks, body, PeerMemory::kExchangeBuffers);
+  run_thread_ranks(ranks, body, reach);
   RC_ASSERT(right == ranks);
 }
 
@@ -128,7 +153,7 @@ TEST(PushedReduction, RefusesWhatItDoesNotSum) {
     const ArenaLayout for_three = layout_of({100, 200}, 50, 3);
     EXPECT_THROW(PushedReduction(for_three, buffer_of(ranks, for_three.size()), ranks), c10::Error);
   };
-  run_thread_ranks(2, body, PeerMemory::kExchangeBuffers);
+  run_thread_ranks(2, body, Reach::kPeerMemory);
 }
 
 /// Who writes his slices to the other's buffer too needs no gather, whatever bucket is waited for.
@@ -152,7 +177,7 @@ TEST(BucketGather, WhatTheOtherWroteIsThere) {
       ranks.barrier();  // all have read
     }
   };
-  run_thread_ranks(2, body, PeerMemory::kExchangeBuffers);
+  run_thread_ranks(2, body, Reach::kPeerMemory);
 }
 
 /// Of three ranks no update writes to both others: they gather.
@@ -161,7 +186,7 @@ TEST(BucketGather, GathersWhereThereAreMoreThanTwo) {
     const ArenaLayout layout = layout_of({3000, 9000}, 1000, 3);
     EXPECT_FALSE(BucketGather(layout, buffer_of(ranks, layout.size()), ranks).other().defined());
   };
-  run_thread_ranks(3, body, PeerMemory::kExchangeBuffers);
+  run_thread_ranks(3, body, Reach::kPeerMemory);
 }
 
 }  // namespace

@@ -54,7 +54,8 @@ TEST(UpdateOrder, UpdatesEachElementOnceAndTheAwaitedBucketLast) {
   const Counted awaited = count(replica, {.awaits_last = true});
   expect_parts(awaited, none, last);
   EXPECT_EQ(awaited.slices, 2U);
-  expect_parts(count(replica, {.gathers_first = true}), once, none);  // all ranks hold all of it
+  expect_parts(count(replica, {.early = GatheredEarly::kUsedFirst}), last, none);
+  expect_parts(count(replica, {.early = GatheredEarly::kHeldByAll}), once, none);  // all ranks hold all of it
 }
 
 TEST(MicroInput, HoldsWhatItWasFilledWith) {
