@@ -124,6 +124,7 @@ void GradientReducer::wait(std::int64_t buckets) {
   const auto begin = Clock::now();
   start_rest();
   for (std::size_t bucket = 0; bucket < at_index(buckets); ++bucket) running_[bucket].wait();
+  if (pushed_) pushed_->add(buckets);
   exposed_s_ += seconds_since(begin);
 }
 
@@ -146,6 +147,7 @@ double GradientReducer::finish() {
   const auto begin = Clock::now();
   start_rest();
   for (Work& work : running_) work.wait();
+  if (pushed_) pushed_->add(static_cast<std::int64_t>(running_.size()));
   running_.clear();
   if (options_.mode == ReduceMode::kReduceScatterAllGather) {
     for (std::size_t index = 0; index < tensors_.size(); ++index)
@@ -160,7 +162,7 @@ double GradientReducer::finish() {
 Work GradientReducer::begin_bucket(std::size_t index) {
   const at::Tensor& tensor = tensors_[index];
   const Holders holders = layout_.buckets()[index].holders;
-  if (pushed_) return pushed_->reduce_scatter_async(static_cast<std::int64_t>(index));
+  if (pushed_) return pushed_->exchange_async(static_cast<std::int64_t>(index));
   const bool in_halves = halves_last_ && index + 1 == tensors_.size();
   const bool everywhere = options_.mode == ReduceMode::kAllReduce && !in_halves;
   if (auto& own = ordered(holders))

@@ -6,20 +6,11 @@
 #include <exception>
 #include <utility>
 
+#include "parallel/join_handle.h"
 #include "parallel/side_stream.h"
 
 namespace sluice::parallel {
 namespace {
-
-class JoinHandle final : public Work::Handle {
- public:
-  explicit JoinHandle(SideStream& beside) : beside_(beside) {}
-  bool test() override { return true; }
-  void wait() override { beside_.join(); }
-
- private:
-  SideStream& beside_;
-};
 
 /// As much of `from` as there is room for in `to`; the rest of it is zero.
 void fill_from(const at::Tensor& to, const at::Tensor& from) {

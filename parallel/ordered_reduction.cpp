@@ -5,21 +5,9 @@
 
 #include <memory>
 
+#include "parallel/join_handle.h"
+
 namespace sluice::parallel {
-namespace {
-
-class JoinHandle : public Work::Handle {
- public:
-  explicit JoinHandle(SideStream& stream) : stream_(stream) {}
-  bool test() override { return true; }
-  void wait() override { stream_.join(); }
-
- private:
-  SideStream& stream_;
-};
-
-}  // namespace
-
 OrderedReduction::OrderedReduction(Communicator& communicator, std::int64_t max_elements, at::ScalarType wire,
                                    at::Device device)
     : communicator_(communicator),

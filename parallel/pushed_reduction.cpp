@@ -1,6 +1,6 @@
 #include "parallel/pushed_reduction.h"
 
-#include <ATen/ops/add.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 
@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "parallel/at_index.h"
+#include "parallel/join_handle.h"
 
 namespace sluice::parallel {
 namespace {
@@ -32,27 +33,6 @@ at::Tensor padding_of(const ArenaLayout& layout) {
 }
 
 }  // namespace
-
-/// Until what belongs to this rank has come; it then remains to add.
-class PushedReduction::Arrivals : public Work::Handle {
- public:
-  /// `dealt`: of ranks without peer memory the exchange.
-  Arrivals(PushedReduction& reduction, std::int64_t bucket, Work dealt)
-      : reduction_(reduction), bucket_(bucket), dealt_(std::move(dealt)) {}
-  bool test() override { return true; }
-  void wait() override {
-    if (reduction_.ranks_.has_peer_memory())
-      reduction_.streams_[at_index(bucket_)].join();
-    else
-      dealt_.wait();
-    reduction_.add(bucket_);
-  }
-
- private:
-  PushedReduction& reduction_;
-  std::int64_t bucket_;
-  Work dealt_;
-};
 
 PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks)
     : layout_(layout),
@@ -99,6 +79,7 @@ at::Tensor PushedReduction::place_of(const at::Tensor& flat, const at::Tensor& r
 }
 
 void PushedReduction::start() {
+  added_ = 0;
   streams_.back().run([this] {
     if (ranks_.has_peer_memory()) ranks_.meet_async().wait();
     gradients_.index_fill_(0, padding_, 0);
@@ -106,10 +87,10 @@ void PushedReduction::start() {
 }
 
 /// After the bucket before it: once the ranks have met over that one, its slices and those before are free.
-Work PushedReduction::reduce_scatter_async(std::int64_t index) {
+Work PushedReduction::exchange_async(std::int64_t index) {
   if (!ranks_.has_peer_memory()) {
     if (index == 0) streams_.back().join();  // padding
-    return Work(std::make_unique<Arrivals>(*this, index, deal(index)));
+    return deal(index);
   }
   const std::size_t before = index > 0 ? at_index(index) - 1 : streams_.size() - 1;
   streams_[at_index(index)].run([&] {
@@ -117,7 +98,7 @@ Work PushedReduction::reduce_scatter_async(std::int64_t index) {
     push(index);
     ranks_.meet_async().wait();
   });
-  return Work(std::make_unique<Arrivals>(*this, index, Work()));
+  return Work(std::make_unique<JoinHandle>(streams_[at_index(index)]));
 }
 
 /// Each rank begins with the one after it: no link carries two ranks' bytes while another waits.
@@ -140,17 +121,25 @@ Work PushedReduction::deal(std::int64_t bucket) {
 }
 
 /// ((x0 + x1) + x2) + ..., where rank 0's values are until the last addition, which goes to the slice.
-void PushedReduction::add(std::int64_t bucket) {
+/// ((x0 + x1) + x2) + ... in place, all buckets at once: where rank 0's values are, and from this rank's on in its own
+/// slice, since x + y = y + x to the bit.
+void PushedReduction::add(std::int64_t buckets) {
   const std::int64_t rank = ranks_.rank();
-  const at::Tensor own = slice_of(gradients_, bucket, rank);
   const auto values = [&](std::int64_t from) {
-    return from == rank ? own : place_of(gradients_, room_, bucket, rank, from);
+    std::vector<at::Tensor> all;
+    for (std::int64_t bucket = added_; bucket < buckets; ++bucket)
+      all.push_back(from == rank ? slice_of(gradients_, bucket, rank)
+                                 : place_of(gradients_, room_, bucket, rank, from));
+    return all;
   };
-  const at::Tensor sum = values(0);
+  if (added_ >= buckets) return;
+  std::vector<at::Tensor> sums = values(0);
   for (std::int64_t from = 1; from < ranks_.size(); ++from) {
-    at::Tensor to = from + 1 == ranks_.size() ? own : sum;
-    at::add_out(to, sum, values(from));
+    std::vector<at::Tensor> next = values(from);
+    if (from == rank) std::swap(sums, next);
+    at::_foreach_add_(sums, next);
   }
+  added_ = buckets;
 }
 
 }  // namespace sluice::parallel

@@ -28,14 +28,15 @@ class PushedReduction {
   /// Before the buckets of a step: the others have added up what came to them in the step before, padding is
   /// zero again.
   void start();
-  /// Begins with bucket `index`, the one after the last begun, whose gradients the current stream has. The
-  /// Work's wait() adds, on the then current stream: afterwards this rank's slice holds its sums, the others'
-  /// are unspecified. All are waited for before gradients are written again.
-  Work reduce_scatter_async(std::int64_t index);
+  /// Begins with bucket `index`, the one after the last begun, whose gradients the current stream has. After
+  /// the Work's wait() what belongs to this rank has come.
+  Work exchange_async(std::int64_t index);
+  /// Adds, on the current stream, what has come of the first `buckets`: afterwards this rank's slices of them hold their
+  /// sums, the others' are unspecified. Together they take one launch for each other rank, or few. All are added before
+  /// gradients are written again.
+  void add(std::int64_t buckets);
 
  private:
-  class Arrivals;
-
   /// Where what comes of a bucket is written: in the slices of bucket `behind`, or if there is none in the
   /// room, from `offset`.
   struct Place {
@@ -49,7 +50,6 @@ class PushedReduction {
                                     std::int64_t owner, std::int64_t from) const;
   void push(std::int64_t bucket);
   [[nodiscard]] Work deal(std::int64_t bucket);
-  void add(std::int64_t bucket);
 
   const ArenaLayout& layout_;
   at::Tensor gradients_;
@@ -61,6 +61,7 @@ class PushedReduction {
   std::vector<at::Tensor> their_gradients_;
   std::vector<at::Tensor> their_rooms_;
   std::vector<SideStream> streams_;  ///< of each bucket
+  std::int64_t added_ = 0;           ///< buckets of this step
 };
 
 }  // namespace sluice::parallel

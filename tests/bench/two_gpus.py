@@ -1,7 +1,7 @@
 """two_gpus.sh: how well a step scales from one GPU of this host to several, at the same batch on each (weak scaling).
 
-For each batch a GPU: sluice on one GPU and on all, plain and with ZeRO-1, and the PyTorch peer alone and under
-DistributedDataParallel. One GPU is each of them: a copy of the program on every GPU at once, that have nothing to do with one
+For each batch a GPU: sluice on one GPU and on all, plain, with ZeRO-1, and with ZeRO-1 through the host's memory, and the
+PyTorch peer alone and under DistributedDataParallel. One GPU is each of them: a copy of the program on every GPU at once, that have nothing to do with one
 another. Efficiency is tokens/s over the sum of those copies', each program against itself. GPUs at their power limit differ by some
 per cent, and ranks that exchange gradients go at the pace of the slowest: `of slowest` is against its copy alone, which is what
 the exchange costs."""
@@ -43,7 +43,9 @@ def programs(own, batch):
 
     yield "sluice", 1, sluice_command(words(1) + own.words)
     yield "sluice", own.gpus, sluice_command(words(own.gpus) + own.words, own.gpus)
-    yield "sluice ZeRO-1", own.gpus, sluice_command(words(own.gpus) + own.words + ["--parallel.zero=1"], own.gpus)
+    zero = words(own.gpus) + own.words + ["--parallel.zero=1"]
+    yield "sluice ZeRO-1", own.gpus, sluice_command(zero, own.gpus)
+    yield "sluice ZeRO-1, host", own.gpus, sluice_command(zero + ["--parallel.exchange=host_memory"], own.gpus)
     if own.peer != "none":
         for ranks in (1, own.gpus):
             yield f"PyTorch {own.peer}", ranks, peer_command(words(ranks) + ["--mode", own.peer], ranks)
@@ -74,7 +76,7 @@ def measure(own, folder, lines, clock):
 def rows_of(own, best):
     for (batch, name, ranks), result in best.items():
         speed = number(result, "tokens_per_s")
-        one = best.get((batch, name.removesuffix(" ZeRO-1"), 1), {})
+        one = best.get((batch, name.split(" ZeRO-1")[0], 1), {})
         alone = number(one, "tokens_per_s")
         slowest = min(one.get("tokens_per_s_by_gpu", [alone])) if alone else None
         step = number(result, "step_s.median", scale=1e3)

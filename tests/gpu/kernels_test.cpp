@@ -212,7 +212,7 @@ TEST(Update, HasTheBitsOfTheCpusOverTwentySteps) {
         const double lr = 0.01 * static_cast<double>(step);
         twins.adamw->step(gradient, lr, 0.25, step);
         twins.slice.gradients.copy_(gradient);
-        kernels::adamw_update(twins.slice, on_gpu(optim::update_scalars(options, lr, step)),
+        kernels::adamw_update({twins.slice}, on_gpu(optim::update_scalars(options, lr, step)),
                               on_gpu(kernels::Decision{.scale = 0.25, .go = 1}));
       }
       EXPECT_TRUE(same_bits(twins.slice.parameters, twins.host)) << kind << ", " << size;
@@ -242,7 +242,7 @@ TEST(Update, WritesNothingIfItIsNotToGo) {
   const at::Tensor scalars = on_gpu(optim::update_scalars(options, 0.1, 1));
   const at::Tensor decision = on_gpu(kernels::Decision{});
   kernels::decide_update(sums, on_gpu(kernels::Agreed{.loss_sum = 1}), scalars, decision);
-  kernels::adamw_update(twins.slice, scalars, decision);
+  kernels::adamw_update({twins.slice}, scalars, decision);
 
   EXPECT_EQ(read_decision(decision).go, 0.0);
   EXPECT_TRUE(same_bits(twins.slice.parameters, parameters));
@@ -258,12 +258,12 @@ TEST(Update, OfASliceLeavesItsNeighboursAndNeedsNoComputeCopy) {
   const at::Tensor before = twins.slice.parameters.clone();
   const auto middle = [](const at::Tensor& flat) { return flat.narrow(0, 32, 32); };
   twins.slice.gradients.fill_(1.0);
-  kernels::adamw_update({.parameters = middle(twins.slice.parameters),
-                         .gradients = middle(twins.slice.gradients),
-                         .first = middle(twins.slice.first),
-                         .second = middle(twins.slice.second),
-                         .compute = {},
-                         .blocks = twins.slice.blocks.narrow(0, 1, 1)},
+  kernels::adamw_update({{.parameters = middle(twins.slice.parameters),
+                          .gradients = middle(twins.slice.gradients),
+                          .first = middle(twins.slice.first),
+                          .second = middle(twins.slice.second),
+                          .compute = {},
+                          .blocks = twins.slice.blocks.narrow(0, 1, 1)}},
                         on_gpu(optim::update_scalars(options, 0.1, 1)), on_gpu(kernels::Decision{.go = 1}));
   EXPECT_TRUE(same_bits(twins.slice.parameters.narrow(0, 0, 32), before.narrow(0, 0, 32)));
   EXPECT_TRUE(same_bits(twins.slice.parameters.narrow(0, 64, 32), before.narrow(0, 64, 32)));

@@ -58,7 +58,7 @@ struct Update {
   void step(const at::Tensor& gradient, double lr, double scale, std::int64_t update) {
     cpu.step(gradient, lr, scale, update);
     slice.gradients.copy_(gradient);
-    adamw_update(slice, doubles_of(optim::update_scalars(options, lr, update)),
+    adamw_update({slice}, doubles_of(optim::update_scalars(options, lr, update)),
                  doubles_of(Decision{.scale = scale, .go = 1}));
   }
   void expect_equal(const std::string& what) const {
@@ -100,7 +100,8 @@ TEST_F(AdamwKernelTest, HasTheBitsOfTheCpusUpdateForExtremeGradients) {
 }
 
 TEST_F(AdamwKernelTest, SlicesHaveTheBitsOfTheWhole) {
-  constexpr std::int64_t kSize = 4'096;
+  constexpr std::int64_t kSlice = 2'304;  // ends within a block of the grid
+  constexpr std::int64_t kSize = 100 * kSlice;
   Update whole(optim::OptimOptions{}, kSize);
   const Update cut(optim::OptimOptions{}, kSize);
   const at::Tensor gradient = normal({kSize}, 8);
@@ -108,16 +109,26 @@ TEST_F(AdamwKernelTest, SlicesHaveTheBitsOfTheWhole) {
   cut.slice.gradients.copy_(gradient);
   const at::Tensor scalars = doubles_of(optim::update_scalars(whole.options, 0.02, 1));
   const at::Tensor decision = doubles_of(Decision{.scale = 0.5, .go = 1});
-  for (std::int64_t begin = 0; begin < kSize; begin += 1'024) {
-    const auto part = [&](const at::Tensor& t) { return t.narrow(0, begin, 1'024); };
-    adamw_update({.parameters = part(cut.slice.parameters),
-                  .gradients = part(cut.slice.gradients),
-                  .first = part(cut.slice.first),
-                  .second = part(cut.slice.second),
-                  .compute = {},
-                  .blocks = cut.slice.blocks.narrow(0, begin / kDecayBlock, 1'024 / kDecayBlock)},
-                 scalars, decision);
+  std::vector<UpdateSlice> slices;  // more than one launch takes, and none of some
+  for (std::int64_t begin = 0; begin < kSize; begin += kSlice) {
+    const auto part = [&](const at::Tensor& t) { return t.narrow(0, begin, kSlice); };
+    slices.push_back({.parameters = part(cut.slice.parameters),
+                      .gradients = part(cut.slice.gradients),
+                      .first = part(cut.slice.first),
+                      .second = part(cut.slice.second),
+                      .compute = {},
+                      .blocks = cut.slice.blocks.narrow(0, begin / kDecayBlock, kSlice / kDecayBlock)});
+    const UpdateSlice& last = slices.back();
+    const auto none = [](const at::Tensor& t) { return t.narrow(0, 0, 0); };
+    slices.push_back({.parameters = none(last.parameters),
+                      .gradients = none(last.gradients),
+                      .first = none(last.first),
+                      .second = none(last.second),
+                      .compute = {},
+                      .blocks = none(last.blocks)});
   }
+  adamw_update(slices, scalars, decision);
+  adamw_update({}, scalars, decision);
   EXPECT_TRUE(same_bits(cut.slice.parameters, whole.slice.parameters));
   EXPECT_TRUE(same_bits(cut.slice.second, whole.slice.second));
   EXPECT_EQ(cut.slice.compute.count_nonzero().item<std::int64_t>(), 0);
@@ -144,7 +155,7 @@ TEST_F(AdamwKernelTest, RefusesWhatDoesNotFit) {
   const auto with = [&](auto change) {
     UpdateSlice slice = update.slice;
     change(slice);
-    EXPECT_THROW(adamw_update(slice, scalars, decision), c10::Error);
+    EXPECT_THROW(adamw_update({slice}, scalars, decision), c10::Error);
   };
   with([](UpdateSlice& s) { s.gradients = s.gradients.narrow(0, 0, 64); });
   with([](UpdateSlice& s) { s.first = zeros_on_gpu(129, at::kFloat).narrow(0, 1, 128); });  // not aligned

@@ -45,18 +45,27 @@ void copy_rows(const CopyRows& arguments, cudaStream_t stream);
 void decide_update(const double* slice_sums, std::int64_t count, const double* agreed, const double* scalars,
                    double* decision, cudaStream_t stream);
 
-struct AdamwArguments {
+struct AdamwSlice {
   float* parameters;
   const float* gradients;
   float* first;
   float* second;
   void* compute_bf16;  ///< or null
   const std::uint8_t* blocks;
+  void* copy;  ///< of compute_bf16, where that is null of parameters; or null
   std::int64_t count;
+};
+/// Slices of one launch. More take another.
+constexpr int kAdamwSlices = 48;
+struct AdamwArguments {
+  AdamwSlice slices[kAdamwSlices];
+  unsigned int first_block[kAdamwSlices];  ///< of the grid, ascending
+  int count;                               ///< of slices, none empty
+  unsigned int blocks;
   const double* scalars;
   const double* decision;
-  void* copy;  ///< of compute_bf16, where that is null of parameters; or null
 };
+[[nodiscard]] unsigned int adamw_blocks(std::int64_t count);
 void adamw_update(const AdamwArguments& arguments, cudaStream_t stream);
 
 void split_windows(const std::int32_t* windows, const std::int32_t* rows, std::int64_t* tokens,

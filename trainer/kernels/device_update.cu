@@ -146,11 +146,24 @@ __device__ void store(__nv_bfloat16* to, const Octet& o) {
   *reinterpret_cast<uint4*>(to) = packed.all;
 }
 
-__global__ void __launch_bounds__(kThreads) adamw(AdamwArguments a) {
-  if (a.decision[kGo] == 0) return;
-  const std::int64_t at = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVector;
+/// Which slice block `block` of the grid is of.
+__device__ int slice_of(const AdamwArguments& all, unsigned int block) {
+  int low = 0;
+  for (int high = all.count; high - low > 1;) {
+    const int middle = (low + high) / 2;
+    (all.first_block[middle] <= block ? low : high) = middle;
+  }
+  return low;
+}
+
+__global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ AdamwArguments all) {
+  if (all.decision[kGo] == 0) return;
+  const int slice = slice_of(all, blockIdx.x);
+  const AdamwSlice& a = all.slices[slice];
+  const std::int64_t block = blockIdx.x - all.first_block[slice];
+  const std::int64_t at = (block * kThreads + threadIdx.x) * kVector;
   if (at >= a.count) return;
-  const Constants c = load_constants(a.scalars, a.decision);
+  const Constants c = load_constants(all.scalars, all.decision);
   const std::uint8_t how = a.blocks[at / kDecayElements];
   if (how == kIdleBlock) return;
   const bool decays = how == kDecayedBlock;
@@ -223,9 +236,10 @@ void decide_update(const double* slice_sums, std::int64_t count, const double* a
   check_launch("decide_update");
 }
 
+unsigned int adamw_blocks(std::int64_t count) { return blocks_for(count, kThreads * kVector); }
+
 void adamw_update(const AdamwArguments& arguments, cudaStream_t stream) {
-  if (arguments.count == 0) return;
-  adamw<<<blocks_for(arguments.count, kThreads * kVector), kThreads, 0, stream>>>(arguments);
+  adamw<<<arguments.blocks, kThreads, 0, stream>>>(arguments);
   check_launch("adamw_update");
 }
 

@@ -101,8 +101,10 @@ struct UpdateSlice {
 };
 
 /// One AdamW or Adam update (optim::AdamW's formula in its order, in float32, products and sums not fused:
-/// the same bits as on the CPU). Writes nothing at all if decision.go is 0.
-void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const at::Tensor& decision_f64);
+/// the same bits as on the CPU) of slices on one GPU, a launch for some dozens. Writes nothing at all if
+/// decision.go is 0.
+void adamw_update(const std::vector<UpdateSlice>& slices, const at::Tensor& scalars_f64,
+                  const at::Tensor& decision_f64);
 
 /// windows_i32 [B, w] -> tokens_i64 [B, n] (its first n columns), targets_i64 [B, n] (its last n), w > n.
 /// Targets of rows at or after rows_i32[0] are kIgnoredTarget; their tokens are copied like all others.

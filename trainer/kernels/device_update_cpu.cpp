@@ -24,7 +24,7 @@ void decide_update(const at::Tensor& /*slice_sums_f64*/, const at::Tensor& /*agr
   refuse("decide_update");
 }
 
-void adamw_update(const UpdateSlice& /*slice*/, const at::Tensor& /*scalars_f64*/,
+void adamw_update(const std::vector<UpdateSlice>& /*slices*/, const at::Tensor& /*scalars_f64*/,
                   const at::Tensor& /*decision_f64*/) {
   refuse("adamw_update");
 }

@@ -40,6 +40,37 @@ cudaStream_t stream_of(const at::Tensor& tensor) {
   return c10::cuda::getCurrentCUDAStream(tensor.device().index()).stream();
 }
 
+void check_slice(const UpdateSlice& slice) {
+  const std::int64_t count = slice.parameters.numel();
+  for (const auto& [tensor, name] :
+       {std::pair{&slice.parameters, "parameters"}, std::pair{&slice.gradients, "gradients"},
+        std::pair{&slice.first, "first moments"}, std::pair{&slice.second, "second moments"}}) {
+    check(*tensor, name, at::kFloat, count);
+    check_aligned(*tensor, name);
+    TORCH_CHECK(tensor->numel() == count, name, ": ", tensor->numel(), ", parameters: ", count);
+  }
+  check(slice.blocks, "how blocks are updated", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
+  if (slice.compute.defined()) {
+    check(slice.compute, "compute", at::kBFloat16, count);
+    check_aligned(slice.compute, "compute");
+  }
+  if (slice.copy.defined()) {
+    check(slice.copy, "the copy", slice.compute.defined() ? at::kBFloat16 : at::kFloat, count);
+    check_aligned(slice.copy, "the copy");
+  }
+}
+
+launch::AdamwSlice pointers_of(const UpdateSlice& slice) {
+  return {.parameters = slice.parameters.mutable_data_ptr<float>(),
+          .gradients = slice.gradients.const_data_ptr<float>(),
+          .first = slice.first.mutable_data_ptr<float>(),
+          .second = slice.second.mutable_data_ptr<float>(),
+          .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
+          .blocks = slice.blocks.const_data_ptr<std::uint8_t>(),
+          .copy = slice.copy.defined() ? slice.copy.mutable_data_ptr() : nullptr,
+          .count = slice.parameters.numel()};
+}
+
 }  // namespace
 
 SliceSums::SliceSums(const std::vector<Slice>& slices, const at::Tensor& blocks) : blocks_(blocks) {
@@ -103,38 +134,28 @@ void decide_update(const at::Tensor& slice_sums_f64, const at::Tensor& agreed_f6
                         decision_f64.mutable_data_ptr<double>(), stream_of(decision_f64));
 }
 
-void adamw_update(const UpdateSlice& slice, const at::Tensor& scalars_f64, const at::Tensor& decision_f64) {
-  const std::int64_t count = slice.parameters.numel();
-  for (const auto& [tensor, name] :
-       {std::pair{&slice.parameters, "parameters"}, std::pair{&slice.gradients, "gradients"},
-        std::pair{&slice.first, "first moments"}, std::pair{&slice.second, "second moments"}}) {
-    check(*tensor, name, at::kFloat, count);
-    check_aligned(*tensor, name);
-    TORCH_CHECK(tensor->numel() == count, name, ": ", tensor->numel(), ", parameters: ", count);
-  }
-  if (slice.compute.defined()) {
-    check(slice.compute, "compute", at::kBFloat16, count);
-    check_aligned(slice.compute, "compute");
-  }
-  check(slice.blocks, "how blocks are updated", at::kByte, (count + kDecayBlock - 1) / kDecayBlock);
+void adamw_update(const std::vector<UpdateSlice>& slices, const at::Tensor& scalars_f64,
+                  const at::Tensor& decision_f64) {
   check(scalars_f64, "the update's scalars", at::kDouble, kUpdateScalars);
   check(decision_f64, "the decision", at::kDouble, kDecision);
-  if (slice.copy.defined()) {
-    check(slice.copy, "the copy", slice.compute.defined() ? at::kBFloat16 : at::kFloat, count);
-    check_aligned(slice.copy, "the copy");
+  for (const UpdateSlice& slice : slices) check_slice(slice);
+  const c10::cuda::CUDAGuard guard(decision_f64.device());
+  launch::AdamwArguments arguments{};
+  arguments.scalars = scalars_f64.const_data_ptr<double>();
+  arguments.decision = decision_f64.const_data_ptr<double>();
+  const auto launch_them = [&] {
+    if (arguments.count > 0) launch::adamw_update(arguments, stream_of(decision_f64));
+    arguments.count = 0;
+    arguments.blocks = 0;
+  };
+  for (const UpdateSlice& slice : slices) {
+    if (slice.parameters.numel() == 0) continue;
+    arguments.slices[arguments.count] = pointers_of(slice);
+    arguments.first_block[arguments.count++] = arguments.blocks;
+    arguments.blocks += launch::adamw_blocks(slice.parameters.numel());
+    if (arguments.count == launch::kAdamwSlices) launch_them();
   }
-  const c10::cuda::CUDAGuard guard(slice.parameters.device());
-  launch::adamw_update({.parameters = slice.parameters.mutable_data_ptr<float>(),
-                        .gradients = slice.gradients.const_data_ptr<float>(),
-                        .first = slice.first.mutable_data_ptr<float>(),
-                        .second = slice.second.mutable_data_ptr<float>(),
-                        .compute_bf16 = slice.compute.defined() ? slice.compute.mutable_data_ptr() : nullptr,
-                        .blocks = slice.blocks.const_data_ptr<std::uint8_t>(),
-                        .count = count,
-                        .scalars = scalars_f64.const_data_ptr<double>(),
-                        .decision = decision_f64.const_data_ptr<double>(),
-                        .copy = slice.copy.defined() ? slice.copy.mutable_data_ptr() : nullptr},
-                       stream_of(slice.parameters));
+  launch_them();
 }
 
 void split_windows(const at::Tensor& windows_i32, const at::Tensor& rows_i32, const at::Tensor& tokens_i64,

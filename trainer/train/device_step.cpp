@@ -262,7 +262,7 @@ void DeviceStep::update(const Mark& mark) {
   mark();
   state_read_.block_stream();
   const auto run = [this](const std::vector<kernels::UpdateSlice>& slices) {
-    for (const kernels::UpdateSlice& slice : slices) kernels::adamw_update(slice, input_.scalars, decision_);
+    kernels::adamw_update(slices, input_.scalars, decision_);
   };
   run(updates_.first);
   if (early_ == GatheredEarly::kHeldByAll) gather_.start(parallel::Holders::kAllRanks);
