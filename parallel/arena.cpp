@@ -4,9 +4,11 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <numeric>
 #include <ranges>
 #include <stdexcept>
 #include <unordered_set>
+#include <utility>
 
 namespace sluice::parallel {
 namespace {
@@ -78,6 +80,17 @@ ArenaLayout::ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan&
     size_ = bucket.begin + round_up(size_ - bucket.begin, count(bucket.holders) * kSliceAlignment);
     bucket.end = size_;
   }
+  if (buckets_.size() < 2) return;
+  Bucket& at_start = buckets_.back();
+  Bucket& after = buckets_[buckets_.size() - 2];
+  if (at_start.holders == after.holders && at_start.numel() >= after.numel()) std::swap(at_start, after);
+}
+
+std::vector<std::size_t> ArenaLayout::in_order_of_use() const {
+  std::vector<std::size_t> order(buckets_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [this](std::size_t index) { return buckets_[index].begin; });
+  return order;
 }
 
 std::optional<std::int64_t> ArenaLayout::find(std::string_view name) const {
@@ -111,8 +124,8 @@ std::vector<Range> ArenaLayout::slices() const {
 
 std::vector<Range> ArenaLayout::owned(std::int64_t rank) const {
   std::vector<Range> ranges;
-  for (auto bucket = static_cast<std::int64_t>(buckets_.size()) - 1; bucket >= 0; --bucket)
-    ranges.push_back(slice(bucket, rank));
+  for (const std::size_t bucket : in_order_of_use())
+    ranges.push_back(slice(static_cast<std::int64_t>(bucket), rank));
   return ranges;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -59,6 +60,9 @@ struct BucketPlan {
 /// and wherever other ranks hold the next one; each is padded to a multiple of kSliceAlignment elements for
 /// each of its holders, so that it has an equal slice for every one of them, whatever the model. Padding is
 /// zero and stays zero. A pure function of its arguments.
+///
+/// The last two change places if what the same ranks hold at the start of the buffer is no less than what comes after it:
+/// an embedding's gradient travels, then, while backward finishes the matrices that it left (fused_block).
 class ArenaLayout {
  public:
   static constexpr std::int64_t kAlignment = 32;
@@ -81,10 +85,12 @@ class ArenaLayout {
   }  ///< elements of the flat buffer, padding included
   [[nodiscard]] std::optional<std::int64_t> find(std::string_view name) const;
 
-  /// In the order in which they are exchanged: the first lies at the end of the buffer.
+  /// In the order in which they are exchanged: from the end of the buffer, but for the last two.
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
   [[nodiscard]] std::int64_t world() const { return world_; }
   [[nodiscard]] std::int64_t sequence_ranks() const { return sequence_ranks_; }
+  /// Their places in buckets() from the start of the buffer: the order in which forward uses them.
+  [[nodiscard]] std::vector<std::size_t> in_order_of_use() const;
   /// How many ranks hold, and divide into slices, what `holders` says.
   [[nodiscard]] std::int64_t count(Holders holders) const {
     return holders == Holders::kAllRanks ? world_ : world_ / sequence_ranks_;

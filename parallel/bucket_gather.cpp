@@ -2,7 +2,10 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <utility>
+
+#include "parallel/at_index.h"
 
 namespace sluice::parallel {
 
@@ -10,51 +13,57 @@ BucketGather::BucketGather(const ArenaLayout& layout, const at::Tensor& flat, Bu
     : layout_(layout),
       flat_(flat),
       groups_(groups),
-      running_(layout.buckets().size()),
-      bucket_of_entry_(layout.entries().size()) {
+      order_(layout.in_order_of_use()),
+      running_(order_.size()),
+      place_of_entry_(layout.entries().size()) {
   groups_.check(layout);
   Communicator& ranks = groups_.all();
   if (ranks.has_peer_memory() && ranks.size() == 2 && !layout.differs_by_place())
     other_ = ranks.peer_views(flat).front();
-  for (std::size_t index = 0; index < layout.buckets().size(); ++index) {
-    const Bucket& bucket = layout.buckets()[index];
+  for (std::size_t place = 0; place < order_.size(); ++place) {
+    const Bucket& bucket = layout.buckets()[order_[place]];
     for (std::int64_t entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
-      bucket_of_entry_[static_cast<std::size_t>(entry)] = index;
+      place_of_entry_[at_index(entry)] = place;
   }
 }
 
 void BucketGather::start_written() { meeting_ = groups_.all().meet_async(); }
 
 void BucketGather::start() {
-  for (std::size_t index = running_.size(); index-- > 0;) start_bucket(index);
+  for (std::size_t place = 0; place < order_.size(); ++place) start_at(place);
 }
 
 void BucketGather::start(Holders holders) {
-  for (std::size_t index = running_.size(); index-- > 0;)
-    if (layout_.buckets()[index].holders == holders) start_bucket(index);
+  for (std::size_t place = 0; place < order_.size(); ++place)
+    if (layout_.buckets()[order_[place]].holders == holders) start_at(place);
 }
 
-void BucketGather::start_first() { start_bucket(running_.size() - 1); }
+void BucketGather::start_first() { start_at(0); }
 
 void BucketGather::start_but_first() {
-  for (std::size_t index = running_.size() - 1; index-- > 0;) start_bucket(index);
+  for (std::size_t place = 1; place < order_.size(); ++place) start_at(place);
 }
 
-void BucketGather::start_bucket(std::size_t index) {
+void BucketGather::start_at(std::size_t place) {
+  const std::size_t index = order_[place];
   Communicator& group = groups_.of(layout_.buckets()[index].holders);
-  running_[index] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
+  running_[place] = group.all_gather_async(layout_.bucket_view(flat_, static_cast<std::int64_t>(index)));
 }
 
 void BucketGather::wait(std::int64_t entry) {
-  TORCH_CHECK(entry >= 0 && entry < static_cast<std::int64_t>(bucket_of_entry_.size()), "there are ",
-              bucket_of_entry_.size(), " entries, got ", entry);
+  TORCH_CHECK(entry >= 0 && entry < static_cast<std::int64_t>(place_of_entry_.size()), "there are ",
+              place_of_entry_.size(), " entries, got ", entry);
   meeting_.wait();
-  running_[bucket_of_entry_[static_cast<std::size_t>(entry)]].wait();
+  const std::size_t place = place_of_entry_[at_index(entry)];
+  if (place < waited_) return;
+  const std::size_t end = std::min(order_.size(), std::max(place + 1, 2 * waited_));
+  for (; waited_ < end; ++waited_) running_[waited_].wait();
 }
 
 void BucketGather::finish() {
   std::exchange(meeting_, Work()).wait();
   for (Work& work : running_) std::exchange(work, Work()).wait();
+  waited_ = 0;
 }
 
 }  // namespace sluice::parallel

@@ -28,22 +28,25 @@ class BucketGather {
   void start(Holders holders);
   void start_first();
   void start_but_first();
-  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. Buckets already waited
-  /// for cost nothing.
+  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. As many buckets after it are waited
+  /// for as were before: a wait holds up a stream for some microseconds even for what has long come. Those already
+  /// waited for cost nothing.
   void wait(std::int64_t entry);
   /// Until all that were started are.
   void finish();
 
  private:
-  void start_bucket(std::size_t index);
+  void start_at(std::size_t place);
 
   const ArenaLayout& layout_;
   at::Tensor flat_;
   at::Tensor other_;
   BucketGroups groups_;
   Work meeting_;
-  std::vector<Work> running_;  ///< in the layout's order of buckets
-  std::vector<std::size_t> bucket_of_entry_;
+  std::vector<std::size_t> order_;  ///< in which forward uses buckets
+  std::vector<Work> running_;       ///< in that order, like places
+  std::vector<std::size_t> place_of_entry_;
+  std::size_t waited_ = 0;  ///< buckets, in that order
 };
 
 }  // namespace sluice::parallel

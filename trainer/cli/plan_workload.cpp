@@ -126,10 +126,10 @@ void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
     for (auto entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       done += entry_flops(specs[static_cast<std::size_t>(entry)], rank.options.model);
     work.buckets.push_back({.bytes = static_cast<double>(bucket.numel()) * rank.wire_bytes(),
-                            .ready = total > 0 ? std::min(1.0, done / total) : 1,
+                            .ready = total > 0 && bucket.first_entry > 0 ? std::min(1.0, done / total) : 1,
                             .same_place = bucket.holders == parallel::Holders::kSamePlace});
   }
-  if (!work.buckets.empty()) work.buckets.back().ready = 1;  // of the embedding, whatever came before
+  if (!work.buckets.empty()) work.buckets.back().ready = 1;
   const bool sharded = rank.options.parallel.zero > 0;
   const bool rounds = rank.placement.compute != rank.placement.master;
   double owned = 0;

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -160,6 +161,13 @@ at::Tensor gradient_sum(const at::Tensor& leaf) { return begun_sum(taken_sum(lea
 void gradient_added(const at::Tensor& leaf) {
   const LeafHook* const hook = hook_of(leaf);
   if (hook != nullptr && hook->ready) hook->ready();
+}
+
+void at_the_end_of_backward(std::function<void()> work) {
+  torch::autograd::Engine::get_default_engine().queue_callback([work = std::move(work)] {
+    const at::NoGradGuard no_grad;
+    work();
+  });
 }
 
 bool gradients_add_up(const std::vector<at::Tensor>& leaves) {

@@ -7,6 +7,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -201,22 +202,55 @@ struct PositionSums {
   std::vector<Strip> strips;  ///< none: sums_t is a view
 };
 
-/// W's gradient, announced when it is done, and that of the gate's input.
+/// The gradients of a block's matrices, each announced when it is done: at once, or together at the end of backward.
+class MatrixGradients {
+ public:
+  enum class When { kAtOnce, kAtTheEnd };
+  explicit MatrixGradients(When when) : when_(when) {}
+
+  /// `add` is given where the leaf's gradient adds up.
+  void add(const at::Tensor& leaf, const std::function<void(const GradientSum&)>& add) const {
+    const auto work = [leaf, add] {
+      add(taken_sum(leaf));
+      gradient_added(leaf);
+    };
+    if (when_ == When::kAtOnce)
+      work();
+    else
+      at_the_end_of_backward(work);
+  }
+
+ private:
+  When when_;
+};
+
+/// The first block's can wait: nothing else is left then but the embedding's gradient, which ranks exchange meanwhile.
+/// Not where W is so large that its own exchange is what lasts.
+MatrixGradients::When when_to_add(const BlockCall& call) {
+  const GmlpBlock& block = call.block;
+  const bool first = !call.branch_bias.defined();
+  return first && block.exchange == nullptr && block.spatial_weight.numel() <= block.expand_weight.numel()
+             ? MatrixGradients::When::kAtTheEnd
+             : MatrixGradients::When::kAtOnce;
+}
+
+/// W's gradient and that of the gate's input.
 at::Tensor back_through_positions(const at::Tensor& dmixed_BTh, Values& values, const GmlpBlock& block,
-                                  std::int64_t batch) {
-  const GradientSum sum = taken_sum(block.spatial_weight);
+                                  std::int64_t batch, const MatrixGradients& matrices) {
   const at::Tensor& diagonal = values.spatial.diagonal;
   if (const auto shared = std::move(values.shared))
-    return shared->back(sum, dmixed_BTh, diagonal, [&] { gradient_added(block.spatial_weight); });
-  add_spatial_weight_gradient(sum, dmixed_BTh, by_sequence(values.gate_Th, batch), block.mixing);
-  gradient_added(block.spatial_weight);
+    return shared->back(taken_sum(block.spatial_weight), dmixed_BTh, diagonal,
+                        [&] { gradient_added(block.spatial_weight); });
+  matrices.add(block.spatial_weight, [dmixed_BTh, gate_BTh = by_sequence(values.gate_Th, batch),
+                                      mixing = block.mixing](const GradientSum& sum) {
+    add_spatial_weight_gradient(sum, dmixed_BTh, gate_BTh, mixing);
+  });
   return spatial_input_gradient(dmixed_BTh, block.spatial_weight, diagonal, block.mixing);
 }
 
-/// The contraction's gradient -> that of `expanded`; matrices' gradients are announced when they are done,
-/// the others are left.
+/// The contraction's gradient -> that of `expanded`; small parameters' gradients are left.
 at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const GmlpBlock& block,
-                            std::int64_t batch, LeftGradients& left) {
+                            std::int64_t batch, const MatrixGradients& matrices, LeftGradients& left) {
   at::Tensor dexpanded_Tf = at::empty_like(values.expanded_Tf);
   const at::Tensor of_expand_bias = gradient_sum(block.expand_bias);
   const std::int64_t half = values.gate_Th.size(1);
@@ -231,11 +265,11 @@ at::Tensor back_to_expanded(const at::Tensor& dout_Td, Values& values, const Gml
     of_bias.add();
     gradient_added(block.spatial_bias);
   }
-  add_linear_weight_gradient(taken_sum(block.contract_weight), dout_Td, of_gate.z);
-  gradient_added(block.contract_weight);
-  of_gate.z.reset();
+  matrices.add(block.contract_weight, [dout_Td, z = std::move(of_gate.z)](const GradientSum& sum) {
+    add_linear_weight_gradient(sum, dout_Td, z);
+  });
   const at::Tensor dgate_BTh =
-      back_through_positions(by_sequence(of_gate.mixed, batch), values, block, batch);
+      back_through_positions(by_sequence(of_gate.mixed, batch), values, block, batch, matrices);
   values.spatial = {};
   gelu_norm_backward(dgate_BTh.flatten(0, 1), gate_half(values.expanded_Tf), block.gate_norm_weight,
                      values.gate_statistics, gate_half(dexpanded_Tf),
@@ -273,11 +307,13 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     Values values = restored(context->get_saved_variables(), block, batch);
     const at::Tensor dout_Td = gradients[1].contiguous();
 
+    const MatrixGradients matrices(when_to_add(*call));
     LeftGradients left;
-    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, left);
+    const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, matrices, left);
     const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);
-    add_linear_weight_gradient(taken_sum(block.expand_weight), dexpanded_Tf, values.normed_Td);
-    gradient_added(block.expand_weight);
+    matrices.add(block.expand_weight, [dexpanded_Tf, normed_Td = values.normed_Td](const GradientSum& sum) {
+      add_linear_weight_gradient(sum, dexpanded_Tf, normed_Td);
+    });
 
     const bool adds = call->branch_bias.defined();
     const at::Tensor dsum_Td =

@@ -39,8 +39,9 @@ struct Piece {
 /// All of the logical state, by ascending begin: each element once.
 std::vector<Piece> pieces_of(const parallel::ArenaLayout& arena, Form form) {
   std::vector<Piece> pieces;
-  for (std::int64_t index = std::ssize(arena.buckets()); index-- > 0;) {
-    const parallel::Bucket& bucket = arena.buckets()[static_cast<std::size_t>(index)];
+  for (const std::size_t place : arena.in_order_of_use()) {
+    const parallel::Bucket& bucket = arena.buckets()[place];
+    const auto index = static_cast<std::int64_t>(place);
     const bool by_place = bucket.holders == Holders::kSamePlace;
     const std::int64_t owners =
         form == Form::kSlices ? arena.world() : (by_place ? arena.sequence_ranks() : 1);

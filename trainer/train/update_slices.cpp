@@ -52,15 +52,15 @@ UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
                           const UpdateParts& parts, const at::Tensor& copy) {
   std::vector<optim::Range> first, most, last;
   const auto& buckets = replica.layout().buckets();
-  for (const parallel::Bucket& bucket : buckets) {
-    const bool used_first = &bucket == &buckets.back();
+  for (const std::size_t place : replica.layout().in_order_of_use()) {
+    const parallel::Bucket& bucket = buckets[place];
     const bool early =
         (parts.early == GatheredEarly::kHeldByAll && bucket.holders == parallel::Holders::kAllRanks) ||
-        (parts.early == GatheredEarly::kUsedFirst && used_first);
-    const bool awaited = parts.awaits_last && used_first;
+        (parts.early == GatheredEarly::kUsedFirst && bucket.begin == 0);
+    const bool awaited = parts.awaits_last && place + 1 == buckets.size();
     auto& ranges = early ? first : awaited ? last : most;
-    if (!ranges.empty() && ranges.back().begin == bucket.end) {
-      ranges.back().begin = bucket.begin;
+    if (!ranges.empty() && ranges.back().end == bucket.begin) {
+      ranges.back().end = bucket.end;
     } else {
       ranges.push_back({bucket.begin, bucket.end});
     }

@@ -101,8 +101,12 @@ RC_GTEST_PROP(ArenaLayout, BucketsHoldEachElementOnceFromTheEnd, ()) {
   RC_ASSERT(buckets.empty() == entries.empty());
   std::int64_t end = layout.size();
   auto last_entry = static_cast<std::int64_t>(entries.size());
+  const std::vector<std::size_t> order = layout.in_order_of_use();
+  RC_ASSERT(order.size() == buckets.size());
   for (std::size_t i = 0; i < buckets.size(); ++i) {
-    const Bucket& bucket = buckets[i];
+    const std::size_t place = order[buckets.size() - 1 - i];
+    RC_ASSERT(place == i || i + 2 >= buckets.size());
+    const Bucket& bucket = buckets[place];
     RC_ASSERT(bucket.end == end);
     RC_ASSERT(bucket.last_entry == last_entry);
     RC_ASSERT(bucket.first_entry < last_entry);
@@ -120,6 +124,12 @@ RC_GTEST_PROP(ArenaLayout, BucketsHoldEachElementOnceFromTheEnd, ()) {
   }
   RC_ASSERT(end == 0);
   RC_ASSERT(last_entry == 0);
+  if (buckets.size() < 2) return;
+  const Bucket &next_to_last = buckets[buckets.size() - 2], &last = buckets.back();
+  const bool changed_places = next_to_last.begin == 0;
+  const Bucket& at_start = changed_places ? next_to_last : last;
+  const Bucket& after = changed_places ? last : next_to_last;
+  RC_ASSERT(changed_places == (at_start.holders == after.holders && at_start.numel() >= after.numel()));
 }
 
 RC_GTEST_PROP(ArenaLayout, EveryElementIsInExactlyOneSliceOfOneRank, ()) {
