@@ -89,7 +89,7 @@ ArenaLayout::ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan&
 std::vector<std::size_t> ArenaLayout::in_order_of_use() const {
   std::vector<std::size_t> order(buckets_.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::sort(order, {}, [this](std::size_t index) { return buckets_[index].begin; });
+  std::ranges::sort(order, {}, [this](std::size_t index) { return buckets_[index].first_entry; });
   return order;
 }
 

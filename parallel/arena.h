@@ -61,8 +61,9 @@ struct BucketPlan {
 /// each of its holders, so that it has an equal slice for every one of them, whatever the model. Padding is
 /// zero and stays zero. A pure function of its arguments.
 ///
-/// The last two change places if what the same ranks hold at the start of the buffer is no less than what comes after it:
-/// an embedding's gradient travels, then, while backward finishes the matrices that it left (fused_block).
+/// The last two change places if what the same ranks hold at the start of the buffer is no less than what
+/// comes after it: an embedding's gradient travels, then, while backward finishes the matrices that it left
+/// (fused_block).
 class ArenaLayout {
  public:
   static constexpr std::int64_t kAlignment = 32;

@@ -56,7 +56,7 @@ void BucketGather::wait(std::int64_t entry) {
   meeting_.wait();
   const std::size_t place = place_of_entry_[at_index(entry)];
   if (place < waited_) return;
-  const std::size_t end = std::min(order_.size(), std::max(place + 1, 2 * waited_));
+  const std::size_t end = std::min(order_.size(), std::max(place + 1, waited_ + waited_ / 4));
   for (; waited_ < end; ++waited_) running_[waited_].wait();
 }
 

@@ -23,14 +23,15 @@ class BucketGather {
   [[nodiscard]] const at::Tensor& other() const { return other_; }
   /// In place of start(), after writes to other(): waits for the other rank's.
   void start_written();
-  /// Starts all buckets, those of some holders, the one that forward uses first, or all but that. They belong to the exchange until they were waited for.
+  /// Starts all buckets, those of some holders, the one that forward uses first, or all but that. They belong
+  /// to the exchange until they were waited for.
   void start();
   void start(Holders holders);
   void start_first();
   void start_but_first();
-  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. As many buckets after it are waited
-  /// for as were before: a wait holds up a stream for some microseconds even for what has long come. Those already
-  /// waited for cost nothing.
+  /// Until the bucket of entry `entry` is whole; on a GPU the current stream waits. A quarter as many after
+  /// it are waited for as were before: a wait holds up a stream for some microseconds even for what has long
+  /// come. Those already waited for cost nothing.
   void wait(std::int64_t entry);
   /// Until all that were started are.
   void finish();

@@ -218,11 +218,12 @@ Work Communicator::exchange_async(const at::Tensor& send, std::int64_t to, const
 }
 
 Work Communicator::deal_async(const at::Tensor& send, const std::vector<at::Tensor>& receive) {
-  TORCH_CHECK(has_host_memory(), "deal_async: ranks of the ", name(), " group exchange nothing through the host");
+  TORCH_CHECK(has_host_memory(), "deal_async: ranks of the ", name(),
+              " group exchange nothing through the host");
   check_tensor("deal_async", send);
   check_chunks("deal_async", send);
-  TORCH_CHECK(static_cast<std::int64_t>(receive.size()) == size(), "deal_async: ", receive.size(), " places of ",
-              size(), " ranks");
+  TORCH_CHECK(static_cast<std::int64_t>(receive.size()) == size(), "deal_async: ", receive.size(),
+              " places of ", size(), " ranks");
   for (std::int64_t from = 0; from < size(); ++from) {
     if (from == rank()) continue;
     const at::Tensor& place = receive[static_cast<std::size_t>(from)];

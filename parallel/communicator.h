@@ -18,8 +18,8 @@ enum class CrossCheck { kOff, kOn };
 
 /// What moves exchange buffers between GPUs of one host that reach one another directly; elsewhere it is
 /// NCCL's kernels. kCopyEngines: NCCL's collectives without kernels. kPeerMemory: who has values writes them
-/// where they are needed (has_peer_memory); collectives are NCCL's kernels'. kHostMemory: copy engines again, but
-/// through memory of the host, whether GPUs reach one another or not.
+/// where they are needed (has_peer_memory); collectives are NCCL's kernels'. kHostMemory: copy engines again,
+/// but through memory of the host, whether GPUs reach one another or not.
 enum class Movers { kNcclKernels, kCopyEngines, kPeerMemory, kHostMemory };
 
 /// Where a rank is among those of its host.
@@ -121,14 +121,14 @@ class Communicator {
   [[nodiscard]] virtual bool has_copy_engines() const { return false; }
   /// Whether ranks write to one another's exchange buffers. The same on all of them.
   [[nodiscard]] virtual bool has_peer_memory() const { return false; }
-  /// Whether what is exchanged goes through the host's memory, by copy engines: has_copy_engines() holds for any
-  /// tensor. The same on all ranks.
+  /// Whether what is exchanged goes through the host's memory, by copy engines: has_copy_engines() holds for
+  /// any tensor. The same on all ranks.
   [[nodiscard]] virtual bool has_host_memory() const { return false; }
-  /// Where it does: all_to_all_async that receives from each rank in a place of its own, contiguous; what a rank
-  /// has for itself stays where it is, and `receive[rank()]` is not looked at.
+  /// Where it does: all_to_all_async that receives from each rank in a place of its own, contiguous; what a
+  /// rank has for itself stays where it is, and `receive[rank()]` is not looked at.
   Work deal_async(const at::Tensor& send, const std::vector<at::Tensor>& receive);
-  /// Where has_peer_memory(): of each other rank, by rank, the same part of its exchange buffer that `part` is of this
-  /// one's. Others see what is written there after a meet_async() of all.
+  /// Where has_peer_memory(): of each other rank, by rank, the same part of its exchange buffer that `part`
+  /// is of this one's. Others see what is written there after a meet_async() of all.
   [[nodiscard]] std::vector<at::Tensor> peer_views(const at::Tensor& part) const;
   /// Likewise. Exchanges nothing: what waits for it comes after what every rank's current stream held when it
   /// was called there, and sees what that wrote.
@@ -184,7 +184,8 @@ class Communicator {
   virtual void do_barrier() = 0;
   [[nodiscard]] virtual std::vector<at::Tensor> do_peer_views(const at::Tensor& part) const;
   virtual std::unique_ptr<Work::Handle> do_meet();
-  virtual std::unique_ptr<Work::Handle> do_deal(const at::Tensor& send, const std::vector<at::Tensor>& receive);
+  virtual std::unique_ptr<Work::Handle> do_deal(const at::Tensor& send,
+                                                const std::vector<at::Tensor>& receive);
   virtual at::Tensor do_exchange_buffer(std::int64_t elements, at::ScalarType dtype, at::Device device);
   /// Makes known to the other ranks' watchdogs how many operations this rank has started.
   virtual void do_publish(std::int64_t /*sequence*/) {}

@@ -17,9 +17,10 @@
 #include <utility>
 #include <vector>
 
-#include "parallel/host_relay.h"
+#include "parallel/host_relay_cuda.h"
 #include "parallel/nccl_group.h"
 #include "parallel/nccl_memory.h"
+#include "parallel/stream_work_cuda.h"
 
 namespace sluice::parallel {
 namespace {
@@ -53,62 +54,6 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   TORCH_CHECK(false, "ReduceOp has no value ", static_cast<int>(op));
 }
 
-/// Events that only order streams, made once and used again: a stream that waits for one keeps the point it
-/// marked, whatever it marks later.
-class OrderEvents {
- public:
-  OrderEvents() = default;
-  ~OrderEvents() {
-    for (const cudaEvent_t event : all_) cudaEventDestroy(event);
-  }
-  OrderEvents(const OrderEvents&) = delete;
-  OrderEvents& operator=(const OrderEvents&) = delete;
-
-  cudaEvent_t take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) {
-      cudaEvent_t event = nullptr;
-      C10_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-      all_.push_back(event);
-      free_.push_back(event);
-    }
-    const cudaEvent_t event = free_.back();
-    free_.pop_back();
-    return event;
-  }
-
-  void give_back(cudaEvent_t event) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(event);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<cudaEvent_t> all_;
-  std::vector<cudaEvent_t> free_;
-};
-
-/// An exchange on the communicator's stream, and the event at its end.
-class StreamHandle : public Work::Handle {
- public:
-  StreamHandle(OrderEvents& events, cudaEvent_t end, c10::DeviceIndex device)
-      : events_(events), end_(end), device_(device) {}
-  ~StreamHandle() override { events_.give_back(end_); }
-  StreamHandle(const StreamHandle&) = delete;
-  StreamHandle& operator=(const StreamHandle&) = delete;
-
-  [[nodiscard]] cudaEvent_t event() const { return end_; }
-  bool test() override { return true; }
-  void wait() override {
-    C10_CUDA_CHECK(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream(device_).stream(), end_, 0));
-  }
-
- private:
-  OrderEvents& events_;
-  cudaEvent_t end_;
-  c10::DeviceIndex device_;
-};
-
 class NothingToDo : public Work::Handle {
  public:
   bool test() override { return true; }
@@ -138,10 +83,12 @@ class NcclCommunicator final : public Communicator {
         group_(host, options),
         memory_(group_, host, device, options.movers),
         movers_(options.movers) {
-    if (options.movers != Movers::kHostMemory || host.place().local_size != host.size() || host.size() > kMostPeers)
+    if (options.movers != Movers::kHostMemory || host.place().local_size != host.size() ||
+        host.size() > kMostPeers)
       return;
     relay_ = std::make_unique<HostRelay>(host, device);
-    gathered_ = at::empty({host.size() * kGatheredBytes}, at::TensorOptions().dtype(at::kByte).device(device));
+    gathered_ =
+        at::empty({host.size() * kGatheredBytes}, at::TensorOptions().dtype(at::kByte).device(device));
   }
 
   NcclCommunicator(std::unique_ptr<Communicator> host, at::Device device, NcclOptions options)
@@ -206,9 +153,8 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Work::Handle> do_all_gather_tensor(const at::Tensor& tensor) override {
     if (tensor.is_cpu()) return from_host(host_.all_gather_async(tensor));
     if (relay_) {
-      return on_own_stream([&] {
-        relay_->all_gather(chunk(tensor, 0), tensor.nbytes() / ranks(), stream_.stream());
-      });
+      return on_own_stream(
+          [&] { relay_->all_gather(chunk(tensor, 0), tensor.nbytes() / ranks(), stream_.stream()); });
     }
     return start("ncclAllGather", tensor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllGather(chunk(tensor, rank()), tensor.data_ptr(), tensor.nbytes() / ranks(), ncclUint8,
@@ -296,8 +242,8 @@ class NcclCommunicator final : public Communicator {
     return memory_.zeros(elements, dtype);
   }
 
-  /// What all ranks have, side by side, folded in rank order. Made for the few bytes of a step that are not summed by
-  /// OrderedReduction: each rank receives all the others'.
+  /// What all ranks have, side by side, folded in rank order. Made for the few bytes of a step that are not
+  /// summed by OrderedReduction: each rank receives all the others'.
   void reduce_by_relay(const at::Tensor& flat, ReduceOp op) {
     (void)nccl_type(flat.scalar_type());  // the types that a group sums
     const c10::cuda::CUDAStreamGuard guard(stream_);

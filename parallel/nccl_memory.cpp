@@ -44,8 +44,8 @@ NcclMemory::NcclMemory(NcclGroup& group, const Communicator& host, at::Device de
       device_(device),
       rank_(static_cast<int>(host.rank())),
       ranks_(static_cast<int>(host.size())) {
-  if (use == Movers::kNcclKernels || use == Movers::kHostMemory || host.size() > kMostPeers || host.place().local_size != host.size() ||
-      !environment_allows(use))
+  if (use == Movers::kNcclKernels || use == Movers::kHostMemory || host.size() > kMostPeers ||
+      host.place().local_size != host.size() || !environment_allows(use))
     return;
   pieces_.push_back(map(static_cast<std::int64_t>(kMeetingBytes)));
   mapped_ = describes_mapped(pieces_.front().window);

@@ -121,8 +121,8 @@ Work PushedReduction::deal(std::int64_t bucket) {
 }
 
 /// ((x0 + x1) + x2) + ..., where rank 0's values are until the last addition, which goes to the slice.
-/// ((x0 + x1) + x2) + ... in place, all buckets at once: where rank 0's values are, and from this rank's on in its own
-/// slice, since x + y = y + x to the bit.
+/// ((x0 + x1) + x2) + ... in place, all buckets at once: where rank 0's values are, and from this rank's on
+/// in its own slice, since x + y = y + x to the bit.
 void PushedReduction::add(std::int64_t buckets) {
   const std::int64_t rank = ranks_.rank();
   const auto values = [&](std::int64_t from) {

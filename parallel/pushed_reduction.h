@@ -13,16 +13,17 @@
 
 namespace sluice::parallel {
 
-/// The reduce-scatter of an arena's buckets between ranks that reach one another's memory, or exchange through the
-/// host's. Of a bucket that is ready each rank sends what belongs to the others' slices to memory of theirs; once all
-/// have, each adds what came to its own, in rank order: the bits of OrderedReduction. On a GPU copy engines
-/// send, so that the cores are backward's alone until the sums; nothing blocks the host, and all can be captured.
+/// The reduce-scatter of an arena's buckets between ranks that reach one another's memory, or exchange
+/// through the host's. Of a bucket that is ready each rank sends what belongs to the others' slices to memory
+/// of theirs; once all have, each adds what came to its own, in rank order: the bits of OrderedReduction. On
+/// a GPU copy engines send, so that the cores are backward's alone until the sums; nothing blocks the host,
+/// and all can be captured.
 class PushedReduction {
  public:
   /// Collective. Of float32 `gradients`, an exchange buffer in the buckets of `layout`, held by all of
-  /// `ranks`, which have peer or host memory (has_peer_memory, has_host_memory). All outlive it. What a rank has sent of one bucket
-  /// makes place for what comes of a later one; there is room of its own for that of the first, and of any
-  /// that is larger than those before it.
+  /// `ranks`, which have peer or host memory (has_peer_memory, has_host_memory). All outlive it. What a rank
+  /// has sent of one bucket makes place for what comes of a later one; there is room of its own for that of
+  /// the first, and of any that is larger than those before it.
   PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks);
 
   /// Before the buckets of a step: the others have added up what came to them in the step before, padding is
@@ -31,9 +32,9 @@ class PushedReduction {
   /// Begins with bucket `index`, the one after the last begun, whose gradients the current stream has. After
   /// the Work's wait() what belongs to this rank has come.
   Work exchange_async(std::int64_t index);
-  /// Adds, on the current stream, what has come of the first `buckets`: afterwards this rank's slices of them hold their
-  /// sums, the others' are unspecified. Together they take one launch for each other rank, or few. All are added before
-  /// gradients are written again.
+  /// Adds, on the current stream, what has come of the first `buckets`: afterwards this rank's slices of them
+  /// hold their sums, the others' are unspecified. Together they take one launch for each other rank, or few.
+  /// All are added before gradients are written again.
   void add(std::int64_t buckets);
 
  private:

@@ -57,8 +57,8 @@ class NamedMemory {
 
  private:
   [[noreturn]] static void fail(const char* call, std::size_t bytes, int error) {
-    throw std::runtime_error("shared memory of the host (/dev/shm), " + std::to_string(bytes) + " bytes: " + call + ": " +
-                             std::system_category().message(error));
+    throw std::runtime_error("shared memory of the host (/dev/shm), " + std::to_string(bytes) +
+                             " bytes: " + call + ": " + std::system_category().message(error));
   }
 
   int file_ = -1;

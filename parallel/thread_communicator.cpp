@@ -98,7 +98,8 @@ class ThreadHandle : public Work::Handle {
 /// An all-to-all that sets down what has come in places of its own.
 class DealHandle : public Work::Handle {
  public:
-  DealHandle(std::unique_ptr<Work::Handle> dealt, std::vector<at::Tensor> received, std::vector<at::Tensor> places)
+  DealHandle(std::unique_ptr<Work::Handle> dealt, std::vector<at::Tensor> received,
+             std::vector<at::Tensor> places)
       : dealt_(std::move(dealt)), received_(std::move(received)), places_(std::move(places)) {}
   bool test() override {
     if (!dealt_->test()) return false;
@@ -132,9 +133,7 @@ class ThreadCommunicator final : public Communicator {
   [[nodiscard]] std::int64_t rank() const override { return static_cast<std::int64_t>(rank_); }
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(group_.size()); }
   [[nodiscard]] std::string name() const override { return "thread"; }
-  [[nodiscard]] bool has_peer_memory() const override {
-    return reach_ == Reach::kPeerMemory && size() > 1;
-  }
+  [[nodiscard]] bool has_peer_memory() const override { return reach_ == Reach::kPeerMemory && size() > 1; }
   [[nodiscard]] bool has_host_memory() const override { return reach_ == Reach::kHostMemory && size() > 1; }
   [[noreturn]] void abort(int exit_code) override {
     const std::string reason =

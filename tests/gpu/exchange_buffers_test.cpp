@@ -135,7 +135,8 @@ TEST_P(ExchangeBuffers, GoThroughTheHost) {
     const at::Tensor sum = on_gpu(chunk, at::kFloat);
     const at::Tensor own = all.narrow(0, ranks->rank() * chunk, chunk);
     std::vector<at::Tensor> places;
-    for (std::int64_t from = 0; from < size; ++from) places.push_back(box.narrow(0, from * (chunk + 3) + 1, chunk));
+    for (std::int64_t from = 0; from < size; ++from)
+      places.push_back(box.narrow(0, from * (chunk + 3) + 1, chunk));
     run_on_gpu(
         GetParam(),
         [&] {
@@ -158,7 +159,8 @@ TEST_P(ExchangeBuffers, GoThroughTheHost) {
     EXPECT_TRUE(sum.eq(ranks_d * (ranks_d - 1) / 2 + ranks_d * last).all().item<bool>());
     for (std::int64_t from = 0; from < size; ++from) {
       const double dealt = from == ranks->rank() ? -1 : static_cast<double>(ranks->rank()) + last;
-      EXPECT_TRUE(places[static_cast<std::size_t>(from)].eq(dealt).all().item<bool>()) << "from rank " << from;
+      EXPECT_TRUE(places[static_cast<std::size_t>(from)].eq(dealt).all().item<bool>())
+          << "from rank " << from;
       EXPECT_EQ(box[from * (chunk + 3)].item<double>(), -1);
       EXPECT_EQ(box[from * (chunk + 3) + chunk + 1].item<double>(), -1);
     }

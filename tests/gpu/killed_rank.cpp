@@ -1,6 +1,6 @@
-// A job whose rank 1 is killed while all ranks replay a captured all-reduce (kill; kill_in_host_memory: through the
-// host's memory) or a captured meeting (kill_at_meeting). expect_job_fault.sh checks that it ends, and that the operation is
-// named.
+// A job whose rank 1 is killed while all ranks replay a captured all-reduce (kill; kill_in_host_memory:
+// through the host's memory) or a captured meeting (kill_at_meeting). expect_job_fault.sh checks that it
+// ends, and that the operation is named.
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDAGuard.h>

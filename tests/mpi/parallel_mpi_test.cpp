@@ -68,7 +68,8 @@ TEST(Mpi, RanksOfAHostShareMemory) {
   const parallel::SharedMemory memory(world, ranks);
   memory.begin()[world.rank()] = static_cast<std::byte>(world.rank() + 1);
   world.barrier();
-  for (std::size_t rank = 0; rank < ranks; ++rank) EXPECT_EQ(memory.begin()[rank], static_cast<std::byte>(rank + 1));
+  for (std::size_t rank = 0; rank < ranks; ++rank)
+    EXPECT_EQ(memory.begin()[rank], static_cast<std::byte>(rank + 1));
   world.barrier();
 }
 

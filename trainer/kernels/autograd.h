@@ -45,7 +45,8 @@ void forget_gradient(const at::Tensor& leaf);
 /// on_gradient_ready was given.
 void gradient_added(const at::Tensor& leaf);
 
-/// Within a backward: runs `work`, which records nothing, once all else of that backward is done, before it returns.
+/// Within a backward: runs `work`, which records nothing, once all else of that backward is done, before it
+/// returns.
 void at_the_end_of_backward(std::function<void()> work);
 
 /// Whether a backward may do so for all of these: each has a gradient_sum, or nothing records and none wants

@@ -7,7 +7,6 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/left_gradients.h"
+#include "trainer/kernels/matrix_gradients.h"
 #include "trainer/kernels/products.h"
 #include "trainer/kernels/shared_gate.h"
 #include "trainer/kernels/spatial.h"
@@ -202,30 +202,8 @@ struct PositionSums {
   std::vector<Strip> strips;  ///< none: sums_t is a view
 };
 
-/// The gradients of a block's matrices, each announced when it is done: at once, or together at the end of backward.
-class MatrixGradients {
- public:
-  enum class When { kAtOnce, kAtTheEnd };
-  explicit MatrixGradients(When when) : when_(when) {}
-
-  /// `add` is given where the leaf's gradient adds up.
-  void add(const at::Tensor& leaf, const std::function<void(const GradientSum&)>& add) const {
-    const auto work = [leaf, add] {
-      add(taken_sum(leaf));
-      gradient_added(leaf);
-    };
-    if (when_ == When::kAtOnce)
-      work();
-    else
-      at_the_end_of_backward(work);
-  }
-
- private:
-  When when_;
-};
-
-/// The first block's can wait: nothing else is left then but the embedding's gradient, which ranks exchange meanwhile.
-/// Not where W is so large that its own exchange is what lasts.
+/// The first block's can wait: nothing else is left then but the embedding's gradient, which ranks exchange
+/// meanwhile. Not where W is so large that its own exchange is what lasts.
 MatrixGradients::When when_to_add(const BlockCall& call) {
   const GmlpBlock& block = call.block;
   const bool first = !call.branch_bias.defined();

@@ -243,8 +243,8 @@ void DeviceStep::begin_step() {
     gather_.start_written();
 }
 
-/// The gradient of what forward uses first is ready last: while that bucket is on its way, the others are
-/// summed.
+/// The gradient of what forward uses first is the last one exchanged, or the last but a small one: while it
+/// is on its way, those before are summed.
 void DeviceStep::reduce(parallel::Work& agreement, const Mark& mark) {
   reducer_.wait(norm_sums_.early_buckets());
   mark();

@@ -31,7 +31,7 @@ NormSums::NormSums(const Replica& replica, SquareSums sums, parallel::Communicat
     : replica_(replica),
       ranks_(ranks),
       which_(sums),
-      early_buckets_(bucket_count(replica) - 1),
+      early_buckets_(static_cast<std::int64_t>(replica.layout().in_order_of_use().front())),
       early_(slices_of(replica, sums, ranks.rank(), 0, early_buckets_), blocks),
       late_(slices_of(replica, sums, ranks.rank(), early_buckets_, bucket_count(replica)), blocks),
       sums_(at::zeros({bucket_count(replica) * replica.layout().world()},

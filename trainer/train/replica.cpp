@@ -71,7 +71,8 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     leaves_.push_back(value);
   }
   if (gradients_.defined())
-    part_gradients(placement.exchange != nullptr && (placement.exchange->has_peer_memory() || placement.exchange->has_host_memory()));
+    part_gradients(placement.exchange != nullptr &&
+                   (placement.exchange->has_peer_memory() || placement.exchange->has_host_memory()));
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;

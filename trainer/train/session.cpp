@@ -100,8 +100,9 @@ void Session::make_replica() {
   const auto kept = kept_bucket_elements(resumed_from_, device_, world_);
   const parallel::BucketPlan buckets = choose_buckets(options_, vocabulary_size(), device_, kept);
   choices_[kBucketElements] = buckets.bucket_elements;
-  if (device_.exchange().has_copy_engines()) choices_["copy_engines"] = 1;
-  if (device_.exchange().has_peer_memory()) choices_["peer_memory"] = 1;
+  const parallel::Communicator& ranks = device_.exchange();
+  if (ranks.has_copy_engines()) choices_[ranks.has_host_memory() ? "host_memory" : "copy_engines"] = 1;
+  if (ranks.has_peer_memory()) choices_["peer_memory"] = 1;
   replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
                                        buckets, recompute_of(options_.train),
                                        parameter_owner(sharding_of(options_), placement, world_.rank()),

@@ -29,8 +29,8 @@ struct UpdateOrder {
   std::vector<kernels::UpdateSlice> most;
   std::vector<kernels::UpdateSlice> last;  ///< the last bucket, where its gradients are awaited until then
 };
-/// Of parameters that ranks gather, what is updated before the rest, which hides that it is gathered: what all
-/// ranks hold, or the bucket that forward uses first.
+/// Of parameters that ranks gather, what is updated before the rest, which hides that it is gathered: what
+/// all ranks hold, or the bucket that forward uses first.
 enum class GatheredEarly { kNothing, kHeldByAll, kUsedFirst };
 struct UpdateParts {
   GatheredEarly early = GatheredEarly::kNothing;

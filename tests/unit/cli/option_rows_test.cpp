@@ -144,7 +144,8 @@ train::RunOptions random_options() {
   }
   o.parallel.bucket_mb = share() + 0.5;
   o.parallel.zero = whole(0, 1);
-  o.parallel.exchange = *rc::gen::element<std::string>("auto", "kernels", "copy_engines", "peer_memory", "host_memory");
+  o.parallel.exchange =
+      *rc::gen::element<std::string>("auto", "kernels", "copy_engines", "peer_memory", "host_memory");
   o.parallel.check_replicas_every = whole(0, 1'000'000);
   o.parallel.watchdog_s = whole(0, 1'000'000);
   return o;

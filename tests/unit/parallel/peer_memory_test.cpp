@@ -69,7 +69,8 @@ TEST(HostMemory, WhatIsDealtArrivesInItsPlaces) {
     ranks.deal_async(sent, places).wait();
     for (std::int64_t from = 0; from < 3; ++from) {
       const auto first = static_cast<double>(10 * from + 2 * ranks.rank());
-      const at::Tensor want = from == ranks.rank() ? at::zeros({2}) : at::arange(first, first + 2, at::kFloat);
+      const at::Tensor want =
+          from == ranks.rank() ? at::zeros({2}) : at::arange(first, first + 2, at::kFloat);
       EXPECT_TRUE(at::equal(box.narrow(0, 7 * from, 2), want)) << "from rank " << from;
     }
     EXPECT_THROW((void)ranks.deal_async(sent, {}), c10::Error);
@@ -78,7 +79,8 @@ TEST(HostMemory, WhatIsDealtArrivesInItsPlaces) {
   run_thread_ranks(3, body, Reach::kHostMemory);
   run_thread_ranks(2, [](Communicator& ranks) {
     EXPECT_FALSE(ranks.has_host_memory());
-    EXPECT_THROW((void)ranks.deal_async(at::zeros({2}), std::vector<at::Tensor>(2, at::zeros({1}))), c10::Error);
+    EXPECT_THROW((void)ranks.deal_async(at::zeros({2}), std::vector<at::Tensor>(2, at::zeros({1}))),
+                 c10::Error);
   });
 }
 

@@ -35,12 +35,15 @@ TEST(SharedMemory, IsTheSameForAllRanksAndBeginsWithZeros) {
     for (int round = 0; round < 2; ++round) {
       const SharedMemory memory(ranks, kBytes);
       ASSERT_EQ(memory.bytes(), kBytes);
-      EXPECT_TRUE(std::all_of(memory.begin(), memory.begin() + kBytes, [](std::byte one) { return one == std::byte{0}; }));
+      EXPECT_TRUE(std::all_of(memory.begin(), memory.begin() + kBytes,
+                              [](std::byte one) { return one == std::byte{0}; }));
       ranks.barrier();
       for (std::size_t at = 0; at < kBytes / 3; ++at)
-        memory.begin()[3 * at + static_cast<std::size_t>(ranks.rank())] = static_cast<std::byte>(ranks.rank() + 1);
+        memory.begin()[3 * at + static_cast<std::size_t>(ranks.rank())] =
+            static_cast<std::byte>(ranks.rank() + 1);
       ranks.barrier();
-      for (std::size_t at = 0; at < kBytes / 3 * 3; ++at) ASSERT_EQ(memory.begin()[at], static_cast<std::byte>(at % 3 + 1));
+      for (std::size_t at = 0; at < kBytes / 3 * 3; ++at)
+        ASSERT_EQ(memory.begin()[at], static_cast<std::byte>(at % 3 + 1));
       ranks.barrier();
     }
   });

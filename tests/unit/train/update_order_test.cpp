@@ -55,7 +55,8 @@ TEST(UpdateOrder, UpdatesEachElementOnceAndTheAwaitedBucketLast) {
   expect_parts(awaited, none, last);
   EXPECT_EQ(awaited.slices, bucket.begin == 0 ? 2U : 3U);
   const at::Tensor used_first = none.clone();
-  used_first.narrow(0, 0, replica.layout().buckets()[replica.layout().in_order_of_use().front()].end).fill_(1);
+  used_first.narrow(0, 0, replica.layout().buckets()[replica.layout().in_order_of_use().front()].end)
+      .fill_(1);
   expect_parts(count(replica, {.early = GatheredEarly::kUsedFirst}), used_first, none);
   expect_parts(count(replica, {.early = GatheredEarly::kHeldByAll}), once, none);  // all ranks hold all of it
 }

@@ -14,14 +14,15 @@
 
 namespace sluice::parallel {
 
-/// Exchanges between the GPUs of one host by way of its memory, which takes nothing but their copy engines and the
-/// host's bus: GPUs need not reach one another, and links between them sleep. What is exchanged goes piece by piece
-/// through a little memory that all ranks have mapped: while a piece is fetched the next one is brought. Of
-/// `chunk` bytes for each rank; calls only enqueue on `stream`, always the same one, in the same order on all ranks, and
-/// can be captured. Included by nccl_communicator.cpp alone.
+/// Exchanges between the GPUs of one host by way of its memory, which takes nothing but their copy engines
+/// and the host's bus: GPUs need not reach one another, and links between them sleep. What is exchanged goes
+/// piece by piece through a little memory that all ranks have mapped: while a piece is fetched the next one
+/// is brought. Of `chunk` bytes for each rank; calls only enqueue on `stream`, always the same one, in the
+/// same order on all ranks, and can be captured. Included by nccl_communicator.cpp alone.
 class HostRelay {
  public:
-  /// Collective. `host`: the ranks, all of one host, of which each has a GPU, `device`. Throws as SharedMemory.
+  /// Collective. `host`: the ranks, all of one host, of which each has a GPU, `device`. Throws as
+  /// SharedMemory.
   HostRelay(Communicator& host, at::Device device);
   /// Waits for all that was enqueued.
   ~HostRelay();
@@ -30,9 +31,10 @@ class HostRelay {
 
   /// Chunk r of `tensor` becomes that of rank r.
   void all_gather(std::byte* tensor, std::size_t chunk, cudaStream_t stream);
-  /// Chunk r of `send` goes to rank r; what rank r sends here arrives at `receive[r]`. Of this rank's own nothing is
-  /// done.
-  void deal(const std::byte* send, const std::vector<std::byte*>& receive, std::size_t chunk, cudaStream_t stream);
+  /// Chunk r of `send` goes to rank r; what rank r sends here arrives at `receive[r]`. Of this rank's own
+  /// nothing is done.
+  void deal(const std::byte* send, const std::vector<std::byte*>& receive, std::size_t chunk,
+            cudaStream_t stream);
 
  private:
   /// What goes to the rank r or comes from it, in elements of their own or one for all.

@@ -1,4 +1,4 @@
-#include "parallel/host_relay.h"
+#include "parallel/host_relay_cuda.h"
 
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -11,7 +11,8 @@
 namespace sluice::parallel {
 namespace {
 
-/// Of a piece, what a rank brings: long enough for the bus's speed, short enough that little waits at either end.
+/// Of a piece, what a rank brings: long enough for the bus's speed, short enough that little waits at either
+/// end.
 constexpr std::size_t kBroughtBytes = std::size_t{2} << 20U;
 /// Those of two meetings, and of the two before them, which are fetched.
 constexpr std::size_t kSlots = 4;
@@ -86,8 +87,9 @@ void HostRelay::deal(const std::byte* send, const std::vector<std::byte*>& recei
   relay(route, chunk, stream);
 }
 
-/// Three streams: one brings, one meets, one fetches. A rank comes to the meeting over a piece when it has brought that
-/// and fetched the last but one before it; so the pieces of a meeting two back have left the slots of those four back.
+/// Three streams: one brings, one meets, one fetches. A rank comes to the meeting over a piece when it has
+/// brought that and fetched the last but one before it; so the pieces of a meeting two back have left the
+/// slots of those four back.
 void HostRelay::relay(const Route& route, std::size_t chunk, cudaStream_t stream) {
   if (chunk == 0) return;
   const cudaStream_t bringing = bringing_.stream();
@@ -117,8 +119,8 @@ void HostRelay::bring(const Route& route, std::size_t piece, std::size_t chunk) 
   const std::size_t offset = piece * piece_;
   for (int step = 1; step < (route.one_for_all ? 2 : ranks_); ++step) {
     const int to = (rank_ + step) % ranks_;
-    copy(place(piece % kSlots, rank_, step), route.send[at_index(to)] + offset, std::min(piece_, chunk - offset),
-         bringing_.stream());
+    copy(place(piece % kSlots, rank_, step), route.send[at_index(to)] + offset,
+         std::min(piece_, chunk - offset), bringing_.stream());
   }
 }
 
