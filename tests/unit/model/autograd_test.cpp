@@ -6,10 +6,13 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "tests/support/small_model.h"
+#include "trainer/kernels/fused_passes.h"
 
 namespace sluice::kernels {
 namespace {
@@ -71,6 +74,33 @@ TEST(GradientReady, ComesFromTheEndOfTheModelFirst) {
   order.erase(std::unique(order.begin(), order.end()), order.end());
   const std::vector<std::string> layers(order.end() - 4, order.end());
   EXPECT_EQ(layers, (std::vector<std::string>{"blocks.2", "blocks.1", "blocks.0", "embed.we"}));
+}
+
+/// Of a fused block; of one with a W larger than its other matrices all gradients come at once.
+TEST(GradientReady, OfTheFirstBlocksMatricesComesAfterTheEmbeddings) {
+  if (!has_fused_passes(at::zeros({1, 16}), at::kFloat, {16}))
+    GTEST_SKIP() << "no fused passes for this processor";
+  for (const std::int64_t length : {8, 64}) {
+    SCOPED_TRACE(length);
+    model::ModelOptions options;
+    options.layers = 2, options.d_model = 16, options.d_ffn = 32, options.seq_len = length,
+    options.tied = true;
+    const auto small = testing::make_small_model(options, 7, at::kFloat, 1);
+    std::vector<std::string> order;
+    for (std::size_t i = 0; i < small.leaves.size(); ++i)
+      on_gradient_ready(small.leaves[i], [&, i] { order.push_back(small.specs[i].name); });
+    small.model
+        ->loss_sum(testing::random_tokens({2, length}, 7, 1), testing::random_tokens({2, length}, 7, 2))
+        .backward();
+    EXPECT_EQ(order.size(), small.leaves.size());
+    const auto embedding = std::ranges::find(order, "embed.weight");
+    ASSERT_NE(embedding, order.end());
+    std::vector<std::string> after(embedding + 1, order.end());
+    std::ranges::sort(after);
+    const std::vector<std::string> matrices = {"blocks.0.contract.weight", "blocks.0.expand.weight",
+                                               "blocks.0.sgu.weight"};
+    EXPECT_EQ(after, length == 8 ? matrices : std::vector<std::string>{});
+  }
 }
 
 at::Tensor leaf_of(const at::Tensor& value) { return at::Tensor(value.clone()).set_requires_grad(true); }
