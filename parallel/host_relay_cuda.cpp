@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "parallel/agree.h"
 #include "parallel/at_index.h"
 
 namespace sluice::parallel {
@@ -47,11 +48,13 @@ HostRelay::HostRelay(Communicator& host, at::Device device)
       fetching_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {
   TORCH_CHECK(ranks_ >= 2 && ranks_ <= kMostPeers, "HostRelay: of 2 to ", kMostPeers, " ranks, not ", ranks_);
   const c10::cuda::CUDAGuard guard(device);
-  C10_CUDA_CHECK(
-      cudaHostRegister(memory_.begin(), memory_.bytes(), cudaHostRegisterMapped | cudaHostRegisterPortable));
-  void* mapped = nullptr;
-  C10_CUDA_CHECK(cudaHostGetDevicePointer(&mapped, memory_.begin(), 0));
-  mapped_ = static_cast<std::byte*>(mapped);
+  on_all_ranks(host, [this] {  // a limit of locked memory may stand against it
+    C10_CUDA_CHECK(cudaHostRegister(memory_.begin(), memory_.bytes(),
+                                    cudaHostRegisterMapped | cudaHostRegisterPortable));
+    void* mapped = nullptr;
+    C10_CUDA_CHECK(cudaHostGetDevicePointer(&mapped, memory_.begin(), 0));
+    mapped_ = static_cast<std::byte*>(mapped);
+  });
   counts_ = {.ranks = ranks_, .rank = rank_};
   for (int rank = 0; rank < ranks_; ++rank)
     counts_.of[rank] = mapped_ + static_cast<std::size_t>(rank) * kMeetingBytes;

@@ -21,8 +21,8 @@ namespace sluice::parallel {
 /// same order on all ranks, and can be captured. Included by nccl_communicator.cpp alone.
 class HostRelay {
  public:
-  /// Collective. `host`: the ranks, all of one host, of which each has a GPU, `device`. Throws as
-  /// SharedMemory.
+  /// Collective. `host`: the ranks, all of one host, of which each has a GPU, `device`. Throws on all ranks
+  /// alike: as SharedMemory, or where a GPU cannot map it c10::Error, or PeerError.
   HostRelay(Communicator& host, at::Device device);
   /// Waits for all that was enqueued.
   ~HostRelay();
@@ -37,7 +37,7 @@ class HostRelay {
             cudaStream_t stream);
 
  private:
-  /// What goes to the rank r or comes from it, in elements of their own or one for all.
+  /// By rank, what goes to it and where what comes from it belongs; or the same for all.
   struct Route {
     std::array<const std::byte*, kMostPeers> send = {};
     std::array<std::byte*, kMostPeers> receive = {};
