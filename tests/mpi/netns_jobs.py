@@ -52,6 +52,7 @@ class Jobs(unittest.TestCase):
     def test_three_ranks_on_two_hosts_train_what_they_train_on_one(self):
         told = self.ends(self.train("home/two-hosts", {"node-a": 2, "node-b": 1}, *STEPS, f"data.stage={self.hosts.disk}"))
         self.assertIn("3 ranks on 2 nodes (node-a ranks 0-1, node-b rank 2): cpu, 1 thread each", told)
+        self.assertIn("exchange: mpi", told)
         self.assertIn("copied on 2 and found on 0 of 2 nodes", told)
         self.expect_the_run_of_one_host("home/two-hosts")  # which the rank on node-b could not have written to
         for disk in self.hosts.disks.values():

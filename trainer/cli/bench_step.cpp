@@ -222,6 +222,7 @@ void print_bench_step(const nlohmann::ordered_json& v) {
              v["parameters"].get<std::int64_t>(), v["tokens_per_step"].get<std::int64_t>(),
              v["ranks"].get<std::int64_t>(), v["threads"].get<std::int64_t>(),
              v["precision"].get<std::string>());
+  if (const auto way = v["moved_by"].get<std::string>(); !way.empty()) fmt::print("exchange      {}\n", way);
   fmt::print("tokens/s      {:.0f}   (per second of CPU time {:.0f})\n", v["tokens_per_s"].get<double>(),
              v["tokens_per_cpu_s"].get<double>());
   fmt::print(
@@ -275,6 +276,7 @@ int run_bench_step(const std::vector<std::string>& words, parallel::Communicator
                    [&] { benchmark = train::benchmark_steps(options, split, vocabulary, plan, group); });
   auto values = summary(options, *benchmark, threads, world);
   values["device_kind"] = group.device().is_cuda() ? "cuda" : "cpu";
+  values["moved_by"] = train::moved_by(group.exchange());
   values["sp"] = options.parallel.sp;
   if (options.parallel.sp > 1) values["sp_mode"] = train::exchange_name(train::exchange_mode(options));
   values["null_exchange"] = null_alone;

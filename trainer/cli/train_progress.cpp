@@ -42,6 +42,7 @@ void TrainProgress::started(const train::RunSummary& summary) {
   summary_ = summary;
   say(fmt::format("{}: {}, {} thread{} each", train::describe_nodes(summary.nodes), summary.device,
                   summary.threads, summary.threads == 1 ? "" : "s"));
+  if (!summary.moved_by.empty()) say("exchange: " + summary.moved_by);
   say(fmt::format("run {}: {} parameters", summary.directory.string(),
                   short_count(static_cast<double>(summary.parameters))));
   say_data();

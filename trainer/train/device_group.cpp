@@ -22,6 +22,14 @@ parallel::Movers movers_of(const ParallelOptions& options) {
                                                   : parallel::Movers::kNcclKernels;
 }
 
+std::string moved_by(const parallel::Communicator& ranks) {
+  if (ranks.size() == 1) return "";
+  if (ranks.has_host_memory()) return "copy engines, through the host's memory";
+  if (ranks.has_peer_memory()) return "copy engines, into peer memory";
+  if (ranks.has_copy_engines()) return "copy engines of NCCL";
+  return ranks.name() == "nccl" ? "kernels of NCCL" : ranks.name();
+}
+
 DeviceGroup::DeviceGroup(const std::string& choice, parallel::Communicator& world, parallel::Movers movers)
     : world_(world),
       device_(parallel::choose_device(choice_of(choice), parallel::find_place(world), world)),

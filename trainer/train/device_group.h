@@ -14,6 +14,9 @@ namespace sluice::train {
 /// divides among all of them: NCCL's all-reduce is the slower for memory that others have mapped (README).
 [[nodiscard]] parallel::Movers movers_of(const ParallelOptions& options);
 
+/// What moves gradients and parameters between these ranks, in words; empty for one alone.
+[[nodiscard]] std::string moved_by(const parallel::Communicator& ranks);
+
 /// What a rank computes on, and the ranks as they exchange tensors that live there. Made before anything else
 /// that touches the device, on the thread that trains; graphs that hold an exchange must go before it.
 class DeviceGroup {

@@ -211,6 +211,7 @@ TrainOutcome Session::train() {
     context_.sink->started({.directory = options_.run.dir,
                             .nodes = nodes,
                             .device = device_.name(),
+                            .moved_by = moved_by(device_.exchange()),
                             .threads = threads_,
                             .parameters = replica_->parameter_count(),
                             .corpora = summarise_corpora(),

@@ -25,6 +25,7 @@ struct RunSummary {
   std::filesystem::path directory;
   std::vector<NodeRanks> nodes;  ///< the job's machines
   std::string device = "cpu";    ///< of rank 0: the GPU's name
+  std::string moved_by;          ///< what moves the ranks' exchanges (train::moved_by)
   std::int64_t threads = 1;      ///< compute threads of this rank
   std::int64_t parameters = 0;
   std::vector<CorpusSummary> corpora;  ///< one, or those of a mixture
