@@ -46,7 +46,7 @@ GradientReducer::GradientReducer(const ArenaLayout& layout, const at::Tensor& gr
 bool GradientReducer::is_pushed(const at::Tensor& gradients) const {
   return options_.mode != ReduceMode::kAllReduce && options_.wire == at::kFloat &&
          gradients.scalar_type() == at::kFloat && !layout_.differs_by_place() &&
-         (groups_.all().has_peer_memory() || groups_.all().has_host_memory());
+         PushedReduction::serves(groups_.all());
 }
 
 /// In place of the own sums of the group that exchanges buckets of `holders`, if those are not the ones asked

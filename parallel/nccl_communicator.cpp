@@ -83,9 +83,7 @@ class NcclCommunicator final : public Communicator {
         group_(host, options),
         memory_(group_, host, device, options.movers),
         movers_(options.movers) {
-    if (options.movers != Movers::kHostMemory || host.place().local_size != host.size() ||
-        host.size() > kMostPeers)
-      return;
+    if (options.movers != Movers::kHostMemory || !are_on_one_host(host)) return;
     relay_ = std::make_unique<HostRelay>(host, device);
     gathered_ =
         at::empty({host.size() * kGatheredBytes}, at::TensorOptions().dtype(at::kByte).device(device));

@@ -39,13 +39,17 @@ bool describes_mapped(ncclWindow_t window) {
 
 }  // namespace
 
+bool are_on_one_host(const Communicator& ranks) {
+  return ranks.place().local_size == ranks.size() && ranks.size() <= kMostPeers;
+}
+
 NcclMemory::NcclMemory(NcclGroup& group, const Communicator& host, at::Device device, Movers use)
     : group_(group),
       device_(device),
       rank_(static_cast<int>(host.rank())),
       ranks_(static_cast<int>(host.size())) {
-  if (use == Movers::kNcclKernels || use == Movers::kHostMemory || host.size() > kMostPeers ||
-      host.place().local_size != host.size() || !environment_allows(use))
+  if (use == Movers::kNcclKernels || use == Movers::kHostMemory || !are_on_one_host(host) ||
+      !environment_allows(use))
     return;
   pieces_.push_back(map(static_cast<std::int64_t>(kMeetingBytes)));
   mapped_ = describes_mapped(pieces_.front().window);

@@ -12,6 +12,9 @@
 
 namespace sluice::parallel {
 
+/// Whether ranks are of one host, and no more than can meet (meet_peers).
+[[nodiscard]] bool are_on_one_host(const Communicator& ranks);
+
 /// Memory of a GPU that all ranks of a group have mapped ("symmetric" windows of NCCL), for NCCL's zero-CTA
 /// collectives, which push between ranks with copy engines, and for whoever writes to other ranks' memory.
 /// Included by nccl_*.cpp alone.

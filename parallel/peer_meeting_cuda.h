@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-// Included by nccl_*.cpp alone. Errors are std::runtime_error with CUDA's own words.
+// Included by nccl_*.cpp and host_relay_cuda alone. Errors are std::runtime_error with CUDA's own words.
 namespace sluice::parallel {
 
 /// GPUs that reach one another's memory: those of a host.

@@ -34,6 +34,10 @@ at::Tensor padding_of(const ArenaLayout& layout) {
 
 }  // namespace
 
+bool PushedReduction::serves(const Communicator& ranks) {
+  return ranks.has_peer_memory() || ranks.has_host_memory();
+}
+
 PushedReduction::PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks)
     : layout_(layout),
       gradients_(gradients),
@@ -120,10 +124,10 @@ Work PushedReduction::deal(std::int64_t bucket) {
   return ranks_.deal_async(layout_.bucket_view(gradients_, bucket), places);
 }
 
-/// ((x0 + x1) + x2) + ..., where rank 0's values are until the last addition, which goes to the slice.
 /// ((x0 + x1) + x2) + ... in place, all buckets at once: where rank 0's values are, and from this rank's on
 /// in its own slice, since x + y = y + x to the bit.
 void PushedReduction::add(std::int64_t buckets) {
+  if (added_ >= buckets) return;
   const std::int64_t rank = ranks_.rank();
   const auto values = [&](std::int64_t from) {
     std::vector<at::Tensor> all;
@@ -132,7 +136,6 @@ void PushedReduction::add(std::int64_t buckets) {
                                  : place_of(gradients_, room_, bucket, rank, from));
     return all;
   };
-  if (added_ >= buckets) return;
   std::vector<at::Tensor> sums = values(0);
   for (std::int64_t from = 1; from < ranks_.size(); ++from) {
     std::vector<at::Tensor> next = values(from);

@@ -20,8 +20,11 @@ namespace sluice::parallel {
 /// and all can be captured.
 class PushedReduction {
  public:
+  /// Whether ranks have what it needs: peer or host memory.
+  [[nodiscard]] static bool serves(const Communicator& ranks);
+
   /// Collective. Of float32 `gradients`, an exchange buffer in the buckets of `layout`, held by all of
-  /// `ranks`, which have peer or host memory (has_peer_memory, has_host_memory). All outlive it. What a rank
+  /// `ranks`, which it serves. All outlive it. What a rank
   /// has sent of one bucket makes place for what comes of a later one; there is room of its own for that of
   /// the first, and of any that is larger than those before it.
   PushedReduction(const ArenaLayout& layout, const at::Tensor& gradients, Communicator& ranks);

@@ -201,10 +201,9 @@ std::vector<OptionRow> cadence_rows() {
            "what moves data between the GPUs of one host: NCCL's kernels; NCCL without kernels, by the GPUs' "
            "copy engines, which leaves the cores to products; who has values writes them into the memory "
            "that needs them (gradients and parameters under parallel.zero = 1, else as kernels); or copy "
-           "engines "
-           "through the host's memory, so that links between GPUs sleep (parallel.sp = 1, else as auto); "
-           "auto: "
-           "peer_memory, and copy_engines for values of shared sequences (parallel.sp_mode = rowshard)",
+           "engines through the host's memory, so that links between GPUs sleep (parallel.sp = 1, else as "
+           "auto); auto: peer_memory, and copy_engines for values of shared sequences (parallel.sp_mode = "
+           "rowshard)",
            kFree, ""}),
       integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
               kCadence,

@@ -230,6 +230,7 @@ void DeviceStep::run_part(Part part, const Mark& mark) {
 }
 
 /// Under ZeRO-1 the parameters that others updated come in while forward computes with those that are there.
+/// What was gathered early is there since the step before, or settle().
 void DeviceStep::begin_step() {
   clearing_.run([this] { replica_.clear_gradients(); });  // beside forward
   agreed_.copy_(input_.start);

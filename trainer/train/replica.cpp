@@ -9,6 +9,7 @@
 #include <numeric>
 #include <utility>
 
+#include "parallel/pushed_reduction.h"
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/device_update.h"
 #include "trainer/train/initial_state.h"
@@ -71,8 +72,7 @@ Replica::Replica(const model::ModelOptions& options, std::int64_t vocabulary_siz
     leaves_.push_back(value);
   }
   if (gradients_.defined())
-    part_gradients(placement.exchange != nullptr &&
-                   (placement.exchange->has_peer_memory() || placement.exchange->has_host_memory()));
+    part_gradients(placement.exchange != nullptr && parallel::PushedReduction::serves(*placement.exchange));
   model::Computing computing(recompute);
   computing.residual = placement.residual;
   computing.products = placement.products;

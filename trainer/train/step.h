@@ -81,7 +81,7 @@ class TrainStep {
   /// Waits for the oldest step that was begun and not finished.
   virtual StepResult finish() = 0;
   /// Collective, with no step unfinished: brings all that the replica computes with up to date on every rank,
-  /// as evaluation needs it.
+  /// as evaluation needs it, and the first step.
   virtual void settle() = 0;
   /// Collective, with no step unfinished. `copy` copies parameters and moments elsewhere. On a GPU, where it
   /// only enqueues, that may go on beside the next step, whose update waits for it. What is returned waits

@@ -52,11 +52,12 @@ UpdateOrder order_updates(const Replica& replica, const optim::AdamW& optimizer,
                           const UpdateParts& parts, const at::Tensor& copy) {
   std::vector<optim::Range> first, most, last;
   const auto& buckets = replica.layout().buckets();
-  for (const std::size_t place : replica.layout().in_order_of_use()) {
+  const std::vector<std::size_t> order = replica.layout().in_order_of_use();
+  for (const std::size_t place : order) {
     const parallel::Bucket& bucket = buckets[place];
     const bool early =
         (parts.early == GatheredEarly::kHeldByAll && bucket.holders == parallel::Holders::kAllRanks) ||
-        (parts.early == GatheredEarly::kUsedFirst && bucket.begin == 0);
+        (parts.early == GatheredEarly::kUsedFirst && place == order.front());
     const bool awaited = parts.awaits_last && place + 1 == buckets.size();
     auto& ranges = early ? first : awaited ? last : most;
     if (!ranges.empty() && ranges.back().end == bucket.begin) {
