@@ -42,15 +42,18 @@ std::vector<ArenaLayout::Entry> make_entries(const std::vector<TensorSpec>& spec
 }
 
 /// Which entries each bucket holds, from the end to the start; places come later.
-std::vector<Bucket> cut_buckets(const std::vector<TensorSpec>& specs, std::int64_t bucket_elements) {
+std::vector<Bucket> cut_buckets(const std::vector<TensorSpec>& specs, const BucketPlan& plan) {
+  const auto part = [&](const TensorSpec& a, const TensorSpec& b) {
+    return a.holders != b.holders || (plan.world > 1 && a.late != b.late);
+  };
   std::vector<Bucket> buckets;
   auto last_entry = static_cast<std::int64_t>(specs.size());
   std::int64_t elements = 0;
   for (std::int64_t first = last_entry - 1; first >= 0; --first) {
     const TensorSpec& spec = specs[static_cast<std::size_t>(first)];
     elements += round_up(room_of(spec), ArenaLayout::kAlignment);
-    const bool border = first == 0 || specs[static_cast<std::size_t>(first) - 1].holders != spec.holders;
-    if (elements < bucket_elements && !border) continue;
+    const bool border = first == 0 || part(specs[static_cast<std::size_t>(first) - 1], spec);
+    if (elements < plan.bucket_elements && !border) continue;
     buckets.push_back(
         {.begin = 0, .end = 0, .first_entry = first, .last_entry = last_entry, .holders = spec.holders});
     last_entry = first;
@@ -69,7 +72,7 @@ ArenaLayout::ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan&
   if (plan.sequence_ranks < 1 || plan.world % plan.sequence_ranks != 0)
     throw std::invalid_argument(std::to_string(plan.world) + " ranks cannot have rows of " +
                                 std::to_string(plan.sequence_ranks));
-  buckets_ = cut_buckets(specs, plan.bucket_elements);
+  buckets_ = cut_buckets(specs, plan);
   for (Bucket& bucket : std::views::reverse(buckets_)) {
     bucket.begin = size_;
     for (std::int64_t index = bucket.first_entry; index < bucket.last_entry; ++index) {
@@ -80,10 +83,10 @@ ArenaLayout::ArenaLayout(const std::vector<TensorSpec>& specs, const BucketPlan&
     size_ = bucket.begin + round_up(size_ - bucket.begin, count(bucket.holders) * kSliceAlignment);
     bucket.end = size_;
   }
-  if (buckets_.size() < 2) return;
-  Bucket& at_start = buckets_.back();
-  Bucket& after = buckets_[buckets_.size() - 2];
-  if (at_start.holders == after.holders && at_start.numel() >= after.numel()) std::swap(at_start, after);
+  if (plan.world == 1) return;
+  std::ranges::stable_partition(buckets_, [&](const Bucket& bucket) {
+    return !specs[static_cast<std::size_t>(bucket.first_entry)].late;
+  });
 }
 
 std::vector<std::size_t> ArenaLayout::in_order_of_use() const {

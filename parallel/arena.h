@@ -24,6 +24,7 @@ struct TensorSpec {
   Holders holders = Holders::kAllRanks;
   std::int64_t room = 0;  ///< elements that are kept free for it where it has fewer: those of the largest
                           ///< part, so that everything stands at the same offset on every rank
+  bool late = false;      ///< backward leaves its gradient until it has those of all that are not late
 };
 
 /// Elements [begin, end) of a flat buffer.
@@ -61,9 +62,8 @@ struct BucketPlan {
 /// each of its holders, so that it has an equal slice for every one of them, whatever the model. Padding is
 /// zero and stays zero. A pure function of its arguments.
 ///
-/// The last two change places if what the same ranks hold at the start of the buffer is no less than what
-/// comes after it: an embedding's gradient travels, then, while backward finishes the matrices that it left
-/// (fused_block).
+/// Where ranks share the work, entries that are late have buckets of their own, which come last: the gradient
+/// of an embedding at the start of the buffer travels while backward finishes what it left.
 class ArenaLayout {
  public:
   static constexpr std::int64_t kAlignment = 32;
@@ -86,7 +86,7 @@ class ArenaLayout {
   }  ///< elements of the flat buffer, padding included
   [[nodiscard]] std::optional<std::int64_t> find(std::string_view name) const;
 
-  /// In the order in which they are exchanged: from the end of the buffer, but for the last two.
+  /// In the order in which they are exchanged: from the end of the buffer, those of late entries last.
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
   [[nodiscard]] std::int64_t world() const { return world_; }
   [[nodiscard]] std::int64_t sequence_ranks() const { return sequence_ranks_; }

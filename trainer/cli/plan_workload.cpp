@@ -105,6 +105,7 @@ std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (valu
 /// What a rank holds of a parameter; rows that differ by a tile count as equal.
 parallel::TensorSpec held_tensor(const model::ParameterSpec& spec, const Rank& rank) {
   parallel::TensorSpec tensor{spec.name, spec.shape};
+  tensor.late = spec.late && rank.options.parallel.sp == 1;
   if (!rank.deals_rows() || spec.deal != model::Deal::kRows) return tensor;
   std::int64_t& rows = tensor.shape[tensor.shape.size() - 2];
   rows = rounded_up(rows, rank.options.parallel.sp);
@@ -122,11 +123,13 @@ void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
   }
   const parallel::ArenaLayout layout(tensors, bucket_plan(rank, cluster, model::parameter_count(specs)));
   double done = 0;
+  bool at_end = false;  // of backward, which has the gradient of what forward uses first
   for (const parallel::Bucket& bucket : layout.buckets()) {
+    at_end = at_end || bucket.first_entry == 0;
     for (auto entry = bucket.first_entry; entry < bucket.last_entry; ++entry)
       done += entry_flops(specs[static_cast<std::size_t>(entry)], rank.options.model);
     work.buckets.push_back({.bytes = static_cast<double>(bucket.numel()) * rank.wire_bytes(),
-                            .ready = total > 0 && bucket.first_entry > 0 ? std::min(1.0, done / total) : 1,
+                            .ready = total > 0 && !at_end ? std::min(1.0, done / total) : 1,
                             .same_place = bucket.holders == parallel::Holders::kSamePlace});
   }
   if (!work.buckets.empty()) work.buckets.back().ready = 1;

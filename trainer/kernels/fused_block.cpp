@@ -202,14 +202,9 @@ struct PositionSums {
   std::vector<Strip> strips;  ///< none: sums_t is a view
 };
 
-/// The first block's can wait: nothing else is left then but the embedding's gradient, which ranks exchange
-/// meanwhile. Not where W is so large that its own exchange is what lasts.
-MatrixGradients::When when_to_add(const BlockCall& call) {
-  const GmlpBlock& block = call.block;
-  const bool first = !call.branch_bias.defined();
-  return first && block.exchange == nullptr && block.spatial_weight.numel() <= block.expand_weight.numel()
-             ? MatrixGradients::When::kAtTheEnd
-             : MatrixGradients::When::kAtOnce;
+MatrixGradients::When when_to_add(const GmlpBlock& block) {
+  return block.leaves_matrices && block.exchange == nullptr ? MatrixGradients::When::kAtTheEnd
+                                                            : MatrixGradients::When::kAtOnce;
 }
 
 /// W's gradient and that of the gate's input.
@@ -285,7 +280,7 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
     Values values = restored(context->get_saved_variables(), block, batch);
     const at::Tensor dout_Td = gradients[1].contiguous();
 
-    const MatrixGradients matrices(when_to_add(*call));
+    const MatrixGradients matrices(when_to_add(block));
     LeftGradients left;
     const at::Tensor dexpanded_Tf = back_to_expanded(dout_Td, values, block, batch, matrices, left);
     const at::Tensor dnormed_Td = channel_input_gradient(block, dexpanded_Tf, block.expand_weight);

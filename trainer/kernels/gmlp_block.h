@@ -60,6 +60,7 @@ struct GmlpBlock {
   double norm_eps = 1e-5;
   Recompute recompute = Recompute::kNone;             ///< by gmlp_block, where it records autograd
   ChannelProducts products = ChannelProducts::kFull;  ///< by fused_block, forward and input gradients
+  bool leaves_matrices = false;  ///< by fused_block: their gradients wait for the end of backward
   GmlpVariant variant = {};
   double skip_rate = 0;  ///< stochastic depth: share of samples whose branch is left out in training
   const SequenceExchange* exchange =

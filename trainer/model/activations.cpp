@@ -211,9 +211,7 @@ bool runs_fused(const ModelOptions& o, bool on_gpu, at::ScalarType compute) {
   const bool has_passes =
       on_gpu ? kernels::is_fused_width(o.d_model) && kernels::is_fused_width(gate_channels(o))
              : compute == at::kFloat && kernels::host::has_passes();
-  return has_passes && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
-         o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
-         o.gate_norm && !draws_in_training(o);
+  return has_passes && has_plain_blocks(o);
 }
 
 ActivationBytes count_activations(const ModelOptions& options, std::int64_t vocabulary_size,

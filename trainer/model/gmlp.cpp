@@ -5,6 +5,7 @@
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -56,6 +57,10 @@ kernels::GmlpBlock block_of(const ModelOptions& options, std::int64_t layer, con
   block.skip_rate =
       options.stochastic_depth * static_cast<double>(layer + 1) / static_cast<double>(options.layers);
   block.first_site = kEmbeddingSite + 1 + layer * kernels::kGmlpSites;
+  // What a block that is computed again makes for its gradients is memory that recompute is there to save.
+  const std::int64_t late = late_blocks(options);
+  block.leaves_matrices =
+      layer < (computing.recompute == kernels::Recompute::kNone ? late : std::min<std::int64_t>(late, 1));
   return block;
 }
 

@@ -75,6 +75,9 @@ enum class Family { kGmlp, kTransformer, kMixer };
   return options.positions == "relative" || options.positions == "learned+relative";
 }
 
+/// Whether a gMLP's blocks are the paper's own when they train: what the fused block computes.
+[[nodiscard]] bool has_plain_blocks(const ModelOptions& options);
+
 /// Whether training draws anything, so that it has to know its samples' indices.
 [[nodiscard]] inline bool draws_in_training(const ModelOptions& options) {
   return options.dropout > 0 || options.stochastic_depth > 0;

@@ -23,10 +23,14 @@ class SpecList {
   }
 
   void enter_layer(std::int64_t layer) {
+    late_ = layer < late_blocks(options_);
     prefix_ = "blocks." + std::to_string(layer) + ".";
     draw_prefix_ = options_.identical_layers ? "blocks.0." : prefix_;
   }
-  void leave_layers() { prefix_ = draw_prefix_ = ""; }
+  void leave_layers() {
+    late_ = false;
+    prefix_ = draw_prefix_ = "";
+  }
 
   void add(const std::string& name, std::vector<std::int64_t> shape, WeightDecay decay, Kind kind,
            double scale = 0.0) {
@@ -35,7 +39,8 @@ class SpecList {
                       decay,
                       {kind, scale, draw_prefix_ + name},
                       Reads::kAll,
-                      Deal::kWhole});
+                      Deal::kWhole,
+                      late_});
   }
   [[nodiscard]] ParameterSpec& last() { return specs_.back(); }
   void add_norm(const std::string& name, std::int64_t width) {
@@ -71,6 +76,7 @@ class SpecList {
   const ModelOptions& options_;
   std::string prefix_;
   std::string draw_prefix_;
+  bool late_ = false;
   std::vector<ParameterSpec> specs_;
 };
 
@@ -201,6 +207,14 @@ void check_shape(const ModelOptions& options) {
 }
 
 }  // namespace
+
+std::int64_t late_blocks(const ModelOptions& options) {
+  constexpr std::int64_t kMost = 6;
+  constexpr std::int64_t kOneOf = 8;
+  const bool large_spatial = options.seq_len * options.seq_len > options.d_ffn * options.d_model;
+  if (!has_plain_blocks(options) || large_spatial) return 0;
+  return std::clamp<std::int64_t>(options.layers / kOneOf, 1, kMost);
+}
 
 std::vector<ParameterSpec> parameter_specs(const ModelOptions& options, std::int64_t vocabulary_size) {
   check_shape(options);

@@ -39,7 +39,13 @@ struct ParameterSpec {
   Initialiser init;
   Reads reads = Reads::kAll;
   Deal deal = Deal::kWhole;
+  bool late = false;  ///< of the first late_blocks()
 };
+
+/// How many blocks, from the first, leave the gradients of their matrices to the end of backward
+/// (kernels::fused_block): a few, so that ranks exchange the embedding's meanwhile, of a model deep enough
+/// that the memory of other blocks is free by then. None where W is so large that its own exchange lasts.
+[[nodiscard]] std::int64_t late_blocks(const ModelOptions& options);
 
 /// Every parameter of the model, in the order in which forward first uses them.
 /// All families: embed.weight [V, d] first; at the end norm.{weight,bias} [d]; head.weight [V, d] if untied;

@@ -20,6 +20,7 @@ std::vector<parallel::TensorSpec> tensors_of(const std::vector<model::ParameterS
   std::vector<parallel::TensorSpec> tensors;
   for (const model::ParameterSpec& spec : specs) {
     parallel::TensorSpec tensor{.name = spec.name, .shape = model::held_spec(spec, held).shape};
+    tensor.late = spec.late && !held;  // ranks that share sequences leave nothing
     if (held && spec.deal == model::Deal::kRows) {
       tensor.holders = parallel::Holders::kSamePlace;
       for (std::int64_t place = 0; place < held->rows.ranks(); ++place)
