@@ -48,13 +48,18 @@ HostRelay::HostRelay(Communicator& host, at::Device device)
       fetching_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {
   TORCH_CHECK(ranks_ >= 2 && ranks_ <= kMostPeers, "HostRelay: of 2 to ", kMostPeers, " ranks, not ", ranks_);
   const c10::cuda::CUDAGuard guard(device);
-  on_all_ranks(host, [this] {  // a limit of locked memory may stand against it
-    C10_CUDA_CHECK(cudaHostRegister(memory_.begin(), memory_.bytes(),
-                                    cudaHostRegisterMapped | cudaHostRegisterPortable));
-    void* mapped = nullptr;
-    C10_CUDA_CHECK(cudaHostGetDevicePointer(&mapped, memory_.begin(), 0));
-    mapped_ = static_cast<std::byte*>(mapped);
-  });
+  try {
+    on_all_ranks(host, [this] {  // a limit of locked memory may stand against it
+      C10_CUDA_CHECK(cudaHostRegister(memory_.begin(), memory_.bytes(),
+                                      cudaHostRegisterMapped | cudaHostRegisterPortable));
+      void* mapped = nullptr;
+      C10_CUDA_CHECK(cudaHostGetDevicePointer(&mapped, memory_.begin(), 0));
+      mapped_ = static_cast<std::byte*>(mapped);
+    });
+  } catch (...) {
+    if (mapped_ != nullptr) cudaHostUnregister(memory_.begin());
+    throw;
+  }
   counts_ = {.ranks = ranks_, .rank = rank_};
   for (int rank = 0; rank < ranks_; ++rank)
     counts_.of[rank] = mapped_ + static_cast<std::size_t>(rank) * kMeetingBytes;

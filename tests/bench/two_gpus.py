@@ -1,7 +1,7 @@
 """two_gpus.sh: how well a step scales from one GPU of this host to several, at the same batch on each (weak scaling).
 
-For each batch a GPU: sluice on one GPU and on all, plain, with ZeRO-1, and with ZeRO-1 through the host's memory, and the
-PyTorch peer alone and under DistributedDataParallel. One GPU is each of them: a copy of the program on every GPU at once, that have nothing to do with one
+For each batch a GPU: sluice on one GPU and on all, plain and with ZeRO-1, by parallel.exchange = auto and by either way that it takes,
+and the PyTorch peer alone and under DistributedDataParallel. One GPU is each of them: a copy of the program on every GPU at once, that have nothing to do with one
 another. Efficiency is tokens/s over the sum of those copies', each program against itself. GPUs at their power limit differ by some
 per cent, and ranks that exchange gradients go at the pace of the slowest: `of slowest` is against its copy alone, which is what
 the exchange costs."""
@@ -22,6 +22,7 @@ def parse_arguments():
     parser.add_argument("--batches", default="64,16", help="sequences a GPU")
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--peer", default="compile", choices=["none", "eager", "compile"])
+    parser.add_argument("--ways", default="auto,peer_memory,host_memory", help="parallel.exchange of the ranks with ZeRO-1")
     parser.add_argument("--precision", default="bf16", choices=["bf16", "tf32", "fp32"])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=10)
@@ -43,9 +44,9 @@ def programs(own, batch):
 
     yield "sluice", 1, sluice_command(words(1) + own.words)
     yield "sluice", own.gpus, sluice_command(words(own.gpus) + own.words, own.gpus)
-    zero = words(own.gpus) + own.words + ["--parallel.zero=1"]
-    yield "sluice ZeRO-1", own.gpus, sluice_command(zero, own.gpus)
-    yield "sluice ZeRO-1, host", own.gpus, sluice_command(zero + ["--parallel.exchange=host_memory"], own.gpus)
+    for way in own.ways.split(","):
+        zero = words(own.gpus) + own.words + ["--parallel.zero=1", f"--parallel.exchange={way}"]
+        yield f"sluice ZeRO-1, {way}", own.gpus, sluice_command(zero, own.gpus)
     if own.peer != "none":
         for ranks in (1, own.gpus):
             yield f"PyTorch {own.peer}", ranks, peer_command(words(ranks) + ["--mode", own.peer], ranks)

@@ -21,6 +21,7 @@
 #include "trainer/cli/version.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/files.h"
+#include "trainer/train/movers.h"
 #include "trainer/train/nodes.h"
 #include "trainer/train/peaks.h"
 #include "trainer/train/quantile.h"
@@ -237,9 +238,11 @@ int run_bench_calibrate(const std::vector<std::string>& words, parallel::Communi
         fmt::format("parallel.sp = {}: sluice bench calibrate takes 1", options.parallel.sp));
   const double seconds = arguments.number("--seconds", 1e-3, 100);
   (void)train::set_compute_threads(options.train.threads, world);
-  train::DeviceGroup group(options.train.device, world, train::movers_of(options.parallel));
+  const std::int64_t vocabulary = arguments.integer("--vocabulary", 2, 1 << 24);
+  train::DeviceGroup group(options.train.device, world);
+  train::connect_ranks(group, options, vocabulary);
   Bench bench{.options = options,
-              .vocabulary_size = arguments.integer("--vocabulary", 2, 1 << 24),
+              .vocabulary_size = vocabulary,
               .steps = arguments.integer("--steps", 3, 1'000'000),
               .world = world,
               .group = group};

@@ -17,6 +17,7 @@
 #include "trainer/train/corpus_list.h"
 #include "trainer/train/errors.h"
 #include "trainer/train/exchange_choice.h"
+#include "trainer/train/movers.h"
 #include "trainer/train/quantile.h"
 #include "trainer/train/step_benchmark.h"
 #include "trainer/train/synthetic_split.h"
@@ -264,7 +265,8 @@ int run_bench_step(const std::vector<std::string>& words, parallel::Communicator
     split = corpus.split("train");
     vocabulary = corpus.vocabulary_size();
   }
-  train::DeviceGroup group(options.train.device, world, train::movers_of(options.parallel));
+  train::DeviceGroup group(options.train.device, world);
+  train::connect_ranks(group, options, vocabulary);
   std::optional<train::StepBenchmark> benchmark;
   std::vector<train::ExchangePrediction> predictions;
   end_job_on_fault(group.exchange(), [&] {

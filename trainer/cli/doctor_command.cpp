@@ -88,6 +88,7 @@ Devices open_devices(const std::string& choice, parallel::Communicator& world) {
   Devices devices;
   try {
     devices.group = std::make_unique<train::DeviceGroup>(choice, world);
+    devices.group->connect();
   } catch (const parallel::DeviceError& error) {
     devices.fault = error.what();
   } catch (const parallel::PeerError& error) {

@@ -148,6 +148,7 @@ int run_eval(const std::vector<std::string>& words, parallel::Communicator& worl
   const std::int64_t micro_batch = arguments.integer("--micro-batch", 1, 1'000'000);
   const std::string precision = arguments.choice("--precision", {"fp32", "tf32", "bf16", "fp64"});
   train::DeviceGroup group(arguments.choice("--device", {"auto", "cpu", "cuda"}), world);
+  group.connect();
   train::set_compute_threads(arguments.integer("--threads", 0, 4096), world);
   const auto checkpoint = open_checkpoint(arguments.text("--checkpoint"), world);
   const auto corpus = open_corpus(arguments.text("--corpus"), world);

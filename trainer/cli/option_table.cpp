@@ -202,8 +202,9 @@ std::vector<OptionRow> cadence_rows() {
            "copy engines, which leaves the cores to products; who has values writes them into the memory "
            "that needs them (gradients and parameters under parallel.zero = 1, else as kernels); or copy "
            "engines through the host's memory, so that links between GPUs sleep (parallel.sp = 1, else as "
-           "auto); auto: peer_memory, and copy_engines for values of shared sequences (parallel.sp_mode = "
-           "rowshard)",
+           "auto); auto: peer_memory, of two GPUs host_memory where gradients take its bus for less than a "
+           "quarter of a micro-batch's backward, and copy_engines for values of shared sequences "
+           "(parallel.sp_mode = rowshard)",
            kFree, ""}),
       integer("parallel.check_replicas_every", &R::parallel, &train::ParallelOptions::check_replicas_every,
               kCadence,

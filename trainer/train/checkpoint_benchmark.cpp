@@ -11,7 +11,7 @@
 #include "parallel/agree.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/train/buckets.h"
-#include "trainer/train/device_group.h"
+#include "trainer/train/movers.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/state_gather.h"
 #include "trainer/train/step.h"
@@ -43,7 +43,8 @@ void read_back(const std::filesystem::path& checkpoint, const parallel::ArenaLay
 CheckpointBenchmark benchmark_checkpoints(const RunOptions& options, std::int64_t vocabulary_size,
                                           const std::filesystem::path& directory, std::int64_t repeats,
                                           parallel::Communicator& world) {
-  DeviceGroup group(options.train.device, world, movers_of(options.parallel));
+  DeviceGroup group(options.train.device, world);
+  connect_ranks(group, options, vocabulary_size);
   const Placement placement = placement_for(options.train.precision, group.device());
   const Sharding sharding = sharding_of(options);
   Replica replica(options.model, vocabulary_size, placement, ReplicaUse::kInference,

@@ -12,6 +12,7 @@
 #include "parallel/replica_check.h"
 #include "trainer/train/data_plan.h"
 #include "trainer/train/errors.h"
+#include "trainer/train/movers.h"
 #include "trainer/train/product_choice.h"
 #include "trainer/train/resume_ground.h"
 #include "trainer/train/stage.h"
@@ -20,16 +21,13 @@
 #include "trainer/train/threads.h"
 
 namespace sluice::train {
-
 Session::Session(const RunOptions& options, SessionContext context, parallel::Communicator& world)
-    : options_(options),
-      context_(std::move(context)),
-      world_(world),
-      device_(options.train.device, world, movers_of(options.parallel)) {
+    : options_(options), context_(std::move(context)), world_(world), device_(options.train.device, world) {
   parallel::on_all_ranks(world_, [this] {
     if (is_rank_zero()) open_on_rank_zero();
   });
   share_opening();
+  connect();
   corpora_ = stage_corpora(std::move(corpora_), options_.data.stage, world_, context_.sink);
   threads_ = set_compute_threads(options_.train.threads, world_);
   share_sequences();
@@ -100,9 +98,6 @@ void Session::make_replica() {
   const auto kept = kept_bucket_elements(resumed_from_, device_, world_);
   const parallel::BucketPlan buckets = choose_buckets(options_, vocabulary_size(), device_, kept);
   choices_[kBucketElements] = buckets.bucket_elements;
-  const parallel::Communicator& ranks = device_.exchange();
-  if (ranks.has_copy_engines()) choices_[ranks.has_host_memory() ? "host_memory" : "copy_engines"] = 1;
-  if (ranks.has_peer_memory()) choices_["peer_memory"] = 1;
   replica_ = std::make_unique<Replica>(options_.model, vocabulary_size(), placement, ReplicaUse::kTraining,
                                        buckets, recompute_of(options_.train),
                                        parameter_owner(sharding_of(options_), placement, world_.rank()),

@@ -63,6 +63,7 @@ class Session {
  private:
   void open_on_rank_zero();
   void share_opening();
+  void connect();
   void share_sequences();
   void make_replica();
   void build();

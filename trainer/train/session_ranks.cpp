@@ -5,11 +5,32 @@
 #include <vector>
 
 #include "trainer/train/exchange_choice.h"
+#include "trainer/train/movers.h"
 #include "trainer/train/session.h"
 
-// What a session does by rows of ranks that share sequences.
+// How a session's ranks exchange, and what they do by rows that share sequences.
 
 namespace sluice::train {
+namespace {
+
+// Names of choices.
+constexpr const char* kHostMemory = "host_memory";
+constexpr const char* kPeerMemory = "peer_memory";
+
+}  // namespace
+
+/// Once the vocabulary is known. Measured once in a run. Collective.
+void Session::connect() {
+  std::optional<parallel::Movers> kept;
+  for (const auto& [name, movers] : {std::pair{kHostMemory, parallel::Movers::kHostMemory},
+                                     std::pair{kPeerMemory, parallel::Movers::kPeerMemory}})
+    if (kept_choice(name, resumed_from_, device_, world_)) kept = movers;
+  const std::string told = connect_ranks(device_, options_, vocabulary_size(), kept);
+  if (is_rank_zero() && !told.empty()) context_.sink->told(told);
+  const parallel::Communicator& ranks = device_.exchange();
+  if (ranks.has_copy_engines()) choices_[ranks.has_host_memory() ? kHostMemory : "copy_engines"] = 1;
+  if (ranks.has_peer_memory()) choices_[kPeerMemory] = 1;
+}
 
 /// Measured once in a run: another mode sums in another order. Collective.
 void Session::share_sequences() {
