@@ -60,11 +60,13 @@ GmlpBlock make_block(BlockLeaves& leaves, const Sizes& sizes, Recompute recomput
 }
 
 /// Two blocks and a norm; x in the residual stream's type.
-BlockResults run(const Sizes& sizes, BlockLeaves leaves, Recompute recompute = Recompute::kNone) {
+BlockResults run(const Sizes& sizes, BlockLeaves leaves, Recompute recompute = Recompute::kNone,
+                 bool leaves_matrices = false) {
   const at::Tensor drawn = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1);
   const at::Tensor x = drawn.to(residual_type(drawn.scalar_type())).set_requires_grad(true);
-  const GmlpBlock first = make_block(leaves, sizes, recompute);
-  const GmlpBlock second = make_block(leaves, sizes, recompute);
+  GmlpBlock first = make_block(leaves, sizes, recompute);
+  GmlpBlock second = make_block(leaves, sizes, recompute);
+  first.leaves_matrices = second.leaves_matrices = leaves_matrices;
   const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);
   const at::Tensor bias = leaves.leaf({sizes.width}, 0, 0.1);
   if (leaves.path() == Path::kOracle)
@@ -139,6 +141,16 @@ TEST_P(FusedBlockTest, RecomputeChangesNoBit) {
       const BlockResults kept = run(sizes, {dtype, GetParam(), Path::kFused});
       for (const Recompute recompute : {Recompute::kNone, Recompute::kGate, Recompute::kBlock})
         expect_same_bits(run(sizes, {dtype, GetParam(), Path::kFused}, recompute), kept);
+    }
+  }
+}
+
+TEST_P(FusedBlockTest, LeavingMatricesChangesNoBit) {
+  for (const Sizes& sizes : sizes_on(GetParam())) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kBlock}) {
+      const BlockLeaves leaves(types_on(GetParam()).back(), GetParam(), Path::kFused);
+      expect_same_bits(run(sizes, leaves, recompute, /*leaves_matrices=*/true),
+                       run(sizes, leaves, recompute));
     }
   }
 }
