@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "parallel/arena.h"
@@ -19,6 +20,7 @@
 #include "trainer/train/meter.h"
 #include "trainer/train/replica.h"
 #include "trainer/train/sequence_ranks.h"
+#include "trainer/train/state_layout.h"
 
 namespace sluice::cli {
 namespace {
@@ -47,6 +49,13 @@ struct Rank {
   /// Whether each rank holds the rows of W of its positions alone.
   [[nodiscard]] bool deals_rows() const {
     return options.parallel.sp > 1 && train::exchange_mode(options) != kernels::ExchangeMode::kAllToAll;
+  }
+  /// The first one's of a row of ranks; others' differ by a tile.
+  [[nodiscard]] std::optional<model::HeldRows> held_rows() const {
+    if (!deals_rows()) return std::nullopt;
+    const std::int64_t positions = options.model.seq_len;
+    const std::int64_t sp = options.parallel.sp;
+    return model::HeldRows{{positions, sp, kernels::sequence_tile(positions, sp)}, 0};
   }
 };
 
@@ -102,26 +111,12 @@ double entry_flops(const model::ParameterSpec& spec, const model::ModelOptions& 
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
 
-/// What a rank holds of a parameter; rows that differ by a tile count as equal.
-parallel::TensorSpec held_tensor(const model::ParameterSpec& spec, const Rank& rank) {
-  parallel::TensorSpec tensor{spec.name, spec.shape};
-  tensor.late = spec.late && rank.options.parallel.sp == 1;
-  if (!rank.deals_rows() || spec.deal != model::Deal::kRows) return tensor;
-  std::int64_t& rows = tensor.shape[tensor.shape.size() - 2];
-  rows = rounded_up(rows, rank.options.parallel.sp);
-  tensor.holders = parallel::Holders::kSamePlace;
-  return tensor;
-}
-
 void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
   const auto specs = model::parameter_specs(rank.options.model, rank.vocabulary_size);
-  std::vector<parallel::TensorSpec> tensors;
   double total = 0;
-  for (const auto& spec : specs) {
-    tensors.push_back(held_tensor(spec, rank));
-    total += entry_flops(spec, rank.options.model);
-  }
-  const parallel::ArenaLayout layout(tensors, bucket_plan(rank, cluster, model::parameter_count(specs)));
+  for (const auto& spec : specs) total += entry_flops(spec, rank.options.model);
+  const parallel::ArenaLayout layout(train::arena_tensors(specs, rank.held_rows(), rank.options.parallel.sp),
+                                     bucket_plan(rank, cluster, model::parameter_count(specs)));
   double done = 0;
   bool at_end = false;  // of backward, which has the gradient of what forward uses first
   for (const parallel::Bucket& bucket : layout.buckets()) {

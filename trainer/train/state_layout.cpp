@@ -14,23 +14,6 @@ std::int64_t count_of(const std::vector<std::int64_t>& shape) {
   return numel;
 }
 
-/// What a rank holds, with room for the largest part.
-std::vector<parallel::TensorSpec> tensors_of(const std::vector<model::ParameterSpec>& specs,
-                                             const std::optional<model::HeldRows>& held) {
-  std::vector<parallel::TensorSpec> tensors;
-  for (const model::ParameterSpec& spec : specs) {
-    parallel::TensorSpec tensor{.name = spec.name, .shape = model::held_spec(spec, held).shape};
-    tensor.late = spec.late && !held;  // ranks that share sequences leave nothing
-    if (held && spec.deal == model::Deal::kRows) {
-      tensor.holders = parallel::Holders::kSamePlace;
-      for (std::int64_t place = 0; place < held->rows.ranks(); ++place)
-        tensor.room = std::max(tensor.room, count_of(model::held_spec(spec, held->of(place)).shape));
-    }
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
-}
-
 /// Appends the rows that `held` has of one parameter [..., n, columns].
 void add_rows(std::vector<Segment>& segments, const Segment& whole, std::int64_t columns,
               const model::HeldRows& held) {
@@ -65,14 +48,31 @@ std::vector<Segment> segments_of(const std::vector<model::ParameterSpec>& specs,
 
 }  // namespace
 
+std::vector<parallel::TensorSpec> arena_tensors(const std::vector<model::ParameterSpec>& specs,
+                                                const std::optional<model::HeldRows>& held,
+                                                std::int64_t sequence_ranks) {
+  std::vector<parallel::TensorSpec> tensors;
+  for (const model::ParameterSpec& spec : specs) {
+    parallel::TensorSpec tensor{.name = spec.name, .shape = model::held_spec(spec, held).shape};
+    tensor.late = spec.late && sequence_ranks == 1;  // who shares sequences leaves no gradient
+    if (held && spec.deal == model::Deal::kRows) {
+      tensor.holders = parallel::Holders::kSamePlace;
+      for (std::int64_t place = 0; place < held->rows.ranks(); ++place)
+        tensor.room = std::max(tensor.room, count_of(model::held_spec(spec, held->of(place)).shape));
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
 StateLayout::StateLayout(const std::vector<model::ParameterSpec>& specs, const parallel::BucketPlan& buckets,
                          const std::optional<model::HeldRows>& held)
-    : held_(tensors_of(specs, held), buckets) {
+    : held_(arena_tensors(specs, held, buckets.sequence_ranks), buckets) {
   if (!held_.differs_by_place()) {
     segments_ = {{{0, 0, held_.size()}}};
     return;
   }
-  logical_.emplace(tensors_of(specs, std::nullopt));
+  logical_.emplace(arena_tensors(specs, std::nullopt, 1));
   for (std::int64_t place = 0; place < held->rows.ranks(); ++place)
     segments_.push_back(segments_of(specs, held_, *logical_, held->of(place)));
 }

@@ -16,6 +16,12 @@ struct Segment {
   std::int64_t numel = 0;
 };
 
+/// A model's parameters as the arena of a rank has them, with room for the largest part: of ranks of which
+/// `sequence_ranks` share each sequence, and hold the rows `held` of what is dealt.
+[[nodiscard]] std::vector<parallel::TensorSpec> arena_tensors(const std::vector<model::ParameterSpec>& specs,
+                                                              const std::optional<model::HeldRows>& held,
+                                                              std::int64_t sequence_ranks);
+
 /// A model's tensors as each rank has them in its arena, and as they are logically: what checkpoints hold,
 /// whatever ranks there were. Both are one where no parameter is dealt by rows of positions. Ranks differ in
 /// their place in a row alone (parallel::Mesh); all offsets are the same on all of them.
