@@ -224,6 +224,8 @@ std::optional<std::string> rank_refusal(const train::RunOptions& options, std::i
                                         const Cluster& cluster) {
   const std::int64_t sp = options.parallel.sp;
   if (ranks % sp != 0) return fmt::format("sp = {} does not divide {} ranks", sp, ranks);
+  if (sp > options.model.seq_len)
+    return fmt::format("sp = {} ranks for the {} positions of a sequence", sp, options.model.seq_len);
   if (options.train.global_batch < ranks / sp)
     return fmt::format("dp = {} ranks for {} sequences of train.global_batch", ranks / sp,
                        options.train.global_batch);

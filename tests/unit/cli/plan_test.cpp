@@ -163,6 +163,8 @@ TEST(PlanSearch, OrdersByTimeAndKeepsToWhatRanksCanBe) {
   EXPECT_THAT(refusal(64, "cpu", {}), HasSubstr("[link.network]"));
   EXPECT_THAT(refusal(64, "cpu", {.sp = {1}}), HasSubstr("dp = 64 ranks for 32 sequences"));
   EXPECT_THAT(refusal(4, "cpu", {.sp = {3}}), HasSubstr("sp = 3 does not divide 4 ranks"));
+  const std::int64_t many = 2 * options_of().model.seq_len;
+  EXPECT_THAT(refusal(many, "cpu", {.sp = {many}}), HasSubstr("positions of a sequence"));
   EXPECT_THAT(refusal(4, "cpu", {.sp = {1}, .micro_batch = {16}}), HasSubstr("has 8 sequences"));
 }
 
