@@ -21,17 +21,23 @@ constexpr std::int64_t kWidth = 24;
 struct Sizes {
   std::int64_t batch, positions, width, half;
   Mixing mixing;
+  SpatialKind spatial = SpatialKind::kFree;
 };
 /// The last: of which ATen multiplies a bfloat16 spatial product, since rows of W are not at multiples of 16
 /// bytes.
 const Sizes kGpuSizes[] = {{3, 40, kWidth, 48, Mixing::kCausal},
                            {2, 264, 64, 136, Mixing::kCausal},
                            {2, 128, 128, 64, Mixing::kFull},
-                           {2, 33, kWidth, 40, Mixing::kCausal}};
+                           {2, 33, kWidth, 40, Mixing::kCausal},
+                           {2, 1100, 64, 24, Mixing::kCausal, SpatialKind::kToeplitz},
+                           {1, 600, kWidth, 40, Mixing::kFull, SpatialKind::kToeplitz}};
 const Sizes kCpuSizes[] = {{3, 40, kWidth, 48, Mixing::kCausal},
                            {2, 300, 33, 65, Mixing::kCausal},
                            {3, 300, 17, 9, Mixing::kFull},
-                           {1, 128, 64, 72, Mixing::kCausal}};
+                           {1, 128, 64, 72, Mixing::kCausal},
+                           {2, 300, 33, 65, Mixing::kCausal, SpatialKind::kToeplitz},
+                           {3, 40, 17, 9, Mixing::kCausal, SpatialKind::kToeplitz},
+                           {2, 257, kWidth, 48, Mixing::kFull, SpatialKind::kToeplitz}};
 
 /// A block's parameters in GmlpBlock's order: shape, centre, scale. W of a scale at which the product matters
 /// beside b.
@@ -41,22 +47,22 @@ struct Drawn {
   double scale;
 };
 std::vector<Drawn> drawn_of(const Sizes& s) {
-  return {{{s.width}, 1, 0.1},
-          {{s.width}, 0, 0.1},
-          {{2 * s.half, s.width}, 0, 0.2},
-          {{2 * s.half}, 0, 0.1},
-          {{s.half}, 1, 0.1},
-          {{s.half}, 0, 0.1},
-          {{s.positions, s.positions}, 0, 0.1},
-          {{s.positions}, 1, 0.1},
-          {{s.width, s.half}, 0, 0.15},
+  const std::vector<std::int64_t> spatial = s.spatial == SpatialKind::kToeplitz
+                                                ? std::vector<std::int64_t>{2 * s.positions - 1}
+                                                : std::vector<std::int64_t>{s.positions, s.positions};
+  return {{{s.width}, 1, 0.1},    {{s.width}, 0, 0.1},     {{2 * s.half, s.width}, 0, 0.2},
+          {{2 * s.half}, 0, 0.1}, {{s.half}, 1, 0.1},      {{s.half}, 0, 0.1},
+          {spatial, 0, 0.1},      {{s.positions}, 1, 0.1}, {{s.width, s.half}, 0, 0.15},
           {{s.width}, 0, 0.1}};
 }
 
 GmlpBlock make_block(BlockLeaves& leaves, const Sizes& sizes, Recompute recompute) {
   std::vector<at::Tensor> p;
   for (const Drawn& drawn : drawn_of(sizes)) p.push_back(leaves.leaf(drawn.shape, drawn.centre, drawn.scale));
-  return {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], sizes.mixing, 1e-5, recompute};
+  GmlpBlock block = {p[0], p[1], p[2], p[3],         p[4], p[5],     p[6],
+                     p[7], p[8], p[9], sizes.mixing, 1e-5, recompute};
+  block.variant.spatial = sizes.spatial;
+  return block;
 }
 
 /// Two blocks and a norm; x in the residual stream's type.
@@ -99,7 +105,7 @@ std::vector<at::Tensor> matrix_gradients(const Sizes& sizes, const at::Device& d
     sum.fill_(std::numeric_limits<float>::quiet_NaN());
     forget_gradient(*weight);
   }
-  if (before == Before::kNothing && sizes.mixing == Mixing::kCausal)
+  if (before == Before::kNothing && sizes.mixing == Mixing::kCausal && sums[1].dim() == 2)
     sums[1].masked_fill_(at::ones_like(sums[1]).triu(1).to(at::kBool), 0.0);  // as it always is there
   const at::Tensor x = leaves.rounded({sizes.batch, sizes.positions, sizes.width}, 0, 1).to(at::kFloat);
   const at::Tensor weight = leaves.leaf({sizes.width}, 1, 0.1);

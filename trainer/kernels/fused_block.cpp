@@ -308,7 +308,8 @@ class FusedBlock : public torch::autograd::Function<FusedBlock> {
 
 bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block) {
   const at::ScalarType type = block.expand_weight.scalar_type();
-  return is_plain(block) &&
+  const bool shares_toeplitz = block.exchange != nullptr && block.variant.spatial == SpatialKind::kToeplitz;
+  return is_plain(block) && !shares_toeplitz &&
          has_fused_passes(x_BTd, type, {block.expand_weight.size(1), block.gate_norm_weight.size(0)}) &&
          gradients_add_up({block.norm_weight, block.norm_bias, block.expand_weight, block.expand_bias,
                            block.gate_norm_weight, block.gate_norm_bias, block.spatial_weight,

@@ -10,8 +10,9 @@
 // its oracle.
 namespace sluice::kernels {
 
-/// Whether the block is the paper's own (is_plain), there are passes for x [B, T, d] and the block's types
-/// and widths, and the parameters' gradients add up in memory of their own (autograd.h).
+/// Whether the block is the paper's own (is_plain), its Toeplitz W is multiplied by this rank alone, there
+/// are passes for x [B, T, d] and the block's types and widths, and the parameters' gradients add up in
+/// memory of their own (autograd.h).
 [[nodiscard]] bool has_fused_block(const at::Tensor& x_BTd, const GmlpBlock& block);
 
 /// The stream after the block, of own positions where the block has an exchange: then backward exchanges

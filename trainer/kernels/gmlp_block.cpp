@@ -185,9 +185,9 @@ at::ScalarType residual_type(at::ScalarType compute, at::ScalarType asked) {
 
 bool is_plain(const GmlpBlock& block) {
   const GmlpVariant& v = block.variant;
-  return v.gate == GateKind::kSplit && v.spatial == SpatialKind::kFree && v.spatial_heads == 1 &&
-         v.gate_activation == GateActivation::kNone && v.gelu == GeluForm::kExact && v.token_shift == 0 &&
-         !v.attention.defined() && block.gate_norm_weight.defined();
+  return v.gate == GateKind::kSplit && v.spatial_heads == 1 && v.gate_activation == GateActivation::kNone &&
+         v.gelu == GeluForm::kExact && v.token_shift == 0 && !v.attention.defined() &&
+         block.gate_norm_weight.defined();
 }
 
 bool draws(const GmlpBlock& block, const Dropout& rates) {

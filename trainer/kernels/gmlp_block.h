@@ -70,7 +70,7 @@ struct GmlpBlock {
 /// Dropout of the branch, and whether a sample skips it.
 inline constexpr std::int64_t kGmlpSites = 2;
 
-/// Nothing of GmlpVariant is asked for.
+/// Nothing of GmlpVariant is asked for but a Toeplitz W.
 [[nodiscard]] bool is_plain(const GmlpBlock& block);
 /// Whether forward with these rates draws anything.
 [[nodiscard]] bool draws(const GmlpBlock& block, const Dropout& rates);

@@ -14,6 +14,7 @@
 #include "trainer/kernels/autograd.h"
 #include "trainer/kernels/ring_mixing.h"
 #include "trainer/kernels/sharded_rows.h"
+#include "trainer/kernels/spatial.h"
 #include "trainer/kernels/strip_products.h"
 #include "trainer/kernels/toeplitz.h"
 
@@ -88,11 +89,12 @@ class ShardedMixFunction : public torch::autograd::Function<ShardedMixFunction> 
   }
 };
 
-/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n].
+/// W as the exchange multiplies it: all of it, or the rank's rows [..., t, n]. A Toeplitz matrix of which all
+/// rows are multiplied is not made (spatial.h).
 at::Tensor multiplied_weight(const SpatialMix& mix, const SequenceExchange& exchange) {
   if (mix.kind == SpatialKind::kFree) return mix.weight;
+  if (exchange.mode() == ExchangeMode::kAllToAll) return mix.weight;
   const at::Tensor weight = toeplitz(mix.weight, exchange.rows().positions());
-  if (exchange.mode() == ExchangeMode::kAllToAll) return weight;
   return held_part(weight, -2, exchange.rows().strips(exchange.rank()));
 }
 
@@ -103,8 +105,10 @@ at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight,
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
-      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor whole = to_channels(gate_Btc, exchange);
+      if (is_toeplitz(weight))
+        return to_positions(spatial_product(whole, weight, mixing), gate_Btc.size(2), exchange);
+      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor out = at::zeros_like(whole);
       product.add_mixed(out, weight, whole);
       return to_positions(out, gate_Btc.size(2), exchange);
@@ -126,8 +130,12 @@ at::Tensor mixing_gradient(const at::Tensor& dmixed_Btc, const at::Tensor& gate_
   const SequenceRows& rows = exchange.rows();
   switch (exchange.mode()) {
     case ExchangeMode::kAllToAll: {
-      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       const at::Tensor dwhole = to_channels(dmixed_Btc, exchange);
+      if (is_toeplitz(weight)) {
+        add_spatial_weight_gradient({sum}, dwhole, to_channels(gate_Btc, exchange), mixing);
+        return to_positions(spatial_input_gradient(dwhole, weight, {}, mixing), gate_Btc.size(2), exchange);
+      }
+      const StripProduct product{all_strips(rows), whole_strip(rows), mixing};
       product.add_weight_gradient(sum, dwhole, to_channels(gate_Btc, exchange));
       const at::Tensor dgate = at::zeros_like(dwhole);
       product.add_input_gradient(dgate, weight, dwhole);

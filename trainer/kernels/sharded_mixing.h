@@ -23,8 +23,8 @@ namespace sluice::kernels {
 [[nodiscard]] at::Tensor mix_sharded_positions(const at::Tensor& gate_Btc, const SpatialMix& mix,
                                                const SequenceExchange& exchange);
 
-// What it is made of, without autograd. Weights are as the exchange multiplies them: [n, n] under kAllToAll,
-// otherwise the rank's rows of it, [t, n].
+// What it is made of, without autograd. Weights are as the exchange multiplies them: under kAllToAll [n, n],
+// or a Toeplitz matrix's [2 n - 1], otherwise the rank's rows of it, [t, n].
 
 /// W v of own positions, [B, t, c].
 [[nodiscard]] at::Tensor mixed_positions(const at::Tensor& gate_Btc, const at::Tensor& weight, Mixing mixing,

@@ -7,10 +7,13 @@
 #include <ATen/ops/tril.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "trainer/kernels/device_spatial.h"
 #include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/host_products.h"
+#include "trainer/kernels/toeplitz.h"
+#include "trainer/kernels/toeplitz_strips.h"
 
 namespace sluice::kernels {
 namespace {
@@ -50,41 +53,77 @@ at::Tensor summed_products(const at::Tensor& dmixed_Brh, const at::Tensor& gate_
   return sum;
 }
 
-/// Rows and columns of W that a product of rows `first` to `end` reads: masked if on the diagonal.
-at::Tensor block_of(const at::Tensor& weight_nn, std::int64_t first, std::int64_t end, std::int64_t columns,
-                    Mixing mixing) {
-  const at::Tensor rows = weight_nn.narrow(0, first, end - first).narrow(1, 0, columns);
-  return mixing == Mixing::kCausal ? at::tril(rows, first) : rows;
+bool has_kernel(const at::Tensor& values_BTh, const at::Tensor& weight) {
+  return !is_toeplitz(weight) && has_spatial_kernel(values_BTh, weight);
 }
 
-std::int64_t seen_by(std::int64_t end, std::int64_t positions, Mixing mixing) {
-  return mixing == Mixing::kCausal ? end : positions;
-}
+/// Of W[:T, :T], or of its transpose, the rows [first, end) that one product takes, and of their columns
+/// those that it reads: zero where a causal one is masked.
+using RowBlocks = std::function<at::Tensor(std::int64_t first, std::int64_t end)>;
 
-at::Tensor mixed_by_aten(const at::Tensor& gate_BTh, const at::Tensor& weight_nn, const at::Tensor& bias_n,
-                         Mixing mixing) {
-  const std::int64_t positions = gate_BTh.size(1);
-  const std::int64_t rows = rows_of_product(gate_BTh.device());
-  at::Tensor mixed = at::empty_like(gate_BTh);
-  for (std::int64_t first = 0; first < positions; first += rows) {
-    const std::int64_t end = std::min(first + rows, positions);
-    const std::int64_t seen = seen_by(end, positions, mixing);
-    multiply_rows(mixed, first, block_of(weight_nn, first, end, seen, mixing), gate_BTh.narrow(1, 0, seen));
+RowBlocks blocks_of(const at::Tensor& weight, const at::Tensor& values_BTh, Mixing mixing,
+                    ToeplitzStrip::Of of) {
+  const std::int64_t positions = values_BTh.size(1);
+  const bool causal = mixing == Mixing::kCausal;
+  if (is_toeplitz(weight)) {
+    return [strip = ToeplitzStrip(weight, positions, rows_of_product(values_BTh.device()), mixing, of)](
+               std::int64_t first, std::int64_t end) { return strip.block(first, end); };
   }
-  return mixed.add_(bias_n.narrow(0, 0, positions).unsqueeze(1));
+  if (of == ToeplitzStrip::Of::kMatrix) {
+    return [=](std::int64_t first, std::int64_t end) {
+      const at::Tensor rows = weight.narrow(0, first, end - first).narrow(1, 0, causal ? end : positions);
+      return causal ? at::tril(rows, first) : rows;
+    };
+  }
+  return [=](std::int64_t first, std::int64_t end) {
+    const std::int64_t from = causal ? first : 0;
+    const at::Tensor columns = weight.narrow(0, from, positions - from).narrow(1, first, end - first);
+    return (causal ? at::tril(columns) : columns).t();
+  };
+}
+
+/// Calls `visit(first, end)` for all positions.
+template <typename Visit>
+void for_each_block(const at::Tensor& values_BTh, const Visit& visit) {
+  const std::int64_t positions = values_BTh.size(1);
+  const std::int64_t rows = rows_of_product(values_BTh.device());
+  for (std::int64_t first = 0; first < positions; first += rows)
+    visit(first, std::min(first + rows, positions));
+}
+
+/// Adds the gradient of rows [first, ..) and columns [0, ..) of W.
+using AddRows = std::function<void(std::int64_t first, const at::Tensor& gradient_rs)>;
+
+void add_gradients(const AddRows& add, at::ScalarType type, const at::Tensor& dmixed_BTh,
+                   const at::Tensor& gate_BTh, Mixing mixing) {
+  for_each_block(gate_BTh, [&](std::int64_t first, std::int64_t end) {
+    const std::int64_t seen = mixing == Mixing::kCausal ? end : gate_BTh.size(1);
+    add(first, summed_products(dmixed_BTh.narrow(1, first, end - first), gate_BTh.narrow(1, 0, seen), type));
+  });
 }
 
 }  // namespace
 
-std::int64_t spatial_rows(const c10::Device& device, c10::ScalarType type) {
-  const std::int64_t rows = spatial_kernel_rows(device, type);
+std::int64_t spatial_rows(const c10::Device& device, c10::ScalarType type, SpatialKind kind) {
+  const std::int64_t rows = kind == SpatialKind::kFree ? spatial_kernel_rows(device, type) : 0;
   return rows > 0 ? rows : rows_of_product(device);
 }
 
-SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh,
-                         const at::Tensor& weight_nn, const at::Tensor& bias_n, Mixing mixing, Keep keep) {
-  if (!has_spatial_kernel(gate_BTh, weight_nn)) {
-    const at::Tensor mixed = mixed_by_aten(gate_BTh, weight_nn, bias_n, mixing);
+at::Tensor spatial_product(const at::Tensor& gate_BTh, const at::Tensor& weight, Mixing mixing) {
+  at::Tensor mixed = at::empty_like(gate_BTh);
+  const RowBlocks blocks = blocks_of(weight, gate_BTh, mixing, ToeplitzStrip::Of::kMatrix);
+  for_each_block(gate_BTh, [&](std::int64_t first, std::int64_t end) {
+    const at::Tensor rows = blocks(first, end);
+    multiply_rows(mixed, first, rows, gate_BTh.narrow(1, 0, rows.size(1)));
+  });
+  return mixed;
+}
+
+SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BTh, const at::Tensor& weight,
+                         const at::Tensor& bias_n, Mixing mixing, Keep keep) {
+  if (!has_kernel(gate_BTh, weight)) {
+    at::Tensor mixed = spatial_product(gate_BTh, weight, mixing);
+    mixed.add_(bias_n.narrow(0, 0, gate_BTh.size(1)).unsqueeze(1));
     const auto rows = [&](const at::Tensor& values) { return values.flatten(0, 1); };
     return {
         gate_forward(rows(bypass_BTh), rows(mixed), {}, gate_BTh.size(1)).view(gate_BTh.sizes()), mixed, {}};
@@ -93,9 +132,9 @@ SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BT
   out.gated_BTh = at::empty_like(gate_BTh);
   if (keep == Keep::kMixed) out.mixed_BTh = at::empty_like(gate_BTh);
   const SpatialPart whole = whole_part(gate_BTh, mixing);
-  out.diagonal = spatial_diagonal(weight_nn, whole);
+  out.diagonal = spatial_diagonal(weight, whole);
   device_spatial_gate({.gate = gate_BTh,
-                       .weight_tn = weight_nn,
+                       .weight_tn = weight,
                        .diagonal = out.diagonal,
                        .bias_n = bias_n,
                        .bypass_Bth = bypass_BTh,
@@ -105,44 +144,44 @@ SpatialGate spatial_gate(const at::Tensor& gate_BTh, const at::Tensor& bypass_BT
   return out;
 }
 
-at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight_nn,
+at::Tensor spatial_input_gradient(const at::Tensor& dmixed_BTh, const at::Tensor& weight,
                                   const at::Tensor& diagonal, Mixing mixing) {
   const std::int64_t positions = dmixed_BTh.size(1);
   at::Tensor dgate = at::empty_like(dmixed_BTh);
-  if (has_spatial_kernel(dmixed_BTh, weight_nn)) {
-    device_spatial_input_gradient(dgate, dmixed_BTh, weight_nn, diagonal, {}, whole_part(dmixed_BTh, mixing));
+  if (has_kernel(dmixed_BTh, weight)) {
+    device_spatial_input_gradient(dgate, dmixed_BTh, weight, diagonal, {}, whole_part(dmixed_BTh, mixing));
     return dgate;
   }
-  const std::int64_t rows = rows_of_product(dmixed_BTh.device());
-  for (std::int64_t first = 0; first < positions; first += rows) {
-    const std::int64_t end = std::min(first + rows, positions);
-    const std::int64_t from = mixing == Mixing::kCausal ? first : 0;
-    const at::Tensor columns = weight_nn.narrow(0, from, positions - from).narrow(1, first, end - first);
-    const at::Tensor weights = mixing == Mixing::kCausal ? at::tril(columns) : columns;
-    multiply_rows(dgate, first, weights.t(), dmixed_BTh.narrow(1, from, positions - from));
-  }
+  const RowBlocks blocks = blocks_of(weight, dmixed_BTh, mixing, ToeplitzStrip::Of::kTranspose);
+  for_each_block(dmixed_BTh, [&](std::int64_t first, std::int64_t end) {
+    const at::Tensor rows = blocks(first, end);
+    const std::int64_t seen = rows.size(1);  // to the last one
+    multiply_rows(dgate, first, rows, dmixed_BTh.narrow(1, positions - seen, seen));
+  });
   return dgate;
 }
 
 void add_spatial_weight_gradient(const GradientSum& into, const at::Tensor& dmixed_BTh,
                                  const at::Tensor& gate_BTh, Mixing mixing) {
   const std::int64_t positions = gate_BTh.size(1);
-  if (has_spatial_kernel(gate_BTh, into.sum)) {
+  if (has_kernel(gate_BTh, into.sum)) {
     const bool writes_all = positions == into.sum.size(0);
     return add_device_spatial_weight_gradient(writes_all ? into : GradientSum{begun_sum(into)}, dmixed_BTh,
                                               gate_BTh, whole_part(gate_BTh, mixing));
   }
-  const at::Tensor sum_nn = begun_sum(into);
-  const std::int64_t rows = rows_of_product(gate_BTh.device());
-  for (std::int64_t first = 0; first < positions; first += rows) {
-    const std::int64_t end = std::min(first + rows, positions);
-    const std::int64_t seen = seen_by(end, positions, mixing);
-    const at::Tensor gradient = summed_products(dmixed_BTh.narrow(1, first, end - first),
-                                                gate_BTh.narrow(1, 0, seen), sum_nn.scalar_type());
-    sum_nn.narrow(0, first, end - first)
-        .narrow(1, 0, seen)
-        .add_(mixing == Mixing::kCausal ? at::tril(gradient, first) : gradient);
+  const at::Tensor sum = begun_sum(into);
+  if (is_toeplitz(sum)) {
+    ToeplitzGradient gradient(positions, rows_of_product(gate_BTh.device()), mixing, sum);
+    add_gradients([&](std::int64_t first, const at::Tensor& rows) { gradient.add(first, rows); },
+                  sum.scalar_type(), dmixed_BTh, gate_BTh, mixing);
+    return gradient.add_to(sum);
   }
+  const auto add = [&](std::int64_t first, const at::Tensor& rows) {
+    sum.narrow(0, first, rows.size(0))
+        .narrow(1, 0, rows.size(1))
+        .add_(mixing == Mixing::kCausal ? at::tril(rows, first) : rows);
+  };
+  add_gradients(add, sum.scalar_type(), dmixed_BTh, gate_BTh, mixing);
 }
 
 }  // namespace sluice::kernels

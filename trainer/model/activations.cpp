@@ -87,8 +87,8 @@ std::int64_t made_weights(const ModelOptions& o, const ActivationPlan& plan) {
   const bool toeplitz = o.spatial == "toeplitz";
   const std::int64_t row = o.spatial_heads * o.seq_len;
   if (!plan.share) return toeplitz || o.causal ? row * o.seq_len : 0;
-  if (!toeplitz) return 0;
-  return row * (plan.share->mode == ExchangeMode::kAllToAll ? o.seq_len : plan.share->positions);
+  if (!toeplitz || plan.share->mode == ExchangeMode::kAllToAll) return 0;
+  return row * plan.share->positions;
 }
 
 /// `bytes` of each position of the whole sequence, as bytes for each that the rank holds.
@@ -168,7 +168,9 @@ BlockBytes mixer_block(const ModelOptions& o, const Types& type) {
 BlockBytes block_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
   switch (family_of(o)) {
     case Family::kGmlp:
-      return runs_fused(o, plan.on_gpu, plan.compute) ? fused_block(o, type) : gmlp_block(o, plan, type);
+      return runs_fused(o, plan.on_gpu, plan.compute) && !(plan.share && o.spatial == "toeplitz")
+                 ? fused_block(o, type)
+                 : gmlp_block(o, plan, type);
     case Family::kTransformer:
       return transformer_block(o, plan, type);
     case Family::kMixer:

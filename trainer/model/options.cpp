@@ -17,7 +17,7 @@ std::int64_t gate_channels(const ModelOptions& options) {
 }
 
 bool has_plain_blocks(const ModelOptions& o) {
-  return family_of(o) == Family::kGmlp && o.gate == "split" && o.spatial == "free" && o.spatial_heads == 1 &&
+  return family_of(o) == Family::kGmlp && o.gate == "split" && o.spatial_heads == 1 &&
          o.gate_activation == "none" && o.gelu == "exact" && o.token_shift == 0 && o.tiny_attention == 0 &&
          o.gate_norm && !draws_in_training(o);
 }

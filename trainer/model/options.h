@@ -75,7 +75,8 @@ enum class Family { kGmlp, kTransformer, kMixer };
   return options.positions == "relative" || options.positions == "learned+relative";
 }
 
-/// Whether a gMLP's blocks are the paper's own when they train: what the fused block computes.
+/// Whether a gMLP's blocks are the paper's own when they train, W free or Toeplitz: what the fused block
+/// computes.
 [[nodiscard]] bool has_plain_blocks(const ModelOptions& options);
 
 /// Whether training draws anything, so that it has to know its samples' indices.

@@ -211,7 +211,8 @@ void check_shape(const ModelOptions& options) {
 std::int64_t late_blocks(const ModelOptions& options) {
   constexpr std::int64_t kMost = 6;
   constexpr std::int64_t kOneOf = 8;
-  const bool large_spatial = options.seq_len * options.seq_len > options.d_ffn * options.d_model;
+  const bool large_spatial =
+      options.spatial == "free" && options.seq_len * options.seq_len > options.d_ffn * options.d_model;
   if (!has_plain_blocks(options) || large_spatial) return 0;
   return std::clamp<std::int64_t>(options.layers / kOneOf, 1, kMost);
 }

@@ -13,7 +13,9 @@ Workload workload_of(const RunOptions& options, std::int64_t vocabulary_size, st
                      const c10::Device& device, c10::ScalarType compute) {
   const double predicted =
       static_cast<double>(sample_form(options).targets) / static_cast<double>(options.model.seq_len);
-  const model::SpatialRun spatial = model::spatial_run(options.model, device, compute);
+  const bool shares_toeplitz = options.parallel.sp > 1 && options.model.spatial == "toeplitz";
+  const model::SpatialRun spatial =
+      shares_toeplitz ? model::SpatialRun{} : model::spatial_run(options.model, device, compute);
   return {.flops = model::count_flops(options.model, vocabulary_size, recompute_of(options.train), predicted,
                                       spatial),
           .step_tokens = options.train.global_batch * options.model.seq_len,
