@@ -6,6 +6,7 @@
 #include "trainer/kernels/fused_passes.h"
 #include "trainer/kernels/gmlp_block.h"
 #include "trainer/kernels/host_passes.h"
+#include "trainer/kernels/spatial.h"
 
 namespace sluice::model {
 namespace {
@@ -207,6 +208,18 @@ std::int64_t exchanged_bytes(const ModelOptions& o, const ActivationPlan& plan, 
   return 0;
 }
 
+/// Of a Toeplitz W that is multiplied some rows at a time (kernels/toeplitz_strips.h): what backward has of
+/// their gradient, by sequence where those are multiplied together, its sum, and that of all such rows.
+std::int64_t strip_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
+  const bool by_strips =
+      plan.share ? plan.share->mode == ExchangeMode::kAllToAll : runs_fused(o, plan.on_gpu, plan.compute);
+  if (family_of(o) != Family::kGmlp || o.spatial != "toeplitz" || !by_strips) return 0;
+  const std::int64_t rows = kernels::spatial_rows(plan.on_gpu ? at::kCUDA : at::kCPU, plan.compute,
+                                                  kernels::SpatialKind::kToeplitz);
+  const std::int64_t of_sequences = plan.on_gpu ? plan.batch * type.compute : 0;
+  return std::min(rows, o.seq_len) * o.seq_len * (2 * type.wide + of_sequences);
+}
+
 }  // namespace
 
 bool runs_fused(const ModelOptions& o, bool on_gpu, at::ScalarType compute) {
@@ -233,6 +246,7 @@ ActivationBytes count_activations(const ModelOptions& options, std::int64_t voca
   // The embedding's gradient waits for its other half where the head shares its weights.
   const std::int64_t block_backward = (options.tied ? head * type.compute : 0) +
                                       tokens * (block.gradients + exchanged_bytes(options, plan, type)) +
+                                      strip_bytes(options, plan, type) +
                                       block.kept(tokens, Recompute::kNone) - of_block;
   bytes.passing = std::max({loss_forward, loss_backward, block_backward});
   return bytes;
