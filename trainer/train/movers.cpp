@@ -18,8 +18,8 @@ using parallel::Movers;
 
 constexpr double kMaster = 4;  // bytes of a gradient's element
 
-/// Between what was measured (README, two H200): at 0.17 and 0.19 steps were 0.6 to 1.5 % shorter through the
-/// host's memory than over the links, from 0.33 on as long or longer.
+/// Between what was measured (tests/bench/README.md, two H200): at 0.17 and 0.19 steps were 0.6 to 1.5 %
+/// shorter through the host's memory than over the links, from 0.33 on as long or longer.
 constexpr double kMostOfBackward = 0.25;
 constexpr double kBackwardOfStep = 2.0 / 3;
 /// What a backward reaches of the peak, about (README).
