@@ -82,12 +82,12 @@ std::int64_t gate_tensors(const ModelOptions& o) {
   return tensors;
 }
 
-/// Elements of W that a layer makes anew: of its distances, or masked; ranks that share sequences mask blocks
-/// as they multiply them.
+/// Elements of W that a layer makes anew: masked, which ranks that share sequences do block by block, or, of
+/// some of theirs, of a Toeplitz matrix's distances.
 std::int64_t made_weights(const ModelOptions& o, const ActivationPlan& plan) {
   const bool toeplitz = o.spatial == "toeplitz";
   const std::int64_t row = o.spatial_heads * o.seq_len;
-  if (!plan.share) return toeplitz || o.causal ? row * o.seq_len : 0;
+  if (!plan.share) return !toeplitz && o.causal ? row * o.seq_len : 0;
   if (!toeplitz || plan.share->mode == ExchangeMode::kAllToAll) return 0;
   return row * plan.share->positions;
 }
@@ -211,8 +211,7 @@ std::int64_t exchanged_bytes(const ModelOptions& o, const ActivationPlan& plan, 
 /// Of a Toeplitz W that is multiplied some rows at a time (kernels/toeplitz_strips.h): what backward has of
 /// their gradient, by sequence where those are multiplied together, its sum, and that of all such rows.
 std::int64_t strip_bytes(const ModelOptions& o, const ActivationPlan& plan, const Types& type) {
-  const bool by_strips =
-      plan.share ? plan.share->mode == ExchangeMode::kAllToAll : runs_fused(o, plan.on_gpu, plan.compute);
+  const bool by_strips = !plan.share || plan.share->mode == ExchangeMode::kAllToAll;
   if (family_of(o) != Family::kGmlp || o.spatial != "toeplitz" || !by_strips) return 0;
   const std::int64_t rows = kernels::spatial_rows(plan.on_gpu ? at::kCUDA : at::kCPU, plan.compute,
                                                   kernels::SpatialKind::kToeplitz);

@@ -114,10 +114,10 @@ FlopCount count_flops(const ModelOptions& options, std::int64_t vocabulary_size,
 }
 
 SpatialRun spatial_run(const ModelOptions& options, const c10::Device& device, c10::ScalarType compute) {
-  if (!runs_fused(options, device.is_cuda(), compute)) return {};
-  const auto kind =
-      options.spatial == "toeplitz" ? kernels::SpatialKind::kToeplitz : kernels::SpatialKind::kFree;
-  return {kernels::spatial_rows(device, compute, kind)};
+  const bool toeplitz = options.spatial == "toeplitz";
+  if (!toeplitz && !runs_fused(options, device.is_cuda(), compute)) return {};
+  return {kernels::spatial_rows(device, compute,
+                                toeplitz ? kernels::SpatialKind::kToeplitz : kernels::SpatialKind::kFree)};
 }
 
 double flop_utilisation(double flops_per_token, double tokens_per_s, double peak_flops) {

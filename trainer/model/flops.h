@@ -25,7 +25,8 @@ struct FlopCount {
   double executed_per_token = 0;
 };
 /// How W is multiplied: rows of it that one product takes at once, which if causal ends with the last of
-/// them; 0: all of W, its masked half too. So it is without the fused block (trainer/kernels/fused_block.h).
+/// them; 0: all of W, its masked half too. So it is of a free W
+/// without the fused block (trainer/kernels/fused_block.h).
 struct SpatialRun {
   std::int64_t rows_at_once = 0;
 };
