@@ -80,7 +80,7 @@ int run_train(const std::vector<std::string>& arguments, parallel::Communicator&
   const BenchWords words = split_words(kTrainFlags, arguments);
   const Arguments own(kTrainFlags, words.own);
   const train::RunOptions options = agreed_options(words.settings, world);
-  const train::StopSignals signals;
+  const train::StopSignals signals(train::Handlers::kApart);
   const parallel::Watchdog watchdog(
       world, {.limit = std::chrono::seconds(options.parallel.watchdog_s), .exit_code = kFault},
       [](const parallel::HangReport& report) {

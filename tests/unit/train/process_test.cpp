@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
+#include <thread>
 
 #include "parallel/thread_communicator.h"
 #include "trainer/train/signals.h"
@@ -17,6 +20,26 @@ TEST(StopSignals, EachOfThemIsNoted) {
     EXPECT_FALSE(signals.requested());
     ASSERT_EQ(::raise(number), 0);
     EXPECT_TRUE(signals.requested()) << number;
+  }
+}
+
+bool blocks(int signal) {
+  sigset_t set;
+  pthread_sigmask(SIG_SETMASK, nullptr, &set);
+  return sigismember(&set, signal) == 1;
+}
+
+TEST(StopSignals, ApartAreNotedByAThreadOfTheirOwn) {
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+    {
+      const StopSignals signals(Handlers::kApart);
+      EXPECT_TRUE(blocks(number));
+      ASSERT_EQ(::kill(::getpid(), number), 0);
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+      while (!signals.requested() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      EXPECT_EQ(signals.first(), number);
+    }
+    EXPECT_FALSE(blocks(number));
   }
 }
 
