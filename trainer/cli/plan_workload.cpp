@@ -127,7 +127,6 @@ void add_buckets(const Rank& rank, const Cluster& cluster, Workload& work) {
                             .ready = total > 0 && !at_end ? std::min(1.0, done / total) : 1,
                             .same_place = bucket.holders == parallel::Holders::kSamePlace});
   }
-  if (!work.buckets.empty()) work.buckets.back().ready = 1;
   const bool sharded = rank.options.parallel.zero > 0;
   const bool rounds = rank.placement.compute != rank.placement.master;
   double owned = 0;
